@@ -1,0 +1,17 @@
+/*
+ * All of Zokio. A program that uses a part of it may include that part's headers instead.
+ */
+#ifndef ZOKIO_ZOKIO_H
+#define ZOKIO_ZOKIO_H
+
+#include <zokio/addr.h>
+#include <zokio/alloc.h>
+#include <zokio/base.h>
+#include <zokio/error.h>
+#include <zokio/http.h>
+#include <zokio/server.h>
+#include <zokio/stream.h>
+#include <zokio/task.h>
+#include <zokio/tcp.h>
+
+#endif
