@@ -1,0 +1,21 @@
+/*
+ * Arenas from the inside: starting in memory that is already there, and being used again.
+ */
+#ifndef ZOKIO_CORE_ARENA_H
+#define ZOKIO_CORE_ARENA_H
+
+#include <zokio/alloc.h>
+
+/*
+ * Lets an empty arena begin in the caller's buffer, which must live as long as the arena is used.
+ * Alignment and size are free; a buffer too small to be of use is left alone.
+ */
+void zk__arena_start(zk_arena *arena, void *buffer, size_t size);
+
+/*
+ * Frees what the arena holds. With keep_first_block, its first block (the caller's buffer, or else
+ * the first one of the usual size) stays for what comes next; without, this is zk_arena_done.
+ */
+void zk__arena_reset(zk_arena *arena, bool keep_first_block);
+
+#endif
