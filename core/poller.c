@@ -1,0 +1,96 @@
+/*
+ * What all pollers share: choosing one, the system calls behind operations, and running an operation for a task.
+ */
+#include "core/poller.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/worker.h"
+
+int zk__poller_open(zk__poller *poller, const char *name)
+{
+    static const struct zk__poller_ops *const best_first[] = {&zk__poller_epoll, &zk__poller_uring};
+    int rc = ZK_E_CONFIG;
+    for (size_t i = 0; i < sizeof best_first / sizeof *best_first; i++) {
+        if (name && strcmp(name, best_first[i]->name) != 0) continue;
+        poller->ops = best_first[i];
+        rc = poller->ops->open(poller);
+        if (rc >= 0) return rc;
+        poller->ops = NULL;
+    }
+    /* The one asked for exists, but the system forbids it (as containers do with io_uring). */
+    if (name && rc != ZK_E_CONFIG && rc != -ENOMEM) return zk__poller_open(poller, NULL);
+    return rc;
+}
+
+static ssize_t try_write(const zk__op *op)
+{
+    if (!(op->io->bits & ZK__IO_SOCKET)) return writev(op->io->fd, op->iov, op->iov_count);
+    if (op->iov_count == 1) {
+        return send(op->io->fd, op->iov->iov_base, op->iov->iov_len, MSG_NOSIGNAL | MSG_DONTWAIT);
+    }
+    struct msghdr msg = {.msg_iov = (struct iovec *)op->iov, .msg_iovlen = (size_t)op->iov_count};
+    return sendmsg(op->io->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+static ssize_t try_read(const zk__op *op)
+{
+    if (!(op->io->bits & ZK__IO_SOCKET)) return read(op->io->fd, op->buf, op->size);
+    return recv(op->io->fd, op->buf, op->size, MSG_DONTWAIT);
+}
+
+/* The second call on a connecting socket tells how the first one ended. */
+static ssize_t try_connect(const zk__op *op)
+{
+    if (!connect(op->io->fd, op->addr, op->addr_size) || errno == EISCONN) return 0;
+    if (errno == EINPROGRESS || errno == EALREADY) errno = EAGAIN;
+    return -1;
+}
+
+ssize_t zk__op_try(zk__op *op)
+{
+    for (;;) {
+        ssize_t n = 0;
+        switch (op->code) {
+        case ZK__OP_READ: n = try_read(op); break;
+        case ZK__OP_READABLE: return op->io->bits & ZK__IO_MAYBE_READABLE ? 0 : -EAGAIN;
+        case ZK__OP_ACCEPT:
+            n = accept4(op->io->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+            /* Errors of a connection that died in the queue are not the listener's (accept(2)). */
+            if (n < 0 && (errno == ECONNABORTED || errno == EPROTO)) continue;
+            break;
+        case ZK__OP_WRITE: n = try_write(op); break;
+        case ZK__OP_CONNECT: n = try_connect(op); break;
+        }
+        if (ZK_LIKELY(n >= 0)) return n;
+        if (errno != EINTR) return errno == EWOULDBLOCK ? -EAGAIN : -errno;
+    }
+}
+
+typedef struct op_wait {
+    zk__wait wait;
+    zk__op *op;
+} op_wait;
+
+static void op_complete(zk__op *op) { zk__wait_end(op->wait, op->result); }
+
+static void op_cancel(zk__wait *wait)
+{
+    zk__op *op = ((op_wait *)(void *)wait)->op;
+    zk__poller *poller = &zk__worker_self()->poller;
+    poller->ops->cancel(poller, op);
+}
+
+ssize_t zk__op_run(zk__op *op)
+{
+    int rc = zk__wait_begin();
+    if (ZK_UNLIKELY(rc < 0)) return rc;
+    op_wait w = {.wait.cancel = op_cancel, .op = op};
+    op->complete = op_complete;
+    op->wait = &w.wait;
+    zk__poller *poller = &zk__worker_self()->poller;
+    if (ZK_LIKELY(poller->ops->submit(poller, op))) return op->result;
+    return zk__wait_for(&w.wait);
+}

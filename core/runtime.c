@@ -1,0 +1,375 @@
+/*
+ * The runtime: workers, their loop's turn, and zk_run.
+ *
+ * A turn is what a worker does between two batches of tasks: messages, timers, poller. It blocks in the poller only
+ * when no task is ready. To be woken from there it raises is_sleeping and then looks at its inbox once more; a sender
+ * pushes its message and then looks at is_sleeping: in the total order of these four one of them sees the other.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <string.h>
+#include <time.h>
+
+#include "core/cpus.h"
+#include "core/switch.h"
+#include "core/task.h"
+
+enum { RING_CAPACITY = 512, TURN_TASKS = 256, WORKERS_MAX = 64 };
+
+static atomic_bool is_running;
+
+zk_time zk__clock(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return ZK_SEC(t.tv_sec) + t.tv_nsec;
+}
+
+zk_time zk__moment_in(zk_time span)
+{
+    zk_time now = zk__clock();
+    return span > INT64_MAX - now ? INT64_MAX : now + span;
+}
+
+_Noreturn void zk__panic(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    fputs("zokio: ", stderr);
+    vfprintf(stderr, format, args);
+    fputc('\n', stderr);
+    va_end(args);
+    abort();
+}
+
+zk__heap *zk__heap_current(void) { return zk__lane.worker ? zk__lane.worker->heap : NULL; }
+
+/* ---- messages ---- */
+
+void zk__post(zk__worker *to, zk__msg *msg)
+{
+    zk__msg *head = atomic_load_explicit(&to->inbox, memory_order_relaxed);
+    do {
+        msg->next = head;
+    } while (!atomic_compare_exchange_weak(&to->inbox, &head, msg));
+    if (atomic_load(&to->is_sleeping) && atomic_exchange(&to->is_sleeping, false)) {
+        to->poller.ops->wake(&to->poller);
+    }
+}
+
+void zk__inbox_run(zk__worker *w)
+{
+    if (!atomic_load_explicit(&w->inbox, memory_order_relaxed)) return;
+    zk__msg *newest = atomic_exchange(&w->inbox, NULL), *oldest = NULL;
+    while (newest) {
+        zk__msg *msg = newest;
+        newest = msg->next;
+        msg->next = oldest;
+        oldest = msg;
+    }
+    while (oldest) {
+        zk__msg *msg = oldest;
+        oldest = msg->next; /* run owns the message */
+        msg->run(msg);
+    }
+}
+
+/* ---- the turn ---- */
+
+static bool is_idle(const zk__worker *w) { return w->head == w->tail && !w->overflow; }
+
+/* How long the poller may wait: until the next timer. */
+static zk_time poll_timeout(const zk__worker *w)
+{
+    zk_time next = zk__wheel_next(&w->wheel);
+    if (next == INT64_MAX) return -1;
+    zk_time now = zk__clock();
+    return next > now ? next - now : 0;
+}
+
+static void poll_asleep(zk__worker *w)
+{
+    uint64_t bit = (uint64_t)1 << w->index;
+    if (w->runtime->worker_count > 1) atomic_fetch_or(&w->runtime->idle_workers, bit);
+    atomic_store(&w->is_sleeping, true);
+    bool is_called = atomic_load(&w->inbox) != NULL;
+    w->poller.ops->poll(&w->poller, is_called ? 0 : poll_timeout(w));
+    atomic_store_explicit(&w->is_sleeping, false, memory_order_relaxed);
+    if (w->runtime->worker_count > 1) atomic_fetch_and(&w->runtime->idle_workers, ~bit);
+}
+
+static void dead_stacks_free(zk__worker *w)
+{
+    while (w->dead) {
+        zk__stack *stack = w->dead;
+        w->dead = stack->next;
+        zk__stack_free(&w->stacks, stack);
+    }
+}
+
+void zk__worker_turn(zk__worker *w)
+{
+    zk__lane.current = &w->root_task;
+    w->polls++;
+    if (w->dead) dead_stacks_free(w);
+    if (w->overflow) zk__overflow_drain(w);
+    zk__inbox_run(w);
+    if (!is_idle(w)) {
+        w->poller.ops->poll(&w->poller, 0);
+    } else if (!w->is_stopping) {
+        if (w->loop_count) zk__loop_stacks_trim(w);
+        poll_asleep(w);
+    }
+    w->now = zk__clock();
+    if (w->wheel.pending) zk__wheel_advance(&w->wheel, w->now);
+    zk__inbox_run(w);
+    w->turn_end = w->head + TURN_TASKS;
+}
+
+/* ---- a worker's life ---- */
+
+static void worker_close(zk__worker *w)
+{
+    if (w->http_state) w->http_state_done(w->http_state);
+    if (w->poller.ops) w->poller.ops->close(&w->poller);
+    while (w->loops) {
+        zk__stack *stack = w->loops;
+        w->loops = stack->next;
+        zk__stack_free(&w->stacks, stack);
+    }
+    dead_stacks_free(w);
+    zk__stack_pool_done(&w->stacks);
+    while (w->task_count) zk__heap_free(w->heap, w->tasks[--w->task_count]);
+    free(w->tasks);
+    free(w->ring);
+    w->tasks = NULL;
+    w->ring = NULL;
+    zk__lane = (struct zk__lane){.current = &zk__task_outside};
+}
+
+/* What a worker needs, made on its own thread (io_uring allows only one submitter). */
+static int worker_open(zk__worker *w)
+{
+    static const zk_site root_site = {"(worker)", "", 0};
+    w->root_task.site = &root_site;
+    w->root_task.scope = &w->root;
+    zk__scope_root_init(&w->root, NULL, w);
+    zk__lane = (struct zk__lane){.current = &w->root_task, .worker = w};
+    zk__stack_pool_init(&w->stacks, w->runtime->config.stack_bytes, zk__loop);
+    w->ring = malloc(RING_CAPACITY * sizeof *w->ring);
+    w->ring_mask = RING_CAPACITY - 1;
+    w->now = zk__clock();
+    zk__wheel_init(&w->wheel, w->now);
+    w->poller.worker = w;
+    w->tasks = malloc(ZK__TASKS_CACHED * sizeof *w->tasks);
+    int rc = w->ring && w->tasks && zk__loop_stack_reserve(w) ? 0 : -ENOMEM;
+    if (!rc) rc = zk__poller_open(&w->poller, w->runtime->config.poller);
+    if (rc < 0) worker_close(w);
+    return rc;
+}
+
+/* Runs the loop until the worker stops. The thread's own stack waits meanwhile. */
+static void worker_run(zk__worker *w)
+{
+    void *crash_stack = NULL;
+    bool has_crash_stack = !zk__crash_stack_open(&crash_stack);
+    zk__stack_of_thread(&w->thread_stack);
+    w->turn_end = w->head + TURN_TASKS;
+    zk__stack *stack = w->loops;
+    w->loops = stack->next;
+    w->loop_count--;
+    w->stack = stack;
+    zk__switch(&w->thread_stack, &w->thread_stack.sp, stack, stack->sp, false);
+    if (has_crash_stack) zk__crash_stack_close(crash_stack);
+}
+
+typedef struct worker_start {
+    zk__worker *worker;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    int rc; /* > 0: not known yet */
+} worker_start;
+
+static void *worker_thread(void *arg)
+{
+    worker_start *start = arg;
+    zk__worker *w = start->worker;
+    int rc = worker_open(w);
+    pthread_mutex_lock(&start->lock);
+    start->rc = rc;
+    pthread_cond_signal(&start->changed);
+    pthread_mutex_unlock(&start->lock);
+    if (rc < 0) return NULL;
+    worker_run(w);
+    worker_close(w);
+    return NULL;
+}
+
+static int worker_thread_start(zk__worker *w)
+{
+    worker_start start = {.worker = w, .rc = 1};
+    pthread_mutex_init(&start.lock, NULL);
+    pthread_cond_init(&start.changed, NULL);
+    int rc = -pthread_create(&w->thread, NULL, worker_thread, &start);
+    if (!rc) {
+        pthread_mutex_lock(&start.lock);
+        while (start.rc > 0) pthread_cond_wait(&start.changed, &start.lock);
+        rc = start.rc;
+        pthread_mutex_unlock(&start.lock);
+        if (rc < 0) pthread_join(w->thread, NULL);
+    }
+    pthread_cond_destroy(&start.changed);
+    pthread_mutex_destroy(&start.lock);
+    return rc;
+}
+
+/* ---- zk_run ---- */
+
+/* A whole number from the environment; `unset` when the variable is absent or empty, -1 when it is no such number. */
+static int env_number(const char *name, int unset)
+{
+    const char *text = getenv(name);
+    if (!text || !*text) return unset;
+    int n = 0;
+    for (const char *p = text; *p; p++) {
+        if (*p < '0' || *p > '9' || n > WORKERS_MAX) return -1;
+        n = n * 10 + (*p - '0');
+    }
+    return n;
+}
+
+static int config_read(const zk_config *given, zk_config *ret_config)
+{
+    zk_config config = given ? *given : (zk_config){0};
+    int workers = env_number("ZOKIO_WORKERS", config.workers);
+    if (workers < 0 || workers > WORKERS_MAX) return ZK_E_CONFIG;
+    if (!workers) workers = zk__cpus_allowed("");
+    config.workers = workers > WORKERS_MAX ? WORKERS_MAX : workers;
+    const char *poller = getenv("ZOKIO_POLLER");
+    if (poller && *poller) config.poller = poller;
+    if (config.blocking_threads_max < 0) return ZK_E_CONFIG;
+    if (!config.blocking_threads_max) config.blocking_threads_max = 64;
+    *ret_config = config;
+    return 0;
+}
+
+static void runtime_free(zk__runtime *rt)
+{
+    for (int i = 0; i < rt->worker_count; i++) {
+        if (rt->workers[i] && rt->workers[i]->heap) zk__heap_free_all(rt->workers[i]->heap);
+        free(rt->workers[i]);
+    }
+    free(rt);
+}
+
+static zk__runtime *runtime_new(const zk_config *config)
+{
+    zk__runtime *rt = calloc(1, sizeof *rt + (size_t)config->workers * sizeof *rt->workers);
+    if (!rt) return NULL;
+    rt->config = *config;
+    rt->worker_count = config->workers;
+    for (int i = 0; i < config->workers; i++) {
+        zk__worker *w = aligned_alloc(64, (sizeof *w + 63) & ~(size_t)63);
+        if (w) {
+            memset(w, 0, sizeof *w);
+            w->runtime = rt;
+            w->index = i;
+            w->heap = zk__heap_new(config->allocator);
+        }
+        rt->workers[i] = w;
+        if (!w || !w->heap) {
+            runtime_free(rt);
+            return NULL;
+        }
+    }
+    return rt;
+}
+
+static void on_stop(zk__msg *msg)
+{
+    (void)msg;
+    zk__lane.worker->is_stopping = true;
+}
+
+/* Stops workers 1..count-1, and waits for their threads. */
+static void workers_stop(zk__runtime *rt, int count)
+{
+    zk__msg stop[WORKERS_MAX];
+    for (int i = 1; i < count; i++) {
+        stop[i].run = on_stop;
+        zk__post(rt->workers[i], &stop[i]);
+    }
+    for (int i = 1; i < count; i++) pthread_join(rt->workers[i]->thread, NULL);
+}
+
+typedef struct main_task {
+    zk_fn *fn;
+    void *arg;
+    int rc;
+} main_task;
+
+/* The first task. When it returns, all that it started has ended. */
+static int run_main(void *arg)
+{
+    main_task *m = arg;
+    m->rc = m->fn(m->arg);
+    zk__trail_keep(zk__lane.current);
+    zk__trail_drop(zk__lane.current);
+    zk__lane.worker->is_stopping = true;
+    return 0;
+}
+
+static int run_workers(zk__runtime *rt, main_task *m)
+{
+    static const zk_site main_site = {"main", "", 0};
+    zk__worker *w = rt->workers[0];
+    w->thread = pthread_self();
+    int rc = worker_open(w);
+    if (rc < 0) return rc;
+    int started = 1;
+    while (started < rt->worker_count && !rc) {
+        rc = worker_thread_start(rt->workers[started]);
+        if (!rc) started++;
+    }
+    if (!rc) {
+        zk_spawn_options options = {.site = &main_site, .is_pinned = true};
+        rc = zk_spawn_with(&w->root, &options, run_main, m);
+    }
+    if (!rc) {
+        worker_run(w);
+        rc = m->rc;
+    }
+    zk__blocking_stop(rt);
+    workers_stop(rt, started);
+    worker_close(w);
+    return rc;
+}
+
+int zk_run(const zk_config *given, zk_fn *main_fn, void *arg)
+{
+    zk_config config;
+    int rc = config_read(given, &config);
+    if (rc < 0) return rc;
+    if (atomic_exchange(&is_running, true)) return -EBUSY;
+    zk__runtime *rt = runtime_new(&config);
+    if (rt) {
+        if (!config.no_crash_report) zk__crash_report_install();
+        rc = run_workers(rt, &(main_task){.fn = main_fn, .arg = arg});
+        if (!config.no_crash_report) zk__crash_report_uninstall();
+        runtime_free(rt);
+    } else {
+        rc = -ENOMEM;
+    }
+    atomic_store(&is_running, false);
+    return rc;
+}
+
+int zk_worker_count(void) { return zk__lane.worker ? zk__lane.worker->runtime->worker_count : 0; }
+int zk_worker_index(void) { return zk__lane.worker ? zk__lane.worker->index : -1; }
+zk_time zk_now(void) { return zk__lane.worker ? zk__lane.worker->now : zk__clock(); }
+
+const char *zk_poller_name(void)
+{
+    return zk__lane.worker ? zk__lane.worker->poller.ops->name : "";
+}

@@ -1,0 +1,212 @@
+/*
+ * Scopes: structured concurrency, cancellation, deadlines.
+ *
+ * Scopes form a tree: a scope's parent is the innermost scope of the task that enters it. Spawning only counts
+ * (live++), so a task costs the scope nothing more; what cancellation has to find is linked: scopes inside it, waits of
+ * suspended tasks, and tasks that run on other workers. Cancelling walks that tree once, sets `reason` everywhere below and ends the
+ * waits; a shield stops the walk. Since `reason` is set in each scope, a suspending call checks one word.
+ *
+ * All scopes of a tree belong to one worker. A task that runs elsewhere has its own root there (see donate.c).
+ */
+#include <errno.h>
+
+#include "core/task.h"
+
+_Static_assert(sizeof(zk__timer) == sizeof(struct zk__scope_timer), "the public mirror of zk__timer");
+
+static zk__timer *scope_timer(zk_scope *scope) { return (zk__timer *)(void *)&scope->timer; }
+
+static void scope_link(zk_scope *scope, zk_scope *parent)
+{
+    scope->parent = parent;
+    scope->sibling = parent->children;
+    scope->link = &parent->children;
+    if (scope->sibling) scope->sibling->link = &scope->sibling;
+    parent->children = scope;
+}
+
+void zk__scope_unlink(zk_scope *scope)
+{
+    *scope->link = scope->sibling;
+    if (scope->sibling) scope->sibling->link = scope->link;
+}
+
+void zk__scope_root_init(zk_scope *scope, zk_scope *parent, zk__worker *w)
+{
+    *scope = (zk_scope){.worker = w};
+    if (parent) scope_link(scope, parent);
+}
+
+zk_scope *zk__scope_enter(zk_scope *scope)
+{
+    zk_task *me = zk__lane.current;
+    zk_scope *parent = me->scope;
+    if (!parent) zk__panic("a scope was entered outside zk_run");
+    *scope = (zk_scope){
+        .worker = parent->worker,
+        .owner = me,
+        .reason = parent->reason ? -ECANCELED : 0,
+    };
+    scope_link(scope, parent);
+    me->scope = scope;
+    return scope;
+}
+
+zk_scope *zk__scope_enter_shield(zk_scope *scope)
+{
+    zk__scope_enter(scope);
+    scope->reason = 0;
+    scope->flags = ZK__SCOPE_SHIELD;
+    return scope;
+}
+
+static void deadline_passed(zk__timer *timer)
+{
+    zk_scope *scope = (zk_scope *)(void *)((char *)timer - offsetof(zk_scope, timer));
+    zk__scope_cancel_as(scope, -ETIMEDOUT);
+}
+
+zk_scope *zk__scope_enter_within(zk_scope *scope, zk_time span)
+{
+    zk__scope_enter(scope);
+    if (scope->reason) return scope;
+    if (span <= 0) {
+        scope->reason = -ETIMEDOUT;
+        return scope;
+    }
+    scope->timer.fire = (void *)deadline_passed;
+    zk__wheel_add(&scope->worker->wheel, scope_timer(scope), zk__moment_in(span));
+    return scope;
+}
+
+static void scope_join(zk_scope *scope)
+{
+    if (!scope->live) return;
+    zk__join(&scope->joiner);
+    scope->joiner = NULL;
+}
+
+zk_scope *zk__scope_finish(zk_scope *scope)
+{
+    scope_join(scope);
+    return NULL;
+}
+
+void zk__scope_leave(zk_scope *scope)
+{
+    zk_task *me = zk__lane.current;
+    if (scope->live) {
+        zk__scope_cancel_as(scope, -ECANCELED);
+        scope_join(scope);
+    }
+    if (me->scope != scope) {
+        zk__panic("scopes are left in another order than entered, in task %s", me->site->name);
+    }
+    me->scope = scope->parent;
+    zk__scope_unlink(scope);
+    if (scope->timer.link) zk__wheel_remove(&scope->worker->wheel, scope_timer(scope));
+    if (scope->trail) zk_free(scope->trail);
+}
+
+int zk_scope_wait(zk_scope *scope)
+{
+    if (scope->worker != zk__lane.worker) return -EINVAL;
+    scope_join(scope);
+    if (!scope->error) return scope->reason;
+    if (scope->trail) {
+        zk_task carrier = {.flags = ZK__TASK_TRAIL, .trail = scope->trail};
+        scope->trail = NULL;
+        zk__trail_take(&carrier, zk__lane.current);
+    }
+    return scope->error;
+}
+
+/* Ends the waits in one scope, and tells its tasks elsewhere. */
+static void scope_wake(zk_scope *scope)
+{
+    while (scope->waits) {
+        zk__wait *wait = scope->waits;
+        zk__wait_unlink(wait);
+        wait->cancel(wait);
+    }
+    if (scope->proxies) zk__proxies_cancel(scope);
+}
+
+/* From a list of siblings, the first that cancellation has to enter. */
+static zk_scope *scope_to_cancel(zk_scope *scope)
+{
+    while (scope && (scope->reason || scope->flags & ZK__SCOPE_SHIELD)) scope = scope->sibling;
+    return scope;
+}
+
+void zk__scope_cancel_as(zk_scope *scope, int reason)
+{
+    if (scope->reason) return;
+    scope->reason = reason;
+    /* Depth first and without recursion: how deep a program nests is not for this stack to bear. */
+    for (zk_scope *s = scope;;) {
+        scope_wake(s);
+        zk_scope *next = scope_to_cancel(s->children);
+        while (!next && s != scope) {
+            next = scope_to_cancel(s->sibling);
+            s = s->parent;
+        }
+        if (!next) return;
+        next->reason = -ECANCELED;
+        s = next;
+    }
+}
+
+void zk_scope_cancel(zk_scope *scope)
+{
+    if (scope->worker != zk__lane.worker) {
+        zk__scope_cancel_remote(scope);
+        return;
+    }
+    zk__scope_cancel_as(scope, -ECANCELED);
+}
+
+int zk_cancelled(void)
+{
+    zk_scope *scope = zk__lane.current->scope;
+    return scope ? scope->reason : 0;
+}
+
+int zk_timeout(zk_time span, zk_fn *fn, void *arg)
+{
+    if (!zk__lane.worker) return ZK_E_NO_RUNTIME;
+    int rc = 0;
+    zk_scope scope __attribute__((cleanup(zk__scope_leave)));
+    zk__scope_enter_within(&scope, span);
+    rc = fn(arg);
+    return rc == -ECANCELED && scope.reason == -ETIMEDOUT ? -ETIMEDOUT : rc;
+}
+
+/* ---- sleeping ---- */
+
+typedef struct sleeper {
+    zk__wait wait;
+    zk__timer timer;
+} sleeper;
+
+static void sleep_over(zk__timer *timer)
+{
+    sleeper *s = (sleeper *)(void *)((char *)timer - offsetof(sleeper, timer));
+    zk__wait_end(&s->wait, 0);
+}
+
+static void sleep_cancel(zk__wait *wait)
+{
+    sleeper *s = (sleeper *)(void *)wait;
+    zk__wheel_remove(&zk__lane.worker->wheel, &s->timer);
+    zk__wait_end(wait, -ECANCELED);
+}
+
+int zk_sleep(zk_time span)
+{
+    int rc = zk__wait_begin();
+    if (rc < 0 || span <= 0) return rc;
+    sleeper s = {.wait.cancel = sleep_cancel, .timer.fire = sleep_over};
+    zk__wheel_add(&zk__lane.worker->wheel, &s.timer, zk__moment_in(span));
+    return (int)zk__wait_for(&s.wait);
+}

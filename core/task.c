@@ -1,0 +1,499 @@
+/*
+ * Tasks and the loop that runs them.
+ *
+ * Every stack runs zk__loop at its base. The loop takes a task from the worker's ring and calls it on the stack that it is
+ * on: a task that finishes without waiting has cost a call. A task that waits keeps the stack, with the loop frame below
+ * it, and the loop goes on on another one:
+ *
+ *            stack A                            stack B
+ *   loop -> task 1 (waits) ...... kept          loop -> task 2, task 3 (neither waits: plain calls)
+ *                                                    -> task 1 is ready: B's loop frame is parked in w->loops,
+ *   task 1 goes on, returns into A's loop  <------------ switch to A
+ *
+ *   PENDING ---flush---> QUEUED ---loop---> running ---suspend---> STARTED (waiting, or ready in the ring)
+ *      |                    |                  |  ^                    |
+ *      +------- await ------+---- in place ----+  +------ resume ------+        running --> FINISHED
+ *
+ * A future begins PENDING in zk__lane.pending, known only to the stack that made it. Should its owner await it before
+ * anything waits, it is run in place and never reaches the ring. As soon as the stack is about to wait, all pending ones are
+ * queued. A spawned task is QUEUED at once.
+ *
+ * A task that waits and finds a STARTED task next in the ring switches straight to that one's stack.
+ */
+#include "core/task.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "core/switch.h"
+
+/* Parked loop stacks that a worker keeps: while it is busy, and when it idles. */
+enum { LOOPS_MAX = 1024, LOOPS_IDLE = 16, TRIM_STEP = 64 };
+
+zk_task zk__task_outside;
+
+__thread struct zk__lane zk__lane = {.current = &zk__task_outside};
+
+/* ---- the run queue ---- */
+
+static bool ring_grow(zk__worker *w)
+{
+    uint32_t capacity = w->ring_mask + 1;
+    if (capacity > UINT32_MAX / 4) return false;
+    zk_task **ring = malloc(2 * (size_t)capacity * sizeof *ring);
+    if (!ring) return false;
+    uint32_t mask = 2 * capacity - 1;
+    for (uint32_t i = w->head; i != w->tail; i++) ring[i & mask] = w->ring[i & w->ring_mask];
+    free(w->ring);
+    w->ring = ring;
+    w->ring_mask = mask;
+    return true;
+}
+
+void zk__ready_slow(zk__worker *w, zk_task *task)
+{
+    if (!w->overflow && (w->tail - w->head <= w->ring_mask || ring_grow(w))) {
+        zk__ready(w, task);
+        return;
+    }
+    task->next = NULL;
+    if (!w->overflow) w->overflow_tail = &w->overflow;
+    *w->overflow_tail = task;
+    w->overflow_tail = &task->next;
+}
+
+/* Moves what overflowed into the ring as far as there is room. */
+void zk__overflow_drain(zk__worker *w)
+{
+    while (w->overflow && (w->tail - w->head <= w->ring_mask || ring_grow(w))) {
+        zk_task *task = w->overflow;
+        w->overflow = task->next;
+        w->ring[w->tail++ & w->ring_mask] = task;
+    }
+}
+
+void zk__pending_flush(zk__worker *w)
+{
+    /* Newest first in the list, oldest first in the ring. */
+    zk_task *reversed = NULL;
+    while (zk__lane.pending) {
+        zk_task *task = zk__lane.pending;
+        zk__lane.pending = task->next;
+        task->next = reversed;
+        reversed = task;
+    }
+    while (reversed) {
+        zk_task *task = reversed;
+        reversed = task->next;
+        if (w->tail - w->head > w->ring_mask && !ring_grow(w)) {
+            /* No room: it stays pending, and is run when it is awaited. Nothing is lost but concurrency. */
+            task->next = zk__lane.pending;
+            zk__lane.pending = task;
+            continue;
+        }
+        task->state = ZK__TASK_QUEUED;
+        task->awaiter = NULL;
+        task->ring_index = w->tail;
+        w->ring[w->tail++ & w->ring_mask] = task;
+    }
+}
+
+/* ---- suspending ---- */
+
+bool zk__loop_stack_reserve(zk__worker *w)
+{
+    if (w->loops) return true;
+    zk__stack *stack = zk__stack_new(&w->stacks);
+    if (!stack) return false;
+    stack->next = NULL;
+    w->loops = stack;
+    w->loop_count++;
+    return true;
+}
+
+static inline zk__stack *loop_stack_take(zk__worker *w)
+{
+    zk__stack *stack = w->loops;
+    w->loops = stack->next;
+    w->loop_count--;
+    return stack;
+}
+
+void zk__loop_stacks_trim(zk__worker *w)
+{
+    for (int i = 0; i < TRIM_STEP && w->loop_count > LOOPS_IDLE; i++) {
+        zk__stack_free(&w->stacks, loop_stack_take(w));
+    }
+}
+
+static inline void loop_stack_put(zk__worker *w, zk__stack *stack)
+{
+    if (ZK_UNLIKELY(w->loop_count >= LOOPS_MAX)) {
+        zk__stack_free(&w->stacks, loop_stack_take(w));
+    }
+    stack->next = w->loops;
+    w->loops = stack;
+    w->loop_count++;
+}
+
+static __attribute__((noinline)) void leave_hook(zk__stack *stack)
+{
+    void (*fn)(void *) = stack->on_leave;
+    stack->on_leave = NULL;
+    fn(stack->on_leave_context);
+}
+
+/* Leaves the current stack to the current task, until that is taken from the ring again. */
+static __attribute__((noinline)) void suspend(zk__worker *w)
+{
+    zk_task *me = zk__lane.current;
+    zk__stack *mine = w->stack, *to;
+    if (ZK_UNLIKELY(zk__lane.pending != NULL)) zk__pending_flush(w);
+    if (ZK_UNLIKELY(mine->on_leave != NULL)) leave_hook(mine);
+    me->stack = mine;
+    me->state = ZK__TASK_STARTED;
+    uint32_t head = w->head;
+    zk_task *next = head != w->tail && head != w->turn_end ? w->ring[head & w->ring_mask] : NULL;
+    void *to_sp;
+    if (next && next->state == ZK__TASK_STARTED) {
+        w->head = head + 1;
+        zk__lane.current = next;
+        to = next->stack;
+        to_sp = next->sp;
+    } else {
+        to = loop_stack_take(w);
+        to_sp = to->sp;
+    }
+    w->stack = to;
+    zk__switch(mine, &me->sp, to, to_sp, false);
+}
+
+void zk__wait_begin_always(void)
+{
+    zk__worker *w = zk__lane.worker;
+    /* A join cannot fail, so it waits for memory. Only this thread is held up, and only at the very end of memory. */
+    while (!w->loops && !zk__loop_stack_reserve(w)) nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+}
+
+ssize_t zk__wait_for(zk__wait *wait)
+{
+    zk_task *me = zk__lane.current;
+    zk_scope *scope = me->scope;
+    wait->task = me;
+    wait->link = NULL;
+    if (wait->cancel) {
+        wait->next = scope->waits;
+        wait->link = &scope->waits;
+        if (wait->next) wait->next->link = &wait->next;
+        scope->waits = wait;
+    }
+    suspend(zk__lane.worker);
+    return wait->result == -ECANCELED && scope->reason ? scope->reason : wait->result;
+}
+
+void zk__wait_unlink(zk__wait *wait)
+{
+    if (!wait->link) return;
+    *wait->link = wait->next;
+    if (wait->next) wait->next->link = wait->link;
+    wait->link = NULL;
+}
+
+void zk__wait_end(zk__wait *wait, ssize_t result)
+{
+    zk__wait_unlink(wait);
+    wait->result = result;
+    zk__ready(zk__lane.worker, wait->task);
+}
+
+void zk__on_suspend(void (*fn)(void *context), void *context)
+{
+    zk__stack *stack = zk__lane.worker->stack;
+    stack->on_leave_context = context;
+    stack->on_leave = fn;
+}
+
+void zk__join(zk_task **ret_waiter)
+{
+    zk__wait_begin_always();
+    *ret_waiter = zk__lane.current;
+    suspend(zk__lane.worker);
+}
+
+int zk_yield(void)
+{
+    int rc = zk__wait_begin();
+    if (rc < 0) return rc;
+    zk__worker *w = zk__lane.worker;
+    if (w->head == w->tail && !zk__lane.pending && w->head != w->turn_end) {
+        /* Nobody else is ready; let the poller have a look now and then. */
+        w->turn_end--;
+        return 0;
+    }
+    zk__ready(w, zk__lane.current);
+    suspend(w);
+    return 0;
+}
+
+/* ---- finishing ---- */
+
+static void scope_child_failed(zk_scope *scope, zk_task *task, int rc)
+{
+    if (scope->error) return;
+    scope->error = rc;
+    if (task->flags & ZK__TASK_TRAIL) {
+        scope->trail = task->trail;
+        task->flags &= (uint8_t)~ZK__TASK_TRAIL;
+    }
+    zk__scope_cancel_as(scope, -ECANCELED);
+}
+
+static inline void scope_child_finished(zk__worker *w, zk_scope *scope)
+{
+    if (--scope->live == 0 && scope->joiner) zk__ready(w, scope->joiner);
+}
+
+/* What is not a plain spawned task that succeeded. */
+static __attribute__((noinline)) void finish_slow(zk__worker *w, zk_task *task, int rc)
+{
+    if (task->flags & ZK__TASK_REMOTE) {
+        zk__proxy_finished(w, task, rc);
+        return;
+    }
+    if (!(task->flags & ZK__TASK_SPAWNED)) {
+        /* A future. Once it is FINISHED its owner may be gone, so that comes last. */
+        zk_task *awaiter = task->awaiter;
+        task->result = rc;
+        task->state = ZK__TASK_FINISHED;
+        if (awaiter) zk__ready(w, awaiter);
+        return;
+    }
+    zk_scope *scope = task->scope;
+    if (rc < 0) scope_child_failed(scope, task, rc);
+    zk__trail_drop(task);
+    scope_child_finished(w, scope);
+    zk__heap_free(w->heap, task);
+}
+
+void zk__task_finished(zk__worker *w, zk_task *task, int rc) { finish_slow(w, task, rc); }
+
+static inline void finish(zk__worker *w, zk_task *task, int rc)
+{
+    if (ZK_UNLIKELY(zk__lane.pending != NULL)) {
+        zk__panic("task %s (%s:%d) ended without awaiting %s", task->site->name, task->site->file,
+                  task->site->line, zk__lane.pending->site->name);
+    }
+    if (ZK_UNLIKELY((task->flags & ~ZK__TASK_PINNED) != ZK__TASK_SPAWNED || rc < 0)) {
+        finish_slow(w, task, rc);
+        return;
+    }
+    scope_child_finished(w, task->scope);
+    if (ZK_LIKELY(w->task_count < ZK__TASKS_CACHED)) {
+        w->tasks[w->task_count++] = task;
+    } else {
+        zk__heap_free(w->heap, task);
+    }
+}
+
+/* ---- the loop ---- */
+
+/* Leaves the stack of the loop for good or until it is taken from w->loops again. */
+static inline void loop_switch(zk__worker *w, zk__stack *mine, zk__stack *to, void *to_sp)
+{
+    w->stack = to;
+    zk__switch(mine, &mine->sp, to, to_sp, false);
+}
+
+/* A task with a stack of its own is over: the loop goes on on a common one, if one can be had. */
+static void loop_retire(zk__worker *w, zk__stack *mine)
+{
+    mine->first = NULL;
+    if (!zk__loop_stack_reserve(w)) return;
+    mine->next = w->dead;
+    w->dead = mine;
+    w->stack = loop_stack_take(w);
+    zk__switch(mine, &mine->sp, w->stack, w->stack->sp, true);
+}
+
+static void loop_run_first(zk__worker *w, zk__stack *mine)
+{
+    zk_task *task = mine->first;
+    zk__lane.current = task;
+    finish(w, task, task->fn(task->arg));
+    loop_retire(w, mine);
+}
+
+static void loop_start_on_own_stack(zk__worker *w, zk__stack *mine, zk_task *task)
+{
+    task->flags &= (uint8_t)~ZK__TASK_OWN_STACK;
+    zk__stack *own = zk__stack_new_special(&w->stacks, task->stack_bytes);
+    if (!own) {
+        finish(w, task, -ENOMEM);
+        return;
+    }
+    own->first = task;
+    loop_stack_put(w, mine);
+    loop_switch(w, mine, own, own->sp);
+}
+
+_Noreturn void zk__loop(void)
+{
+    zk__switch_entered();
+    zk__worker *const w = zk__lane.worker;
+    zk__stack *const mine = w->stack;
+    zk__runtime *const rt = w->runtime;
+    if (mine->first) loop_run_first(w, mine);
+    for (;;) {
+        uint32_t head = w->head;
+        if (ZK_UNLIKELY(head == w->tail || head == w->turn_end)) {
+            if (w->is_stopping && head == w->tail && !w->overflow) {
+                loop_stack_put(w, mine);
+                loop_switch(w, mine, &w->thread_stack, w->thread_stack.sp);
+            }
+            zk__worker_turn(w);
+            continue;
+        }
+        zk_task *task = w->ring[head & w->ring_mask];
+        w->head = head + 1;
+        if (ZK_UNLIKELY(!task)) continue;
+        if (task->state == ZK__TASK_STARTED) {
+            loop_stack_put(w, mine);
+            zk__lane.current = task;
+            loop_switch(w, mine, task->stack, task->sp);
+            continue;
+        }
+        if (ZK_UNLIKELY(atomic_load_explicit(&rt->idle_workers, memory_order_relaxed))) {
+            zk__donate(w);
+        }
+        if (ZK_UNLIKELY(task->flags & ZK__TASK_OWN_STACK)) {
+            loop_start_on_own_stack(w, mine, task);
+            continue;
+        }
+        zk__lane.current = task;
+        finish(w, task, task->fn(task->arg));
+    }
+}
+
+/* ---- await and spawn ---- */
+
+static int run_in_place(zk_task *task)
+{
+    zk_task *me = zk__lane.current;
+    zk__lane.current = task;
+    int rc = task->fn(task->arg);
+    zk__lane.current = me;
+    task->result = rc;
+    task->state = ZK__TASK_FINISHED;
+    return rc;
+}
+
+int zk__await_slow(zk_future *future)
+{
+    zk__worker *w = zk__lane.worker;
+    if (future->state == ZK__TASK_PENDING) {
+        /* Older than other pending ones. All of them are queued, for an await that searched would be quadratic. */
+        if (w) zk__pending_flush(w);
+        if (future->state == ZK__TASK_PENDING) {
+            zk_task **link = &zk__lane.pending;
+            while (*link && *link != future) link = &(*link)->next;
+            if (!*link) zk__panic("zk_await of a future that zk_async did not start");
+            *link = future->next;
+            run_in_place(future);
+        }
+    }
+    if (future->state == ZK__TASK_QUEUED && !(future->flags & ZK__TASK_REMOTE)) {
+        w->ring[future->ring_index & w->ring_mask] = NULL;
+        run_in_place(future);
+    }
+    if (future->state != ZK__TASK_FINISHED) zk__join(&future->awaiter);
+    if (future->flags) zk__await_flags(future);
+    return future->result;
+}
+
+void zk__await_flags(zk_future *future) { zk__trail_take(future, zk__lane.current); }
+
+/* Memory for a task: from the worker's cache, which is as deep as batches usually are, or from its heap. */
+static zk_task *task_memory(zk__worker *w, size_t arg_bytes)
+{
+    if (arg_bytes > ZK__TASK_ARG_BYTES) return zk__heap_alloc(w->heap, sizeof(zk_task) + arg_bytes);
+    if (w->task_count) return w->tasks[--w->task_count];
+    return zk__heap_alloc(w->heap, ZK__TASK_BYTES);
+}
+
+static inline void task_init(zk_task *task, zk_scope *scope, zk_fn *fn, void *arg,
+                             const zk_site *site)
+{
+    task->fn = fn;
+    task->arg = arg;
+    task->scope = scope;
+    task->site = site;
+    task->zk__word = (uint64_t)ZK__TASK_QUEUED << 32 | (uint64_t)ZK__TASK_SPAWNED << 40;
+}
+
+static __attribute__((noinline)) int spawn_slow(zk_scope *scope, zk_fn *fn, const void *arg,
+                                                size_t arg_bytes, const zk_site *site)
+{
+    zk_spawn_options options = {.site = site, .arg_bytes = arg_bytes};
+    return zk_spawn_with(scope, &options, fn, arg);
+}
+
+int zk__spawn_pinned(zk_scope *scope, zk_fn *fn, void *arg, const zk_site *site)
+{
+    zk__worker *w = zk__lane.worker;
+    zk_task *task = task_memory(w, 0);
+    if (!task) return -ENOMEM;
+    task_init(task, scope, fn, arg, site);
+    task->flags |= ZK__TASK_PINNED;
+    scope->live++;
+    zk__ready(w, task);
+    return 0;
+}
+
+int zk__spawn(zk_scope *scope, zk_fn *fn, const void *arg, size_t arg_bytes, const zk_site *site)
+{
+    zk__worker *w = zk__lane.worker;
+    if (ZK_UNLIKELY(scope->worker != w || arg_bytes || !w->task_count ||
+                    w->tail - w->head > w->ring_mask)) {
+        return spawn_slow(scope, fn, arg, arg_bytes, site);
+    }
+    zk_task *task = w->tasks[--w->task_count];
+    task_init(task, scope, fn, (void *)arg, site);
+    scope->live++;
+    w->ring[w->tail++ & w->ring_mask] = task;
+    return 0;
+}
+
+int zk_spawn_with(zk_scope *scope, const zk_spawn_options *options, zk_fn *fn, const void *arg)
+{
+    static const zk_site unnamed = {"(unnamed)", "", 0};
+    zk__worker *w = zk__lane.worker;
+    if (!w) return ZK_E_NO_RUNTIME;
+    if (options->worker < 0 || options->worker > w->runtime->worker_count) return -EINVAL;
+    zk_task *task = task_memory(w, options->arg_bytes);
+    if (!task) return -ENOMEM;
+    void *own = options->arg_bytes ? memcpy(task + 1, arg, options->arg_bytes) : (void *)arg;
+    task_init(task, scope, fn, own, options->site ? options->site : &unnamed);
+    if (options->arg_bytes > ZK__TASK_ARG_BYTES) task->flags |= ZK__TASK_LARGE;
+    if (options->is_pinned || options->stack_bytes || options->worker) {
+        task->flags |= ZK__TASK_PINNED;
+    }
+    if (options->stack_bytes) {
+        task->flags |= ZK__TASK_OWN_STACK;
+        task->stack_bytes = (uint32_t)options->stack_bytes;
+    }
+    int rc = 0;
+    zk__worker *to = options->worker ? w->runtime->workers[options->worker - 1] : w;
+    if (scope->worker != w) {
+        rc = zk__spawn_remote(scope, task);
+    } else if (to != w) {
+        rc = zk__task_send(w, task, to);
+    }
+    if (rc < 0) {
+        zk__heap_free(w->heap, task);
+        return rc;
+    }
+    if (scope->worker != w) return 0;
+    scope->live++;
+    if (to == w) zk__ready(w, task);
+    return 0;
+}

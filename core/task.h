@@ -1,0 +1,30 @@
+/*
+ * What the runtime's files share about tasks: see task.c for how they work.
+ */
+#ifndef ZOKIO_CORE_TASK_H
+#define ZOKIO_CORE_TASK_H
+
+#include "core/worker.h"
+
+/*
+ * A task's memory, with room for a small copied argument. Three cache lines: with two, the lines that matter of a
+ * batch of tasks would all fall into every other set of the first-level cache.
+ */
+enum { ZK__TASK_BYTES = 192, ZK__TASK_ARG_BYTES = ZK__TASK_BYTES - sizeof(zk_task) };
+
+/* Suspends the current task until somebody makes *ret_waiter, set to it, ready. Not cut short by cancellation. */
+void zk__join(zk_task **ret_waiter);
+
+/* Spawns a task that stays on this worker, into a scope of this worker. Also from the loop. returns 0, -ENOMEM. */
+int zk__spawn_pinned(zk_scope *scope, zk_fn *fn, void *arg, const zk_site *site);
+
+void zk__wait_unlink(zk__wait *wait);
+void zk__overflow_drain(zk__worker *w);
+
+/* Gives surplus loop stacks back, a few at a time; for a worker that is about to idle. */
+void zk__loop_stacks_trim(zk__worker *w);
+
+/* What is current on a thread that is no worker. */
+extern zk_task zk__task_outside;
+
+#endif

@@ -1,0 +1,189 @@
+/*
+ * A worker: one thread with its run queue, stacks, heap, timers and poller. Nothing of it is touched by other
+ * threads, but for its inbox.
+ */
+#ifndef ZOKIO_CORE_WORKER_H
+#define ZOKIO_CORE_WORKER_H
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "core/poller.h"
+#include "core/slab.h"
+#include "core/stack.h"
+#include "core/timer.h"
+#include "core/wait.h"
+
+#ifdef NDEBUG
+#define ZK_ASSERT(condition) ((void)0)
+#else
+#define ZK_ASSERT(condition)                                                                       \
+    (ZK_LIKELY(condition) ? (void)0 : zk__panic("assertion failed: %s (%s:%d)", #condition, __FILE__, __LINE__))
+#endif
+
+/* For states in which memory is already corrupt: says why on stderr and aborts. */
+_Noreturn void zk__panic(const char *format, ...) ZK_PRINTF(1, 2);
+
+/* A message from another thread; `run` is called by the receiving worker's loop and owns the message. */
+typedef struct zk__msg zk__msg;
+struct zk__msg {
+    zk__msg *next;
+    void (*run)(zk__msg *msg);
+};
+
+enum zk__task_state { ZK__TASK_PENDING, ZK__TASK_QUEUED, ZK__TASK_STARTED, ZK__TASK_FINISHED };
+enum {
+    ZK__TASK_TRAIL = 1 << 0,   /* task.trail holds an error trail */
+    ZK__TASK_REMOTE = 1 << 1,  /* runs on another worker than its scope's; task.proxy */
+    ZK__TASK_SPAWNED = 1 << 2, /* of a scope, memory from the slab; else a future */
+    ZK__TASK_PINNED = 1 << 3,  /* never donated */
+    ZK__TASK_OWN_STACK = 1 << 4, /* to be started on a stack of task.stack_bytes */
+    ZK__TASK_LARGE = 1 << 5,   /* its memory is larger than ZK__TASK_BYTES */
+};
+enum { ZK__TASKS_CACHED = 1024 };
+enum { ZK__SCOPE_SHIELD = 1 << 0, ZK__SCOPE_COMPLETE = 1 << 1 };
+
+typedef struct zk__worker zk__worker;
+struct zk__worker {
+    /* The run queue: a ring of tasks; NULL entries are futures that have been awaited in place meanwhile. */
+    zk_task **ring;
+    uint32_t ring_mask;
+    uint32_t head, tail;
+    zk_task *overflow, **overflow_tail; /* when the ring could not grow */
+
+    zk_task **tasks;    /* free ones, a stack */
+    uint32_t task_count;
+
+    zk__stack *stack; /* the one in use */
+    zk__stack *loops; /* those with a parked loop frame, or fresh */
+    uint32_t loop_count;
+    uint32_t turn_end;   /* ring index at which the poller has its turn */
+    zk__stack *dead;     /* special stacks whose task is over */
+    bool is_stopping;
+    zk_time now;
+
+    zk__heap *heap;
+    zk__stack_pool stacks;
+    zk__wheel wheel;
+    zk__poller poller;
+    struct zk__runtime *runtime;
+    int index;
+    pthread_t thread;
+    zk__stack thread_stack; /* of the thread itself; left while the loop runs */
+    zk_scope root;          /* of what runs here for other workers */
+    zk_task root_task;      /* what is current while no task is */
+    void *http_state;       /* the HTTP module's, see zk__worker_slot */
+    void (*http_state_done)(void *state);
+    uint64_t polls;         /* turns of the loop */
+
+    /* Donation, see donate.c. */
+    uint32_t fresh_run, donate_at, donate_skip, donate_wait;
+    zk_time donate_clock;
+
+    _Alignas(64) _Atomic(zk__msg *) inbox;
+    atomic_bool is_sleeping;
+};
+
+typedef struct zk__runtime {
+    int worker_count;
+    _Atomic uint64_t idle_workers; /* a bit per worker that has nothing to do and wants some */
+    atomic_bool is_stopping;
+    zk_config config;
+    struct zk__blocking *blocking;
+    zk__worker *workers[];
+} zk__runtime;
+
+static inline zk__worker *zk__worker_self(void) { return zk__lane.worker; }
+
+/* A free stack for the loop to go on with, made sure of before a task is suspended. */
+bool zk__loop_stack_reserve(zk__worker *w);
+
+/*
+ * Whether the current task may wait: 0, or what the suspending function has to return (the scope is cancelled, there
+ * is no memory for a stack, or this is no task at all).
+ */
+static inline int zk__wait_begin(void)
+{
+    zk__worker *w = zk__lane.worker;
+    if (ZK_UNLIKELY(!w || zk__lane.current == &w->root_task)) return ZK_E_NO_RUNTIME;
+    int reason = zk__lane.current->scope->reason;
+    if (ZK_UNLIKELY(reason != 0)) return reason;
+    return ZK_LIKELY(w->loops != NULL) || zk__loop_stack_reserve(w) ? 0 : -ENOMEM;
+}
+
+/* Grows the ring, or falls back to the overflow list. */
+void zk__ready_slow(zk__worker *w, zk_task *task);
+
+/* Puts a task at the end of the run queue. */
+static inline void zk__ready(zk__worker *w, zk_task *task)
+{
+    uint32_t tail = w->tail;
+    if (ZK_UNLIKELY(tail - w->head > w->ring_mask || w->overflow)) {
+        zk__ready_slow(w, task);
+        return;
+    }
+    w->ring[tail & w->ring_mask] = task;
+    w->tail = tail + 1;
+}
+
+/* Queues the futures that the current stack has pending: it is about to wait. */
+void zk__pending_flush(zk__worker *w);
+
+/* Hands a message to a worker, from any thread. */
+void zk__post(zk__worker *to, zk__msg *msg);
+
+/* Runs what the inbox holds. */
+void zk__inbox_run(zk__worker *w);
+
+/* One round of timers, inbox and poller; waits in the poller if nothing is ready. */
+void zk__worker_turn(zk__worker *w);
+
+/* The loop at the base of every stack. */
+_Noreturn void zk__loop(void);
+/* Makes the calling thread this worker until is_stopping is set and nothing is ready. returns 0, -errno. */
+int zk__worker_run(zk__worker *w);
+
+/* Finishes a task on the worker of its scope. */
+void zk__task_finished(zk__worker *w, zk_task *task, int rc);
+
+/* Offers unstarted tasks to an idle worker, if that seems to pay. */
+void zk__donate(zk__worker *w);
+/* Sends an unstarted task to a worker. returns 0, -ENOMEM. */
+int zk__task_send(zk__worker *w, zk_task *task, zk__worker *to);
+/* Tells the tasks that a scope has on other workers. */
+void zk__proxies_cancel(zk_scope *scope);
+/* A remote task has finished here: tells its origin. */
+void zk__proxy_finished(zk__worker *w, zk_task *task, int rc);
+/* Adds a task to a scope of another worker. returns 0, -ENOMEM. */
+int zk__spawn_remote(zk_scope *scope, zk_task *task);
+void zk__scope_cancel_remote(zk_scope *scope);
+
+/* CLOCK_MONOTONIC, read now. */
+zk_time zk__clock(void);
+/* The moment `span` from now; INT64_MAX if that is beyond time. */
+zk_time zk__moment_in(zk_time span);
+
+/* Cancels a scope of this worker with a reason. */
+void zk__scope_cancel_as(zk_scope *scope, int reason);
+void zk__scope_root_init(zk_scope *scope, zk_scope *parent, zk__worker *w);
+void zk__scope_unlink(zk_scope *scope);
+
+/* Moves the error trail of a task to the current one, or frees it. */
+void zk__trail_take(zk_task *from, zk_task *to);
+void zk__trail_drop(zk_task *task);
+/* Keeps a copy that zk_trail gives outside zk_run. */
+void zk__trail_keep(zk_task *task);
+
+/* The blocking pool: made at the first use, ended with the runtime. */
+void zk__blocking_stop(zk__runtime *rt);
+
+/* Reports stack overflows with the task's name. */
+void zk__crash_report_install(void);
+void zk__crash_report_uninstall(void);
+int zk__crash_stack_open(void **ret_memory);
+void zk__crash_stack_close(void *memory);
+
+#endif
