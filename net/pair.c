@@ -1,0 +1,219 @@
+/*
+ * Connected streams in memory: two directions, each a ring of bytes with at most one reader and one writer waiting.
+ *
+ * The pair is one allocation, freed when both ends are closed. An end that is closed with bytes unread does what a
+ * socket does: the other end's writes fail with -EPIPE.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "core/worker.h"
+#include "net/stream.h"
+
+enum { PIPE_BYTES = 16 * 1024 };
+
+typedef struct pair pair;
+
+/* One direction. */
+typedef struct pipe_half {
+    char bytes[PIPE_BYTES];
+    size_t begin, count;
+    bool is_finished;  /* no more will be written */
+    bool is_abandoned; /* nobody will read */
+    zk__wait *reader, *writer;
+} pipe_half;
+
+typedef struct pair_end {
+    zk_stream head;
+    pair *pair;
+    pipe_half *in, *out;
+    struct pair_end *other;
+    bool is_closed;
+} pair_end;
+
+struct pair {
+    pipe_half halves[2];
+    pair_end ends[2];
+};
+
+typedef struct half_wait {
+    zk__wait wait;
+    zk__wait **slot;
+} half_wait;
+
+static pair_end *of(zk_stream *stream) { return (pair_end *)(void *)stream; }
+
+static void half_cancel(zk__wait *wait)
+{
+    *((half_wait *)(void *)wait)->slot = NULL;
+    zk__wait_end(wait, -ECANCELED);
+}
+
+static int half_wait_for(zk__wait **slot)
+{
+    half_wait w = {.wait.cancel = half_cancel, .slot = slot};
+    *slot = &w.wait;
+    return (int)zk__wait_for(&w.wait);
+}
+
+static void wake(zk__wait **slot)
+{
+    zk__wait *wait = *slot;
+    *slot = NULL;
+    if (wait) zk__wait_end(wait, 0);
+}
+
+static bool is_readable(const pipe_half *half) { return half->count || half->is_finished; }
+
+/* Something has happened that the reader of `end` may be waiting for. */
+static void wake_reader(pair_end *end)
+{
+    wake(&end->in->reader);
+    if (!end->is_closed && end->head.on_ready) zk__stream_ready(&end->head);
+}
+
+static size_t take(pipe_half *half, char *to, size_t size)
+{
+    size_t taken = 0;
+    while (taken < size && half->count) {
+        size_t run = PIPE_BYTES - half->begin;
+        if (run > half->count) run = half->count;
+        if (run > size - taken) run = size - taken;
+        memcpy(to + taken, half->bytes + half->begin, run);
+        half->begin = (half->begin + run) % PIPE_BYTES;
+        half->count -= run;
+        taken += run;
+    }
+    return taken;
+}
+
+static size_t put(pipe_half *half, const char *from, size_t size)
+{
+    size_t done = 0;
+    while (done < size && half->count < PIPE_BYTES) {
+        size_t end = (half->begin + half->count) % PIPE_BYTES;
+        size_t run = end < half->begin ? half->begin - end : PIPE_BYTES - end;
+        if (run > size - done) run = size - done;
+        memcpy(half->bytes + end, from + done, run);
+        half->count += run;
+        done += run;
+    }
+    return done;
+}
+
+static ssize_t pair_read(zk_stream *stream, void *buf, size_t size, bool try_only)
+{
+    pair_end *end = of(stream);
+    int rc = try_only ? 0 : zk__wait_begin();
+    if (rc < 0) return rc;
+    while (!is_readable(end->in)) {
+        if (try_only) return -EAGAIN;
+        rc = half_wait_for(&end->in->reader);
+        if (rc < 0) return rc;
+    }
+    size_t n = take(end->in, buf, size);
+    if (n) wake(&end->in->writer);
+    return (ssize_t)n;
+}
+
+static ssize_t pair_writev(zk_stream *stream, const struct iovec *iov, int iov_count, bool try_only)
+{
+    pair_end *end = of(stream);
+    pipe_half *out = end->out;
+    int rc = try_only ? 0 : zk__wait_begin();
+    if (rc < 0) return rc;
+    while (out->count == PIPE_BYTES && !out->is_abandoned && !out->is_finished) {
+        if (try_only) return -EAGAIN;
+        rc = half_wait_for(&out->writer);
+        if (rc < 0) return rc;
+    }
+    if (out->is_abandoned || out->is_finished) return -EPIPE;
+    size_t done = 0;
+    for (int i = 0; i < iov_count; i++) done += put(out, iov[i].iov_base, iov[i].iov_len);
+    if (done) wake_reader(end->other);
+    return (ssize_t)done;
+}
+
+static int pair_shutdown(zk_stream *stream)
+{
+    pair_end *end = of(stream);
+    end->out->is_finished = true;
+    wake(&end->out->writer);
+    wake_reader(end->other);
+    if (end->other->head.on_hangup && !end->other->is_closed && !end->out->reader) {
+        end->other->head.on_hangup(end->other->head.context, ZK_HANGUP_HALF);
+    }
+    return 0;
+}
+
+static void pair_close(zk_stream *stream)
+{
+    pair_end *end = of(stream), *other = end->other;
+    end->is_closed = true;
+    end->head.on_ready = NULL;
+    if (other->is_closed) {
+        zk_free(end->pair);
+        return;
+    }
+    end->out->is_finished = true;
+    end->in->is_abandoned = true;
+    wake(&end->in->writer);
+    wake_reader(other);
+    if (other->head.on_hangup) other->head.on_hangup(other->head.context, ZK_HANGUP_FULL);
+}
+
+static int pair_park(zk_stream *stream) { return is_readable(of(stream)->in); }
+
+static void pair_unpark(zk_stream *stream) { (void)stream; }
+
+static void pair_watch(zk_stream *stream) { (void)stream; }
+
+static int pair_address(const zk_stream *stream, bool is_peer, zk_addr *ret_addr)
+{
+    (void)stream, (void)is_peer, (void)ret_addr;
+    return -EOPNOTSUPP;
+}
+
+static const struct zk__stream_ops pair_ops = {
+    .kind = "pair",
+    .read = pair_read,
+    .writev = pair_writev,
+    .shutdown = pair_shutdown,
+    .close = pair_close,
+    .park = pair_park,
+    .unpark = pair_unpark,
+    .watch = pair_watch,
+    .address = pair_address,
+};
+
+static void end_init(pair *p, int i)
+{
+    p->ends[i] = (pair_end){
+        .head.ops = &pair_ops,
+        .pair = p,
+        .in = &p->halves[i],
+        .out = &p->halves[1 - i],
+        .other = &p->ends[1 - i],
+    };
+}
+
+static void half_init(pipe_half *half)
+{
+    half->begin = half->count = 0;
+    half->is_finished = half->is_abandoned = false;
+    half->reader = half->writer = NULL;
+}
+
+int zk_stream_pair(zk_stream **ret_a, zk_stream **ret_b)
+{
+    if (!zk__worker_self()) return ZK_E_NO_RUNTIME;
+    pair *p = zk_alloc(sizeof *p);
+    if (!p) return -ENOMEM;
+    for (int i = 0; i < 2; i++) {
+        half_init(&p->halves[i]);
+        end_init(p, i);
+    }
+    *ret_a = &p->ends[0].head;
+    *ret_b = &p->ends[1].head;
+    return 0;
+}

@@ -1,0 +1,123 @@
+/*
+ * Streams over connected sockets, TCP or Unix, through the worker's poller.
+ */
+#include "net/socket.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "core/worker.h"
+
+typedef struct socket_stream {
+    zk_stream head;
+    zk__io io;
+    zk__op park;
+} socket_stream;
+
+static socket_stream *of(zk_stream *stream) { return (socket_stream *)(void *)stream; }
+
+static zk__poller *poller(void) { return &zk__worker_self()->poller; }
+
+/* Without waiting: through the poller as well, for it may hold data that it has received already. */
+static ssize_t try_run(zk__op *op)
+{
+    return poller()->ops->attempt(poller(), op);
+}
+
+static ssize_t socket_read(zk_stream *stream, void *buf, size_t size, bool try_only)
+{
+    zk__op op = {.code = ZK__OP_READ, .io = &of(stream)->io, .buf = buf, .size = size};
+    return try_only ? try_run(&op) : zk__op_run(&op);
+}
+
+static ssize_t socket_writev(zk_stream *stream, const struct iovec *iov, int iov_count,
+                             bool try_only)
+{
+    zk__op op = {
+        .code = ZK__OP_WRITE,
+        .io = &of(stream)->io,
+        .iov = iov,
+        .iov_count = iov_count,
+    };
+    return try_only ? try_run(&op) : zk__op_run(&op);
+}
+
+static int socket_shutdown(zk_stream *stream)
+{
+    return shutdown(of(stream)->io.fd, SHUT_WR) ? -errno : 0;
+}
+
+static void socket_close(zk_stream *stream)
+{
+    poller()->ops->forget(poller(), &of(stream)->io);
+    zk_free(stream);
+}
+
+static void park_complete(zk__op *op)
+{
+    socket_stream *s = (socket_stream *)(void *)((char *)op - offsetof(socket_stream, park));
+    zk__stream_ready(&s->head);
+}
+
+static int socket_park(zk_stream *stream)
+{
+    socket_stream *s = of(stream);
+    s->park = (zk__op){.code = ZK__OP_READABLE, .io = &s->io, .complete = park_complete};
+    if (!poller()->ops->submit(poller(), &s->park)) return 0;
+    return s->park.result < 0 ? (int)s->park.result : 1;
+}
+
+static void socket_unpark(zk_stream *stream) { poller()->ops->cancel(poller(), &of(stream)->park); }
+
+static void on_hangup(zk__io *io)
+{
+    socket_stream *s = (socket_stream *)(void *)((char *)io - offsetof(socket_stream, io));
+    if (!s->head.on_hangup) return;
+    s->head.on_hangup(s->head.context,
+                      io->bits & ZK__IO_BROKEN ? ZK_HANGUP_FULL : ZK_HANGUP_HALF);
+}
+
+static void socket_watch(zk_stream *stream)
+{
+    of(stream)->io.on_hangup = on_hangup;
+    poller()->ops->watch(poller(), &of(stream)->io);
+}
+
+static int socket_address(const zk_stream *stream, bool is_peer, zk_addr *ret_addr)
+{
+    const socket_stream *s = (const socket_stream *)(const void *)stream;
+    zk_addr addr = {.size = sizeof addr.un};
+    int failed = is_peer ? getpeername(s->io.fd, &addr.sa, &addr.size)
+                         : getsockname(s->io.fd, &addr.sa, &addr.size);
+    if (failed) return -errno;
+    *ret_addr = addr;
+    return 0;
+}
+
+static const struct zk__stream_ops socket_ops = {
+    .kind = "socket",
+    .read = socket_read,
+    .writev = socket_writev,
+    .shutdown = socket_shutdown,
+    .close = socket_close,
+    .park = socket_park,
+    .unpark = socket_unpark,
+    .watch = socket_watch,
+    .address = socket_address,
+};
+
+int zk__socket_stream(int fd, zk_stream **ret_stream)
+{
+    socket_stream *s = zk_alloc(sizeof *s);
+    if (!s) {
+        close(fd);
+        return -ENOMEM;
+    }
+    s->head = (zk_stream){.ops = &socket_ops};
+    zk__io_init(&s->io, fd, ZK__IO_SOCKET | ZK__IO_STREAM);
+    *ret_stream = &s->head;
+    return 0;
+}
+
+zk__io *zk__socket_stream_io(zk_stream *stream) { return &of(stream)->io; }

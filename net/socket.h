@@ -1,0 +1,15 @@
+/*
+ * Streams over connected sockets.
+ */
+#ifndef ZOKIO_NET_SOCKET_H
+#define ZOKIO_NET_SOCKET_H
+
+#include "net/stream.h"
+
+/* Makes a stream of a connected, non-blocking socket and owns it from then on, also on failure. returns 0, -ENOMEM. */
+int zk__socket_stream(int fd, zk_stream **ret_stream);
+
+/* What the poller knows the stream's socket by. */
+struct zk__io *zk__socket_stream_io(zk_stream *stream);
+
+#endif

@@ -1,0 +1,40 @@
+/*
+ * What a kind of stream provides. The functions of <zokio/stream.h> are these behind checks and loops.
+ */
+#ifndef ZOKIO_NET_STREAM_H
+#define ZOKIO_NET_STREAM_H
+
+#include <zokio/stream.h>
+
+struct zk__stream_ops {
+    const char *kind;
+    /* Some bytes; suspends unless try_only, then -EAGAIN. */
+    ssize_t (*read)(zk_stream *stream, void *buf, size_t size, bool try_only);
+    ssize_t (*writev)(zk_stream *stream, const struct iovec *iov, int iov_count, bool try_only);
+    int (*shutdown)(zk_stream *stream);
+    void (*close)(zk_stream *stream);
+    /* 0: on_ready will be called; 1: there is something already; < 0: error. */
+    int (*park)(zk_stream *stream);
+    void (*unpark)(zk_stream *stream);
+    /* on_hangup has been set or cleared. */
+    void (*watch)(zk_stream *stream);
+    int (*address)(const zk_stream *stream, bool is_peer, zk_addr *ret_addr);
+};
+
+/* The head of every stream. */
+struct zk_stream {
+    const struct zk__stream_ops *ops;
+    void (*on_ready)(void *context); /* set while parked */
+    void (*on_hangup)(void *context, zk_hangup how);
+    void *context;
+};
+
+/* Calls on_ready, once. */
+static inline void zk__stream_ready(zk_stream *stream)
+{
+    void (*on_ready)(void *) = stream->on_ready;
+    stream->on_ready = NULL;
+    if (on_ready) on_ready(stream->context);
+}
+
+#endif

@@ -1,0 +1,170 @@
+/*
+ * Listening, accepting and connecting, for TCP and Unix stream sockets.
+ *
+ * TCP_NODELAY is set on the listening socket, since Linux hands it on to what is accepted: no system call per
+ * connection.
+ */
+#include "net/tcp.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/tcp.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/worker.h"
+#include "net/socket.h"
+
+enum { BACKLOG = 4096 };
+static const zk_time accept_pause = ZK_MS(50);
+
+struct zk_listener {
+    zk__io io;
+    bool is_unix_file; /* remove addr when closed */
+    zk_addr addr;
+};
+
+static int set_flag(int fd, int level, int option)
+{
+    return setsockopt(fd, level, option, &(int){1}, sizeof(int)) ? -errno : 0;
+}
+
+static int socket_for(const zk_addr *addr)
+{
+    int fd = socket(addr->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) return -errno;
+    if (addr->sa.sa_family == AF_UNIX) return fd;
+    int rc = set_flag(fd, IPPROTO_TCP, TCP_NODELAY);
+    if (rc == 0) return fd;
+    close(fd);
+    return rc;
+}
+
+static bool is_unix_file(const zk_addr *addr)
+{
+    return addr->sa.sa_family == AF_UNIX && addr->un.sun_path[0] != '\0';
+}
+
+/* Removes a socket file that nobody listens on any more: what a killed server leaves behind. */
+static void unix_file_remove_stale(const zk_addr *addr)
+{
+    struct stat st;
+    if (stat(addr->un.sun_path, &st) || !S_ISSOCK(st.st_mode)) return;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) return;
+    if (connect(fd, &addr->sa, addr->size) && errno == ECONNREFUSED) unlink(addr->un.sun_path);
+    close(fd);
+}
+
+static int socket_listen(int fd, const zk_addr *addr, const zk_listen_options *options)
+{
+    int rc = 0;
+    if (addr->sa.sa_family != AF_UNIX) rc = set_flag(fd, SOL_SOCKET, SO_REUSEADDR);
+    if (!rc && addr->sa.sa_family != AF_UNIX && options->is_port_shared) {
+        rc = set_flag(fd, SOL_SOCKET, SO_REUSEPORT);
+    }
+    if (!rc && addr->sa.sa_family == AF_INET6) {
+        /* ":8080" is every address, whatever the system's default says. */
+        rc = setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &(int){0}, sizeof(int)) ? -errno : 0;
+    }
+    if (!rc && is_unix_file(addr)) unix_file_remove_stale(addr);
+    if (!rc && bind(fd, &addr->sa, addr->size)) rc = -errno;
+    if (!rc && listen(fd, options->backlog > 0 ? options->backlog : BACKLOG)) rc = -errno;
+    return rc;
+}
+
+int zk_listen(const zk_addr *addr, const zk_listen_options *options, zk_listener **ret_listener)
+{
+    if (!zk__worker_self()) return ZK_E_NO_RUNTIME;
+    zk_listener *l = zk_alloc_zeroed(sizeof *l);
+    if (!l) return -ENOMEM;
+    int fd = socket_for(addr);
+    int rc = fd;
+    if (fd >= 0) {
+        rc = socket_listen(fd, addr, options ? options : &(zk_listen_options){0});
+        if (rc < 0) close(fd);
+    }
+    if (rc < 0) {
+        zk_free(l);
+        return rc;
+    }
+    zk__io_init(&l->io, fd, ZK__IO_SOCKET);
+    l->addr = *addr;
+    l->is_unix_file = is_unix_file(addr);
+    *ret_listener = l;
+    return 0;
+}
+
+int zk__listener_share(const zk_listener *listener, zk_listener **ret_listener)
+{
+    zk_listener *l = zk_alloc_zeroed(sizeof *l);
+    if (!l) return -ENOMEM;
+    int fd = fcntl(listener->io.fd, F_DUPFD_CLOEXEC, 0);
+    if (fd < 0) {
+        int rc = -errno;
+        zk_free(l);
+        return rc;
+    }
+    zk__io_init(&l->io, fd, ZK__IO_SOCKET);
+    l->addr = listener->addr;
+    *ret_listener = l;
+    return 0;
+}
+
+int zk_listener_addr(const zk_listener *listener, zk_addr *ret_addr)
+{
+    zk_addr addr = {.size = sizeof addr.un};
+    if (getsockname(listener->io.fd, &addr.sa, &addr.size)) return -errno;
+    *ret_addr = addr;
+    return 0;
+}
+
+/* Out of descriptors or memory: passes when others give some back. */
+static bool is_shortage(ssize_t rc)
+{
+    return rc == -EMFILE || rc == -ENFILE || rc == -ENOBUFS || rc == -ENOMEM;
+}
+
+int zk_accept(zk_listener *listener, zk_stream **ret_stream)
+{
+    for (;;) {
+        zk__op op = {.code = ZK__OP_ACCEPT, .io = &listener->io};
+        ssize_t fd = zk__op_run(&op);
+        if (fd >= 0) return zk__socket_stream((int)fd, ret_stream);
+        if (!is_shortage(fd)) return (int)fd;
+        int rc = zk_sleep(accept_pause);
+        if (rc < 0) return rc;
+    }
+}
+
+void zk_listener_close(zk_listener *listener)
+{
+    if (!listener) return;
+    zk__poller *poller = &zk__worker_self()->poller;
+    poller->ops->forget(poller, &listener->io);
+    if (listener->is_unix_file) unlink(listener->addr.un.sun_path);
+    zk_free(listener);
+}
+
+int zk_connect(const zk_addr *addr, zk_stream **ret_stream)
+{
+    if (!zk__worker_self()) return ZK_E_NO_RUNTIME;
+    int fd = socket_for(addr);
+    if (fd < 0) return fd;
+    zk_stream *stream;
+    int rc = zk__socket_stream(fd, &stream);
+    if (rc < 0) return rc;
+    zk__op op = {
+        .code = ZK__OP_CONNECT,
+        .io = zk__socket_stream_io(stream),
+        .addr = &addr->sa,
+        .addr_size = addr->size,
+    };
+    rc = (int)zk__op_run(&op);
+    if (rc < 0) {
+        zk_stream_close(stream);
+        return rc;
+    }
+    *ret_stream = stream;
+    return 0;
+}
