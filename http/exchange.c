@@ -1,0 +1,143 @@
+/*
+ * One request from its head to the end of its response: routing, middleware, the handler, and the response that is sent
+ * when the handler has none.
+ */
+#include "http/exchange.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "http/shard.h"
+
+struct zk_next {
+    zk_request *req;
+    zk_response *res;
+    zk_middleware *const *outer; /* the server's, then */
+    zk_middleware *const *inner; /* the route's */
+    zk_handler *handler;
+};
+
+void zk__exchange_init(zk_request *req, zk_response *res, const struct zk__transport *transport,
+                       zk__shard *shard, zk_stream *stream)
+{
+    /* The match is large and written by the router. */
+    memset(req, 0, offsetof(zk_request, match));
+    req->match.index = -1;
+    req->match.path_exists = false;
+    req->match.param_count = 0;
+    req->transport = transport;
+    req->shard = shard;
+    req->stream = stream;
+    memset(res, 0, sizeof *res);
+    res->req = req;
+}
+
+int zk_next_run(zk_next *next)
+{
+    zk_next rest = *next;
+    zk_middleware *run = NULL;
+    if (rest.outer && *rest.outer) {
+        run = *rest.outer++;
+    } else if (rest.inner && *rest.inner) {
+        run = *rest.inner++;
+    }
+    return run ? run(next->req, next->res, &rest) : rest.handler(next->req, next->res);
+}
+
+/* ---- what is answered without a handler ---- */
+
+static int not_found(zk_request *req, zk_response *res)
+{
+    (void)req;
+    return zk_respond_status(res, 404);
+}
+
+static bool is_method(const zk_request *req, const char *method)
+{
+    size_t size = strlen(method);
+    return req->method.size == size && !memcmp(req->method.data, method, size);
+}
+
+/* OPTIONS of a path, and every method that it does not have (RFC 9110 sections 9.3.7 and 15.5.6). */
+static int other_method(zk_request *req, zk_response *res)
+{
+    char allow[256];
+    size_t size = zk__route_table_allow(req->shard->routes, req->target.path, allow, sizeof allow);
+    int rc = zk_response_header_n(res, "Allow", (zk_str){allow, size});
+    if (rc < 0) return rc;
+    return is_method(req, "OPTIONS") ? zk_respond(res, 204, NULL, NULL, 0)
+                                     : zk_respond_status(res, 405);
+}
+
+/* OPTIONS * asks about the server as a whole. */
+static int whole_server(zk_request *req, zk_response *res)
+{
+    (void)req;
+    int rc = zk_response_header(res, "Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+    return rc < 0 ? rc : zk_respond(res, 204, NULL, NULL, 0);
+}
+
+static zk_handler *handler_find(zk_request *req, zk_middleware *const **ret_with)
+{
+    zk_str path = req->target.path;
+    if (path.size == 1 && path.data[0] == '*') return whole_server;
+    int index = zk__route_table_match(req->shard->routes, req->method, path, &req->match);
+    if (index >= 0) {
+        *ret_with = req->shard->config->routes[index].with;
+        return req->shard->config->routes[index].handler;
+    }
+    return req->match.path_exists ? other_method : not_found;
+}
+
+/* ---- errors ---- */
+
+static void report(zk_request *req, int rc, const char *what)
+{
+    const zk_server *config = req->shard->config;
+    if (config->on_error) config->on_error(config->context, req, rc, what);
+}
+
+int zk__exchange_refuse(zk_request *req, zk_response *res, int rc, const char *why)
+{
+    report(req, rc, why);
+    res->is_bodiless = is_method(req, "HEAD");
+    zk_response_close(res);
+    return zk_respond_status(res, zk__status_of_error(rc));
+}
+
+/* The handler is done; makes one whole response of what it has left. */
+static int complete(zk_request *req, zk_response *res, int rc)
+{
+    if (rc < 0 && !res->error) {
+        const char *trail = zk_trail();
+        report(req, rc, *trail ? trail : zk_strerror(rc));
+    }
+    if (res->error) return res->error;
+    switch (res->state) {
+    case ZK__RESPONSE_ENDED: return 0;
+    case ZK__RESPONSE_BEGUN:
+        /* Half a response must not look like a whole one. */
+        return rc < 0 ? (res->error = rc) : zk_response_end(res);
+    case ZK__RESPONSE_NONE: break;
+    }
+    /* Fields that were meant for another response do not belong to an error page. */
+    res->fields.count = 0;
+    res->content_type = (zk_str){NULL, 0};
+    return zk_respond_status(res, rc < 0 ? zk__status_of_error(rc) : 500);
+}
+
+int zk__exchange_run(zk_request *req, zk_response *res)
+{
+    zk_middleware *const *with = NULL;
+    res->is_bodiless = is_method(req, "HEAD");
+    zk_handler *handler = handler_find(req, &with);
+    zk_middleware *const *server_with = req->shard->config->with;
+    int rc;
+    if (ZK_LIKELY(!with && !server_with)) {
+        rc = handler(req, res);
+    } else {
+        rc = zk_next_run(&(zk_next){req, res, server_with, with, handler});
+    }
+    if (ZK_LIKELY(rc >= 0 && res->state == ZK__RESPONSE_ENDED && !res->error)) return 0;
+    return complete(req, res, rc);
+}

@@ -1,0 +1,87 @@
+/*
+ * A request and its response, independent of the version of HTTP that carries them. What differs between versions is
+ * behind struct zk__transport.
+ */
+#ifndef ZOKIO_HTTP_EXCHANGE_H
+#define ZOKIO_HTTP_EXCHANGE_H
+
+#include <zokio/server.h>
+
+#include "http/path.h"
+#include "http/route_table.h"
+
+typedef struct zk__shard zk__shard;
+
+/* How a version of HTTP moves bodies and responses. All may suspend. */
+struct zk__transport {
+    /* Some body bytes; 0 at the end, which sets req->is_body_done. */
+    ssize_t (*body_read)(zk_request *req, void *buf, size_t size);
+    /* The rest of the body, if it is in memory already and in one piece: *ret is set and 1 returned; else 0. */
+    int (*body_view)(zk_request *req, zk_str *ret);
+    /* The head, and with is_whole the whole body. The response's fields are set. */
+    int (*begin)(zk_response *res, const char *content_type, const void *body, size_t size, bool is_whole);
+    int (*write)(zk_response *res, const void *data, size_t size);
+    int (*flush)(zk_response *res);
+    int (*end)(zk_response *res);
+};
+
+struct zk_request {
+    const struct zk__transport *transport;
+    zk__shard *shard;
+    zk_stream *stream;
+    zk_str method, raw_target, host;
+    zk__target target;
+    const zk_field *fields, *trailers;
+    size_t field_count, trailer_count;
+    int version;
+    int64_t body_length;  /* -1: unknown */
+    uint64_t body_taken;  /* bytes given to the handler */
+    bool is_body_done;
+    int body_error;       /* sticky */
+    zk_arena arena;
+    zk__route_match match;
+};
+
+enum zk__response_state { ZK__RESPONSE_NONE, ZK__RESPONSE_BEGUN, ZK__RESPONSE_ENDED };
+
+typedef struct zk__field_list {
+    zk_field *fields;
+    size_t count, capacity;
+} zk__field_list;
+
+struct zk_response {
+    zk_request *req;
+    enum zk__response_state state;
+    int status;
+    bool is_closing;      /* the connection ends behind it */
+    bool is_bodiless;     /* HEAD, 204, 304: the body is counted, not sent */
+    int64_t length;       /* -1: unknown */
+    uint64_t written;
+    int error;            /* sticky: the client is gone, or the body did not fit the length */
+    zk_str content_type;  /* set by zk_response_header */
+    zk__field_list fields, trailers;
+};
+
+/* Makes both ready for a request; the transport then fills in what it has parsed. */
+void zk__exchange_init(zk_request *req, zk_response *res, const struct zk__transport *transport,
+                       zk__shard *shard, zk_stream *stream);
+
+/*
+ * Routes the request, runs its handler, and sees to it that there is one whole response. Suspends as the handler does.
+ * returns 0; an error that leaves the connection unusable.
+ */
+int zk__exchange_run(zk_request *req, zk_response *res);
+
+/* The status that an error gives before a response has begun. */
+int zk__status_of_error(int rc);
+
+/* Sends the error page of a request that could not be read. */
+int zk__exchange_refuse(zk_request *req, zk_response *res, int rc, const char *why);
+
+/* Whether names are equal but for ASCII case. */
+bool zk__name_equal(zk_str a, const char *b, size_t b_size);
+
+/* The first field of that name, or NULL. */
+const zk_field *zk__field_find(const zk_field *fields, size_t count, const char *name);
+
+#endif

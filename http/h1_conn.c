@@ -1,0 +1,419 @@
+/*
+ * The life of an HTTP/1.1 connection on the server's side.
+ *
+ *          +--------- timeout: close ---------+
+ *          |                                  |
+ *   IDLE (parked) --bytes--> ACTIVE (a task) --nothing left--> IDLE
+ *                              |   |    \--part of a head--> HEAD (parked) --bytes--> ACTIVE
+ *                              |   |                           \--timeout--> LATE (a task answers 408)
+ *                              |   \--error response--> LINGER (parked) --end, timeout--> closed
+ *                              \--close--> closed
+ *
+ * Parked, a connection is struct zk__conn and its stream; nothing else. Bytes spawn a task, which borrows a session, reads
+ * without waiting, answers all whole requests that are there, sends the responses together, and ends as soon
+ * as nothing more is to be read. It keeps its stack only if a handler waits.
+ *
+ * One timer per connection, and no work for it per request: `deadline` moves, the timer stays where it is, and when it fires too
+ * early it is set again.
+ */
+#include "http/h1_conn.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "core/arena.h"
+#include "core/task.h"
+#include "net/stream.h"
+
+enum { SESSIONS_KEPT = 8, LINGER_BYTES = 1024 * 1024, ROUNDS = 16 };
+static const zk_time linger_time = ZK_SEC(2);
+
+/* What a connection's task leaves behind. */
+typedef enum verdict { PARK, CLOSE, LINGER } verdict;
+
+static void conn_start(zk__conn *c);
+
+/* ---- sessions ---- */
+
+static zk__session *session_new(zk__shard *shard)
+{
+    const zk_server *config = shard->config;
+    size_t in_bytes = (size_t)config->header_bytes_max + ZK__H1_IN_EXTRA_BYTES;
+    size_t field_bytes = config->header_count_max * sizeof(zk_field);
+    zk__session *x = zk_alloc(sizeof *x + 2 * field_bytes + in_bytes);
+    if (!x) return NULL;
+    x->fields = (zk_field *)(void *)(x + 1);
+    x->trailers = x->fields + config->header_count_max;
+    x->in = (char *)(x->trailers + config->header_count_max);
+    x->in_capacity = in_bytes;
+    x->in_begin = x->in_end = x->out_size = 0;
+    zk__h1_init(&x->h1, &(zk__h1_limits){
+                            .head_bytes_max = config->header_bytes_max,
+                            .target_bytes_max = config->target_bytes_max,
+                            .fields_max = config->header_count_max,
+                        });
+    return x;
+}
+
+static zk__session *session_take(zk__conn *c)
+{
+    zk__shard *shard = c->shard;
+    zk__session *x = shard->free_sessions;
+    if (x) {
+        shard->free_sessions = x->next;
+        shard->free_session_count--;
+    } else {
+        x = session_new(shard);
+        if (!x) return NULL;
+    }
+    x->conn = c;
+    c->session = x;
+    return x;
+}
+
+static void session_give(zk__conn *c)
+{
+    zk__session *x = c->session;
+    zk__shard *shard = c->shard;
+    c->session = NULL;
+    if (x->h1.state == ZK__H1_FAILED || shard->free_session_count >= SESSIONS_KEPT) {
+        zk_free(x);
+        return;
+    }
+    zk__h1_next(&x->h1);
+    x->in_begin = x->in_end = x->out_size = 0;
+    x->next = shard->free_sessions;
+    shard->free_sessions = x;
+    shard->free_session_count++;
+}
+
+void zk__sessions_free(zk__shard *shard)
+{
+    while (shard->free_sessions) {
+        zk__session *x = shard->free_sessions;
+        shard->free_sessions = x->next;
+        zk_free(x);
+    }
+}
+
+/* ---- opening, closing, deadlines ---- */
+
+static void conn_close(zk__conn *c)
+{
+    zk__shard *shard = c->shard;
+    zk__wheel_remove(&zk__worker_self()->wheel, &c->timer);
+    zk_stream_unpark(c->stream);
+    zk_stream_close(c->stream);
+    *c->link = c->next;
+    if (c->next) c->next->link = c->link;
+    zk_free(c->partial);
+    zk_free(c);
+    shard->conn_count--;
+    zk__wait **waiting = shard->is_draining ? &shard->drainer : &shard->acceptor;
+    zk__wait *wait = *waiting;
+    if (wait && (!shard->is_draining || !shard->conn_count)) {
+        *waiting = NULL;
+        zk__wait_end(wait, 0);
+    }
+}
+
+/* Something has to happen to the connection by then. An earlier timer stays and finds that out. */
+static void conn_deadline(zk__conn *c, zk_time deadline)
+{
+    c->deadline = deadline;
+    if (deadline == INT64_MAX) return;
+    uint64_t tick = (uint64_t)(deadline / ZK__TICK_NS);
+    if (zk__timer_is_pending(&c->timer)) {
+        if (c->timer.tick <= tick + 1) return;
+        zk__wheel_remove(&zk__worker_self()->wheel, &c->timer);
+    }
+    zk__wheel_add(&zk__worker_self()->wheel, &c->timer, deadline);
+}
+
+static zk_time after_ms(int ms) { return ms < 0 ? INT64_MAX : zk_now() + ZK_MS(ms); }
+
+static void on_timer(zk__timer *timer)
+{
+    zk__conn *c = (zk__conn *)(void *)((char *)timer - offsetof(zk__conn, timer));
+    if (c->deadline == INT64_MAX) return;
+    if (zk_now() < c->deadline) {
+        zk__wheel_add(&zk__worker_self()->wheel, timer, c->deadline);
+        return;
+    }
+    c->deadline = INT64_MAX;
+    switch (c->phase) {
+    case ZK__CONN_IDLE:
+    case ZK__CONN_LINGER: conn_close(c); break;
+    case ZK__CONN_HEAD:
+        c->phase = ZK__CONN_LATE;
+        zk_stream_unpark(c->stream);
+        conn_start(c);
+        break;
+    default: zk__conn_cancel(c); /* the grace of a half-closed client is over */
+    }
+}
+
+/* ---- a client that goes ---- */
+
+static void on_hangup(void *context, zk_hangup how)
+{
+    zk__conn *c = context;
+    if (c->phase != ZK__CONN_ACTIVE) return;
+    if (how == ZK_HANGUP_FULL) {
+        zk__conn_cancel(c);
+    } else if (c->deadline == INT64_MAX) {
+        /* It may have sent all that it had to say and be waiting for the response, or be gone. */
+        conn_deadline(c, after_ms(c->shard->config->half_close_grace_ms));
+    }
+}
+
+void zk__conn_watch(zk__conn *c)
+{
+    if (c->is_watched) return;
+    c->is_watched = true;
+    zk_stream_on_hangup(c->stream, on_hangup, c);
+}
+
+void zk__conn_cancel(zk__conn *c)
+{
+    if (c->session) zk__scope_cancel_as(&c->session->scope, -ECANCELED);
+}
+
+/* ---- serving ---- */
+
+static int request_fill(zk__session *x)
+{
+    zk__conn *c = x->conn;
+    zk_request *req = &x->req;
+    const zk__h1_head *head = &x->head;
+    zk__exchange_init(req, &x->res, &zk__h1_transport, c->shard, c->stream);
+    zk__arena_start(&req->arena, x->arena_block, sizeof x->arena_block);
+    req->method = head->method;
+    req->raw_target = head->target;
+    req->host = head->host;
+    req->fields = head->fields;
+    req->field_count = head->field_count;
+    req->version = 10 + head->minor;
+    req->body_length = head->framing == ZK__H1_NO_BODY    ? 0
+                       : head->framing == ZK__H1_CHUNKED  ? -1
+                       : head->content_length > INT64_MAX ? INT64_MAX
+                                                          : (int64_t)head->content_length;
+    req->is_body_done = x->h1.state == ZK__H1_DONE;
+    x->body_base = x->in_begin;
+    x->span = (zk_str){NULL, 0};
+    x->body_waited = 0;
+    x->owes_continue = head->expects_continue && !req->is_body_done && x->in_begin == x->in_end;
+    return zk__target_parse(req->method, req->raw_target, &req->arena, &req->target);
+}
+
+/* Answers what is no request, or comes too late, and ends the connection. */
+static verdict refuse(zk__session *x, int rc, const char *why)
+{
+    x->head = (zk__h1_head){.minor = 1};
+    x->owes_continue = false;
+    zk__exchange_init(&x->req, &x->res, &zk__h1_transport, x->conn->shard, x->conn->stream);
+    zk__arena_start(&x->req.arena, x->arena_block, sizeof x->arena_block);
+    x->req.method = x->req.raw_target = x->req.target.path = ZK_STR("");
+    rc = zk__exchange_refuse(&x->req, &x->res, rc, why);
+    zk_arena_done(&x->req.arena);
+    if (!rc) rc = zk__h1_flush(x);
+    return rc < 0 ? CLOSE : LINGER;
+}
+
+/* One request whose head has been parsed. returns whether the connection goes on; else *ret says how not. */
+static bool serve_request(zk__session *x, verdict *ret)
+{
+    zk__conn *c = x->conn;
+    *ret = CLOSE;
+    int rc = request_fill(x);
+    if (ZK_UNLIKELY(rc < 0)) {
+        rc = zk__exchange_refuse(&x->req, &x->res, rc, "the request target is not valid");
+    } else {
+        rc = zk__exchange_run(&x->req, &x->res);
+    }
+    if (c->phase == ZK__CONN_ACTIVE) c->deadline = INT64_MAX;
+    bool is_kept = rc >= 0 && !x->res.is_closing;
+    bool is_read = x->req.is_body_done || (is_kept && zk__h1_body_discard(x));
+    zk_arena_done(&x->req.arena);
+    if (ZK_LIKELY(is_kept && is_read)) return true;
+    if (rc < 0) return false;
+    if (zk__h1_flush(x) >= 0 && (!is_read || x->in_begin < x->in_end)) *ret = LINGER;
+    return false;
+}
+
+/* Answers the whole requests in the buffer. returns true when more bytes are needed; else *ret says how it ends. */
+static bool serve_buffered(zk__session *x, verdict *ret)
+{
+    zk__conn *c = x->conn;
+    while (x->in_begin < x->in_end) {
+        ptrdiff_t n = zk__h1_parse_head(&x->h1, x->in + x->in_begin, x->in_end - x->in_begin,
+                                        x->fields, &x->head);
+        if (n == 0) break;
+        if (ZK_UNLIKELY(n < 0)) {
+            *ret = refuse(x, (int)n, zk__h1_reason(&x->h1));
+            return false;
+        }
+        x->in_begin += (size_t)n;
+        c->head_deadline = 0;
+        if (!serve_request(x, ret)) return false;
+        zk__h1_next(&x->h1);
+    }
+    size_t rest = x->in_end - x->in_begin;
+    if (rest && x->in_begin) memmove(x->in, x->in + x->in_begin, rest);
+    x->in_begin = 0;
+    x->in_end = rest;
+    return true;
+}
+
+static verdict serve(zk__conn *c, zk__session *x)
+{
+    for (int round = 0;; round++) {
+        ssize_t n = zk_stream_try_read(c->stream, x->in + x->in_end, x->in_capacity - x->in_end);
+        if (n == -EAGAIN) return PARK;
+        if (n <= 0) return CLOSE;
+        x->in_end += (size_t)n;
+        verdict v;
+        if (!serve_buffered(x, &v)) return v;
+        if (zk__h1_flush(x) < 0) return CLOSE;
+        /* A client that always has more must not starve the others. */
+        if (round % ROUNDS == ROUNDS - 1 && zk_yield() < 0) return CLOSE;
+    }
+}
+
+/* ---- parking ---- */
+
+/* Keeps the part of a head that has arrived, in a buffer of its size. */
+static int partial_keep(zk__conn *c, const zk__session *x)
+{
+    if (!x->in_end) {
+        c->phase = ZK__CONN_IDLE;
+        conn_deadline(c, after_ms(c->shard->config->idle_timeout_ms));
+        return 0;
+    }
+    /* A head that was begun before this task keeps the deadline that it has. */
+    if (!c->head_deadline) c->head_deadline = after_ms(c->shard->config->header_timeout_ms);
+    conn_deadline(c, c->head_deadline);
+    c->partial = zk_alloc(x->in_end);
+    if (!c->partial) return -ENOMEM;
+    memcpy(c->partial, x->in, x->in_end);
+    c->partial_size = (uint32_t)x->in_end;
+    c->phase = ZK__CONN_HEAD;
+    return 0;
+}
+
+static void partial_restore(zk__conn *c, zk__session *x)
+{
+    if (!c->partial) return;
+    memcpy(x->in, c->partial, c->partial_size);
+    x->in_end = c->partial_size;
+    zk_free(c->partial);
+    c->partial = NULL;
+}
+
+static void on_ready(void *context) { conn_start(context); }
+
+/* Reads and forgets what a refused client still sends. returns whether it is to be parked again. */
+static bool linger(zk__conn *c)
+{
+    char scrap[8192];
+    for (size_t total = 0; total < LINGER_BYTES;) {
+        ssize_t n = zk_stream_try_read(c->stream, scrap, sizeof scrap);
+        if (n <= 0) return n == -EAGAIN;
+        total += (size_t)n;
+    }
+    return false;
+}
+
+/* Ends the task's part: parks the connection or closes it. returns true if there is more to read at once. */
+static bool conn_settle(zk__conn *c, verdict v)
+{
+    if (v == LINGER) {
+        c->phase = ZK__CONN_LINGER;
+        conn_deadline(c, zk_now() + linger_time);
+        if (zk_stream_shutdown(c->stream) < 0 || !linger(c)) v = CLOSE;
+    }
+    if (v != CLOSE) {
+        int rc = zk_stream_park(c->stream, on_ready, c);
+        if (rc == 0) return false;
+        if (rc == 1) return true;
+    }
+    conn_close(c);
+    return false;
+}
+
+/* ---- the task ---- */
+
+/* Serves what is there. The session is given back before the connection parks. */
+static verdict conn_serve(zk__conn *c)
+{
+    zk__session *x = session_take(c);
+    if (!x) return CLOSE;
+    uint8_t phase = c->phase;
+    partial_restore(c, x);
+    x->stack = zk__worker_self()->stack;
+    zk__scope_enter(&x->scope);
+    c->phase = ZK__CONN_ACTIVE;
+    c->deadline = INT64_MAX;
+    verdict v = phase == ZK__CONN_LATE
+                    ? refuse(x, ZK_E_HTTP_TIMEOUT, "the header section did not arrive in time")
+                    : serve(c, x);
+    x->stack->on_leave = NULL;
+    if (v == PARK && partial_keep(c, x) < 0) v = CLOSE;
+    zk__scope_leave(&x->scope);
+    session_give(c);
+    return v;
+}
+
+static int conn_run(void *arg)
+{
+    zk__conn *c = arg;
+    bool has_more = true;
+    while (has_more) {
+        verdict v = c->phase == ZK__CONN_LINGER ? linger(c) ? PARK : CLOSE : conn_serve(c);
+        if (v == PARK && c->shard->is_draining && c->phase == ZK__CONN_IDLE) v = CLOSE;
+        has_more = conn_settle(c, v);
+    }
+    return 0;
+}
+
+static void conn_start(zk__conn *c)
+{
+    static const zk_site site = {"http connection", __FILE__, __LINE__};
+    if (zk__spawn_pinned(c->shard->scope, conn_run, c, &site) < 0) conn_close(c);
+}
+
+void zk__conn_open(zk__shard *shard, zk_stream *stream)
+{
+    zk__conn *c = zk_alloc_zeroed(sizeof *c);
+    if (!c) {
+        zk_stream_close(stream);
+        return;
+    }
+    c->shard = shard;
+    c->stream = stream;
+    c->timer.fire = on_timer;
+    c->deadline = INT64_MAX;
+    c->next = shard->conns;
+    c->link = &shard->conns;
+    if (c->next) c->next->link = &c->next;
+    shard->conns = c;
+    shard->conn_count++;
+    conn_start(c);
+}
+
+void zk__conn_drain(zk__conn *c)
+{
+    /* What has arrived just now is still answered: a task looks, and then closes. */
+    if (c->phase != ZK__CONN_IDLE || !c->stream->on_ready) return;
+    zk_stream_unpark(c->stream);
+    conn_start(c);
+}
+
+void zk__conn_abort(zk__conn *c)
+{
+    if (c->stream->on_ready) {
+        conn_close(c);
+    } else {
+        zk__conn_cancel(c);
+    }
+}

@@ -1,0 +1,102 @@
+/*
+ * A connection of an HTTP/1.1 server.
+ *
+ * zk__conn is what an idle connection is: a few pointers and a timer. zk__session is what it borrows from the shard while it is
+ * being served: buffers, parser, request and response.
+ */
+#ifndef ZOKIO_HTTP_H1_CONN_H
+#define ZOKIO_HTTP_H1_CONN_H
+
+#include "http/exchange.h"
+#include "http/h1.h"
+#include "http/shard.h"
+
+enum { ZK__H1_OUT_BYTES = 16 * 1024, ZK__H1_IN_EXTRA_BYTES = 8 * 1024, ZK__H1_ARENA_BYTES = 2048 };
+
+enum zk__conn_phase {
+    ZK__CONN_IDLE,   /* parked, between requests */
+    ZK__CONN_HEAD,   /* parked with part of a head in `partial` */
+    ZK__CONN_LATE,   /* that part has not become whole in time */
+    ZK__CONN_ACTIVE, /* a task serves it */
+    ZK__CONN_LINGER, /* parked; what still comes is discarded so that the client gets to read the last response */
+};
+
+struct zk__conn {
+    zk__shard *shard;
+    zk_stream *stream;
+    zk__conn *next, **link;
+    zk__session *session; /* while ACTIVE */
+    zk__timer timer;
+    zk_time deadline;      /* the timer may be set to an earlier moment */
+    zk_time head_deadline; /* of the head that has begun to arrive; 0: none has */
+    char *partial;
+    uint32_t partial_size;
+    uint8_t phase;   /* enum zk__conn_phase */
+    bool is_watched; /* on_hangup is set */
+};
+
+struct zk__session {
+    zk__session *next; /* in the shard's pool */
+    zk__conn *conn;
+    zk__stack *stack; /* that its task runs on */
+    zk_scope scope;   /* of the task; cancelled when the client is gone */
+    zk__h1 h1;
+    zk__h1_head head;
+    zk_request req;
+    zk_response res;
+    size_t in_begin, in_end; /* received and not yet consumed */
+    size_t in_capacity;
+    size_t body_base;    /* where bytes of a body may be put: behind the head, which has to stay */
+    zk_str span;         /* body bytes parsed, not yet taken */
+    zk_time body_waited; /* for body bytes, in all */
+    size_t out_size;
+    bool is_chunked;    /* the response's body is */
+    bool owes_continue; /* the client waits for a 100 before it sends the body */
+    char *in;
+    zk_field *fields, *trailers;
+    char arena_block[ZK__H1_ARENA_BYTES];
+    char out[ZK__H1_OUT_BYTES];
+};
+
+/* Takes over an accepted stream. Closes it if there is no memory. */
+void zk__conn_open(zk__shard *shard, zk_stream *stream);
+/* Begins to end it: at once if it is idle, else behind the response in progress. */
+void zk__conn_drain(zk__conn *conn);
+/* Lets the connection notice that its client goes, while nobody reads. */
+void zk__conn_watch(zk__conn *conn);
+/* Cancels what it is doing. */
+void zk__conn_cancel(zk__conn *conn);
+/* Ends it at once. */
+void zk__conn_abort(zk__conn *conn);
+
+/* Frees the sessions of the pool. */
+void zk__sessions_free(zk__shard *shard);
+
+extern const struct zk__transport zk__h1_transport;
+
+/* Sends what has been gathered. returns 0 or an error of the stream. */
+int zk__h1_flush(zk__session *x);
+/* The same without waiting; the rest stays. */
+void zk__h1_try_flush(zk__session *x);
+
+/* transport.body_read, body_view; see h1_input.c. */
+ssize_t zk__h1_body_read(zk_request *req, void *buf, size_t size);
+int zk__h1_body_view(zk_request *req, zk_str *ret);
+/* Reads what the handler has left of the body, if that is little. returns whether the connection can be used again. */
+bool zk__h1_body_discard(zk__session *x);
+
+static inline zk__session *zk__session_of(zk_request *req)
+{
+    return (zk__session *)(void *)((char *)req - offsetof(zk__session, req));
+}
+
+/* Something has been gathered in x->out: it is sent at the latest when the task waits. */
+static inline void zk__h1_gathered(zk__session *x)
+{
+    if (ZK_LIKELY(zk__worker_self()->stack == x->stack)) {
+        x->stack->on_leave_context = x;
+        x->stack->on_leave = (void (*)(void *))zk__h1_try_flush;
+    }
+}
+
+#endif
