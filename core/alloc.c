@@ -3,11 +3,17 @@
  */
 #include <string.h>
 
-#include "core/slab.h"
+#include "core/worker.h"
+
+static inline zk__heap *heap_current(void)
+{
+    zk__worker *w = zk__lane.worker;
+    return ZK_LIKELY(w != NULL) ? w->heap : NULL;
+}
 
 void *zk_alloc(size_t size)
 {
-    zk__heap *heap = zk__heap_current();
+    zk__heap *heap = heap_current();
     return ZK_LIKELY(heap != NULL) ? zk__heap_alloc(heap, size) : NULL;
 }
 
@@ -19,5 +25,5 @@ void *zk_alloc_zeroed(size_t size)
 
 void zk_free(void *ptr)
 {
-    if (ptr) zk__heap_free(zk__heap_current(), ptr);
+    if (ptr) zk__heap_free(heap_current(), ptr);
 }

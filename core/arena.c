@@ -128,6 +128,7 @@ void zk__arena_start(zk_arena *arena, void *buffer, size_t size)
 void zk__arena_reset(zk_arena *arena, bool keep_first_block)
 {
     struct zk__arena_block *block = arena->blocks, *kept = NULL;
+    if (keep_first_block && block && !block->next && arena->next == (char *)(block + 1)) return;
     while (block) {
         struct zk__arena_block *next = block->next;
         if (keep_first_block && block->kind >= BLOCK_FIRST)

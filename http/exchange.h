@@ -38,8 +38,9 @@ struct zk_request {
     uint64_t body_taken;  /* bytes given to the handler */
     bool is_body_done;
     int body_error;       /* sticky */
-    zk_arena arena;
+    /* From here on zk__exchange_init leaves things as they are: the router writes the match, the transport starts the arena. */
     zk__route_match match;
+    zk_arena arena;
 };
 
 enum zk__response_state { ZK__RESPONSE_NONE, ZK__RESPONSE_BEGUN, ZK__RESPONSE_ENDED };

@@ -47,12 +47,22 @@ static zk__session *session_new(zk__shard *shard)
     x->in = (char *)(x->trailers + config->header_count_max);
     x->in_capacity = in_bytes;
     x->in_begin = x->in_end = x->out_size = 0;
+    x->req.arena = (zk_arena){0};
+    zk__scope_root_init(&x->scope, shard->scope, zk__worker_self());
+    zk__arena_start(&x->req.arena, x->arena_block, sizeof x->arena_block);
     zk__h1_init(&x->h1, &(zk__h1_limits){
                             .head_bytes_max = config->header_bytes_max,
                             .target_bytes_max = config->target_bytes_max,
                             .fields_max = config->header_count_max,
                         });
     return x;
+}
+
+static void session_free(zk__session *x)
+{
+    zk__scope_unlink(&x->scope);
+    zk__arena_reset(&x->req.arena, false);
+    zk_free(x);
 }
 
 static zk__session *session_take(zk__conn *c)
@@ -76,8 +86,9 @@ static void session_give(zk__conn *c)
     zk__session *x = c->session;
     zk__shard *shard = c->shard;
     c->session = NULL;
-    if (x->h1.state == ZK__H1_FAILED || shard->free_session_count >= SESSIONS_KEPT) {
-        zk_free(x);
+    bool is_spent = x->h1.state == ZK__H1_FAILED || x->scope.reason;
+    if (ZK_UNLIKELY(is_spent || shard->free_session_count >= SESSIONS_KEPT)) {
+        session_free(x);
         return;
     }
     zk__h1_next(&x->h1);
@@ -92,7 +103,7 @@ void zk__sessions_free(zk__shard *shard)
     while (shard->free_sessions) {
         zk__session *x = shard->free_sessions;
         shard->free_sessions = x->next;
-        zk_free(x);
+        session_free(x);
     }
 }
 
@@ -187,7 +198,6 @@ static int request_fill(zk__session *x)
     zk_request *req = &x->req;
     const zk__h1_head *head = &x->head;
     zk__exchange_init(req, &x->res, &zk__h1_transport, c->shard, c->stream);
-    zk__arena_start(&req->arena, x->arena_block, sizeof x->arena_block);
     req->method = head->method;
     req->raw_target = head->target;
     req->host = head->host;
@@ -212,10 +222,9 @@ static verdict refuse(zk__session *x, int rc, const char *why)
     x->head = (zk__h1_head){.minor = 1};
     x->owes_continue = false;
     zk__exchange_init(&x->req, &x->res, &zk__h1_transport, x->conn->shard, x->conn->stream);
-    zk__arena_start(&x->req.arena, x->arena_block, sizeof x->arena_block);
     x->req.method = x->req.raw_target = x->req.target.path = ZK_STR("");
     rc = zk__exchange_refuse(&x->req, &x->res, rc, why);
-    zk_arena_done(&x->req.arena);
+    zk__arena_reset(&x->req.arena, true);
     if (!rc) rc = zk__h1_flush(x);
     return rc < 0 ? CLOSE : LINGER;
 }
@@ -234,7 +243,7 @@ static bool serve_request(zk__session *x, verdict *ret)
     if (c->phase == ZK__CONN_ACTIVE) c->deadline = INT64_MAX;
     bool is_kept = rc >= 0 && !x->res.is_closing;
     bool is_read = x->req.is_body_done || (is_kept && zk__h1_body_discard(x));
-    zk_arena_done(&x->req.arena);
+    zk__arena_reset(&x->req.arena, true);
     if (ZK_LIKELY(is_kept && is_read)) return true;
     if (rc < 0) return false;
     if (zk__h1_flush(x) >= 0 && (!is_read || x->in_begin < x->in_end)) *ret = LINGER;
@@ -265,19 +274,15 @@ static bool serve_buffered(zk__session *x, verdict *ret)
     return true;
 }
 
+/* Reads once and answers what is whole. PARK: nothing is left to do but to wait for more. */
 static verdict serve(zk__conn *c, zk__session *x)
 {
-    for (int round = 0;; round++) {
-        ssize_t n = zk_stream_try_read(c->stream, x->in + x->in_end, x->in_capacity - x->in_end);
-        if (n == -EAGAIN) return PARK;
-        if (n <= 0) return CLOSE;
-        x->in_end += (size_t)n;
-        verdict v;
-        if (!serve_buffered(x, &v)) return v;
-        if (zk__h1_flush(x) < 0) return CLOSE;
-        /* A client that always has more must not starve the others. */
-        if (round % ROUNDS == ROUNDS - 1 && zk_yield() < 0) return CLOSE;
-    }
+    ssize_t n = zk_stream_try_read(c->stream, x->in + x->in_end, x->in_capacity - x->in_end);
+    if (ZK_UNLIKELY(n <= 0)) return n == -EAGAIN ? PARK : CLOSE;
+    x->in_end += (size_t)n;
+    verdict v;
+    if (ZK_UNLIKELY(!serve_buffered(x, &v))) return v;
+    return ZK_LIKELY(zk__h1_flush(x) >= 0) ? PARK : CLOSE;
 }
 
 /* ---- parking ---- */
@@ -327,14 +332,14 @@ static bool linger(zk__conn *c)
 /* Ends the task's part: parks the connection or closes it. returns true if there is more to read at once. */
 static bool conn_settle(zk__conn *c, verdict v)
 {
-    if (v == LINGER) {
+    if (ZK_UNLIKELY(v == LINGER)) {
         c->phase = ZK__CONN_LINGER;
         conn_deadline(c, zk_now() + linger_time);
         if (zk_stream_shutdown(c->stream) < 0 || !linger(c)) v = CLOSE;
     }
-    if (v != CLOSE) {
+    if (ZK_LIKELY(v != CLOSE)) {
         int rc = zk_stream_park(c->stream, on_ready, c);
-        if (rc == 0) return false;
+        if (ZK_LIKELY(rc == 0)) return false;
         if (rc == 1) return true;
     }
     conn_close(c);
@@ -348,18 +353,21 @@ static verdict conn_serve(zk__conn *c)
 {
     zk__session *x = session_take(c);
     if (!x) return CLOSE;
+    zk_task *me = zk__lane.current;
     uint8_t phase = c->phase;
     partial_restore(c, x);
     x->stack = zk__worker_self()->stack;
-    zk__scope_enter(&x->scope);
+    /* The session's scope is in the tree as long as the session lives; entering it is only this. */
+    me->scope = &x->scope;
+    x->scope.owner = me;
     c->phase = ZK__CONN_ACTIVE;
     c->deadline = INT64_MAX;
-    verdict v = phase == ZK__CONN_LATE
+    verdict v = ZK_UNLIKELY(phase == ZK__CONN_LATE)
                     ? refuse(x, ZK_E_HTTP_TIMEOUT, "the header section did not arrive in time")
                     : serve(c, x);
     x->stack->on_leave = NULL;
     if (v == PARK && partial_keep(c, x) < 0) v = CLOSE;
-    zk__scope_leave(&x->scope);
+    me->scope = x->scope.parent;
     session_give(c);
     return v;
 }
@@ -367,13 +375,15 @@ static verdict conn_serve(zk__conn *c)
 static int conn_run(void *arg)
 {
     zk__conn *c = arg;
-    bool has_more = true;
-    while (has_more) {
-        verdict v = c->phase == ZK__CONN_LINGER ? linger(c) ? PARK : CLOSE : conn_serve(c);
-        if (v == PARK && c->shard->is_draining && c->phase == ZK__CONN_IDLE) v = CLOSE;
-        has_more = conn_settle(c, v);
+    for (int round = 1;; round++) {
+        verdict v = ZK_LIKELY(c->phase != ZK__CONN_LINGER) ? conn_serve(c)
+                    : linger(c)                            ? PARK
+                                                           : CLOSE;
+        if (ZK_UNLIKELY(c->shard->is_draining) && v == PARK && c->phase == ZK__CONN_IDLE) v = CLOSE;
+        if (ZK_LIKELY(!conn_settle(c, v))) return 0;
+        /* A client that always has more must not starve the others. */
+        if (round % ROUNDS == 0) (void)zk_yield();
     }
-    return 0;
 }
 
 static void conn_start(zk__conn *c)

@@ -432,6 +432,10 @@ static const struct route *match_below(struct walk *walk, const struct node *nod
     if (start > walk->path.size) return accept(walk, node);
 
     zk_str left = {walk->path.data + start, walk->path.size - start};
+    if (!node->has_literals && !node->param && node->rest) {
+        walk->match->params[node->param_count].value = left;
+        return accept(walk, node->rest);
+    }
     const char *slash = memchr(left.data, '/', left.size);
     zk_str segment = {left.data, slash != NULL ? (size_t)(slash - left.data) : left.size};
     size_t next = start + segment.size + 1;

@@ -159,7 +159,10 @@ static int port_probe(const zk_addr *addr)
 static int first_listener_open(zk_serving *serving)
 {
     zk__shard *first = &serving->shards[0].shard;
-    zk_listen_options options = {.is_port_shared = serving->config.is_port_shared};
+    zk_listen_options options = {
+        .is_port_shared = serving->config.is_port_shared,
+        .is_client_first = true,
+    };
     bool is_tcp = serving->addr.sa.sa_family != AF_UNIX;
     if (serving->shard_count > 1 && is_tcp) {
         int rc = options.is_port_shared ? 0 : port_probe(&serving->addr);
@@ -173,7 +176,7 @@ static int first_listener_open(zk_serving *serving)
 /* The listeners of the other workers. They are handed over before they are used, so they may be opened here. */
 static int more_listeners_open(zk_serving *serving)
 {
-    zk_listen_options shared = {.is_port_shared = true};
+    zk_listen_options shared = {.is_port_shared = true, .is_client_first = true};
     int rc = 0;
     for (int i = 1; i < serving->shard_count && rc >= 0; i++) {
         zk_listener **listener = &serving->shards[i].shard.listener;
@@ -282,8 +285,9 @@ static int shard_run(void *arg)
         shard->listener = NULL;
         shard_drain(shard);
         zk_scope_cancel(&conns);
+        (void)zk_scope_wait(&conns); /* its tasks report to their clients, not here */
+        zk__sessions_free(shard);
     }
-    zk__sessions_free(shard);
     return rc == -ECANCELED && shard->is_draining ? zk_cancelled() : rc;
 }
 

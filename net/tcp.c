@@ -16,7 +16,7 @@
 #include "net/socket.h"
 
 enum { BACKLOG = 4096 };
-static const zk_time accept_pause = ZK_MS(50);
+static const zk_time accept_pause = ZK_MS(50), connect_pause = ZK_MS(5);
 
 struct zk_listener {
     zk__io io;
@@ -66,6 +66,10 @@ static int socket_listen(int fd, const zk_addr *addr, const zk_listen_options *o
     if (!rc && addr->sa.sa_family == AF_INET6) {
         /* ":8080" is every address, whatever the system's default says. */
         rc = setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &(int){0}, sizeof(int)) ? -errno : 0;
+    }
+    if (!rc && addr->sa.sa_family != AF_UNIX && options->is_client_first) {
+        /* One second: the first retransmitted SYN-ACK ends it, so a silent client is accepted too. */
+        rc = set_flag(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT);
     }
     if (!rc && is_unix_file(addr)) unix_file_remove_stale(addr);
     if (!rc && bind(fd, &addr->sa, addr->size)) rc = -errno;
@@ -120,7 +124,7 @@ int zk_listener_addr(const zk_listener *listener, zk_addr *ret_addr)
 }
 
 /* Out of descriptors or memory: passes when others give some back. */
-static bool is_shortage(ssize_t rc)
+static bool is_shortage(int rc)
 {
     return rc == -EMFILE || rc == -ENFILE || rc == -ENOBUFS || rc == -ENOMEM;
 }
@@ -130,9 +134,9 @@ int zk_accept(zk_listener *listener, zk_stream **ret_stream)
     for (;;) {
         zk__op op = {.code = ZK__OP_ACCEPT, .io = &listener->io};
         ssize_t fd = zk__op_run(&op);
-        if (fd >= 0) return zk__socket_stream((int)fd, ret_stream);
-        if (!is_shortage(fd)) return (int)fd;
-        int rc = zk_sleep(accept_pause);
+        int rc = fd >= 0 ? zk__socket_stream((int)fd, ret_stream) : (int)fd;
+        if (!is_shortage(rc)) return rc;
+        rc = zk_sleep(accept_pause);
         if (rc < 0) return rc;
     }
 }
@@ -144,6 +148,19 @@ void zk_listener_close(zk_listener *listener)
     poller->ops->forget(poller, &listener->io);
     if (listener->is_unix_file) unlink(listener->addr.un.sun_path);
     zk_free(listener);
+}
+
+/* A Unix listener whose queue is full says so, but not when there is room again. */
+static int connect_unix(zk__op *op)
+{
+    zk__poller *poller = &zk__worker_self()->poller;
+    for (;;) {
+        int rc = zk_cancelled();
+        if (!rc) rc = (int)poller->ops->attempt(poller, op);
+        if (rc != -EAGAIN) return rc;
+        rc = zk_sleep(connect_pause);
+        if (rc < 0) return rc;
+    }
 }
 
 int zk_connect(const zk_addr *addr, zk_stream **ret_stream)
@@ -160,7 +177,7 @@ int zk_connect(const zk_addr *addr, zk_stream **ret_stream)
         .addr = &addr->sa,
         .addr_size = addr->size,
     };
-    rc = (int)zk__op_run(&op);
+    rc = addr->sa.sa_family == AF_UNIX ? connect_unix(&op) : (int)zk__op_run(&op);
     if (rc < 0) {
         zk_stream_close(stream);
         return rc;

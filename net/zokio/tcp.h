@@ -13,6 +13,8 @@ typedef struct zk_listener zk_listener;
 typedef struct zk_listen_options {
     int backlog;         /* connections that the kernel holds ready; 0: 4096 */
     bool is_port_shared; /* SO_REUSEPORT: several sockets, of this process or others, share the port */
+    bool is_client_first; /* TCP: the client speaks first, so the kernel may hold a connection back
+                             until it does, for a second at most; saves a wake-up each */
 } zk_listen_options;
 
 /**

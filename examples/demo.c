@@ -1,0 +1,154 @@
+/*
+ * A tour of the server: plain answers, JSON, streaming both ways, parameters, waiting.
+ *
+ *   demo [ADDR:PORT]      127.0.0.1:8080 if not given
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <zokio/zokio.h>
+
+static const char page[] =
+    "<!doctype html>\n"
+    "<html lang=\"en\">\n"
+    "<head>\n"
+    "<meta charset=\"utf-8\">\n"
+    "<title>Zokio</title>\n"
+    "<style>\n"
+    "body { font: 16px/1.5 system-ui, sans-serif; max-width: 42em; margin: 3em auto; padding: 0 1em }\n"
+    "code, pre { background: #f3f3f3; padding: .1em .3em; border-radius: 3px }\n"
+    "pre { padding: .8em; min-height: 1.5em; overflow: auto }\n"
+    "li { margin: .3em 0 }\n"
+    "</style>\n"
+    "</head>\n"
+    "<body>\n"
+    "<h1>Zokio</h1>\n"
+    "<p>This page comes from <code>examples/demo.c</code>. Choose what to fetch:</p>\n"
+    "<ul>\n"
+    "<li><a href=\"/plaintext\">/plaintext</a>: the shortest answer</li>\n"
+    "<li><a href=\"/json\">/json</a>: a JSON document</li>\n"
+    "<li><a href=\"/bytes/100\">/bytes/100</a>: as many bytes as asked for, streamed</li>\n"
+    "<li><a href=\"/sleep/1000\">/sleep/1000</a>: answers after so many milliseconds</li>\n"
+    "<li><button>POST /echo</button>: streams the body back</li>\n"
+    "</ul>\n"
+    "<pre id=\"out\"></pre>\n"
+    "<script>\n"
+    "const out = document.getElementById('out');\n"
+    "async function show(url, options) {\n"
+    "  const start = performance.now();\n"
+    "  const response = await fetch(url, options);\n"
+    "  const text = await response.text();\n"
+    "  const ms = (performance.now() - start).toFixed(1);\n"
+    "  out.textContent = `${response.status} in ${ms} ms\\n${text}`;\n"
+    "}\n"
+    "for (const a of document.querySelectorAll('a')) {\n"
+    "  a.onclick = (event) => { event.preventDefault(); show(a.getAttribute('href')); };\n"
+    "}\n"
+    "document.querySelector('button').onclick =\n"
+    "  () => show('/echo', { method: 'POST', body: 'What goes in comes out.' });\n"
+    "</script>\n"
+    "</body>\n"
+    "</html>\n";
+
+static int index_page(zk_request *req, zk_response *res)
+{
+    (void)req;
+    return zk_respond_html(res, 200, page);
+}
+
+static int plaintext(zk_request *req, zk_response *res)
+{
+    (void)req;
+    return zk_respond(res, 200, "text/plain", "Hello, World!", 13);
+}
+
+static int json(zk_request *req, zk_response *res)
+{
+    (void)req;
+    return zk_respond_json(res, 200, "{\"message\":\"Hello, World!\"}");
+}
+
+/* Sends back what comes in, as it comes in. Writing waits for the client: that is all the flow control there is. */
+static int echo(zk_request *req, zk_response *res)
+{
+    char buf[16 * 1024];
+    zk_str type = zk_request_header(req, "Content-Type");
+    int rc = 0;
+    if (type.data) rc = zk_response_header_n(res, "Content-Type", type);
+    if (rc < 0) return rc;
+    ssize_t n = zk_body_read(req, buf, sizeof buf);
+    if (n < 0) return (int)n;
+    rc = zk_response_begin(res, 200, "application/octet-stream", zk_body_length(req));
+    while (rc >= 0 && n > 0) {
+        rc = zk_response_write(res, buf, (size_t)n);
+        if (rc < 0) break;
+        n = zk_body_read(req, buf, sizeof buf);
+        if (n < 0) rc = (int)n;
+    }
+    return rc;
+}
+
+static int bytes(zk_request *req, zk_response *res)
+{
+    static char filler[16 * 1024];
+    uint64_t left;
+    if (zk_request_param_u64(req, "n", &left) < 0 || left > INT64_MAX) {
+        return zk_respond_text(res, 400, "/bytes/{n} wants a whole number\n");
+    }
+    memset(filler, 'z', sizeof filler);
+    int rc = zk_response_begin(res, 200, "application/octet-stream", (int64_t)left);
+    while (rc >= 0 && left > 0) {
+        size_t part = left < sizeof filler ? (size_t)left : sizeof filler;
+        rc = zk_response_write(res, filler, part);
+        left -= part;
+    }
+    return rc;
+}
+
+static int sleep_ms(zk_request *req, zk_response *res)
+{
+    uint64_t ms;
+    if (zk_request_param_u64(req, "ms", &ms) < 0 || ms > 86400000) {
+        return zk_respond_text(res, 400, "/sleep/{ms} wants milliseconds, at most a day's\n");
+    }
+    int rc = zk_sleep(ZK_MS(ms));
+    if (rc < 0) return rc;
+    char text[64];
+    snprintf(text, sizeof text, "slept %" PRIu64 " ms\n", ms);
+    return zk_respond_text(res, 200, text);
+}
+
+static const zk_route routes[] = {
+    {"GET", "/", index_page, NULL},
+    {"GET", "/plaintext", plaintext, NULL},
+    {"GET", "/json", json, NULL},
+    {"POST", "/echo", echo, NULL},
+    {"GET", "/bytes/{n}", bytes, NULL},
+    {"GET", "/sleep/{ms}", sleep_ms, NULL},
+    {0},
+};
+
+static void on_listening(void *context, zk_serving *serving)
+{
+    (void)context;
+    char text[ZK_ADDR_TEXT_BYTES];
+    zk_addr addr = zk_serving_addr(serving);
+    zk_addr_format(&addr, text);
+    printf("demo: http://%s/ (%d workers, %s)\n", text, zk_worker_count(), zk_poller_name());
+    fflush(stdout);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 2 || (argc == 2 && argv[1][0] == '-')) {
+        fprintf(stderr, "usage: demo [ADDR:PORT]\n");
+        return 2;
+    }
+    int rc = zk_serve(&(zk_server){
+        .listen = argc > 1 ? argv[1] : NULL,
+        .routes = routes,
+        .on_listening = on_listening,
+    });
+    if (rc < 0) fprintf(stderr, "demo: %s\n", *zk_trail() ? zk_trail() : zk_strerror(rc));
+    return rc < 0;
+}
