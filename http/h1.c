@@ -1,10 +1,10 @@
 /*
  * The HTTP/1.1 engine, see h1.h: heads, and what fields mean. Bodies are in h1_body.c.
  *
- * A head takes two passes. zk__h1_scan() finds its end and refuses what readers could split into
- * lines differently. llhttp then parses the whole block in one call, and its callbacks apply the
- * rules that llhttp does not know: on_value() sees each field once and whole, check_head() the head
- * as a whole.
+ * Plain heads are the business of h1_quick.c. Any other takes two passes. zk__h1_scan() finds its
+ * end and refuses what readers could split into lines differently. llhttp then parses the whole
+ * block in one call, and its callbacks apply the rules that llhttp does not know: on_value() sees
+ * each field once and whole, check_head() the head as a whole.
  *
  * The verdict depends on the bytes, never on how they arrived. What can be refused early (by the
  * scan, by check_line(), by the limits) is refused at the first byte that shows it; a head that is
@@ -332,13 +332,14 @@ static int on_name(llhttp_t *parser, const char *at, size_t size)
 static int on_value(llhttp_t *parser, const char *at, size_t size)
 {
     struct parse *p = parser->data;
-    if (at[size] != '\r')
+    if (size > 0 && at[size] != '\r')
         return 0; /* llhttp has found a fault in the value, and reports it when we return */
     if (p->field_count == p->fields_max)
         return refuse(p, ZK_E_HTTP_HEADER_TOO_LARGE, "too many fields");
     while (size > 0 && is_blank(at[size - 1]))
         size--;
-    zk_str value = {at, size};
+    /* llhttp has the place of an empty value on the next line. */
+    zk_str value = {size > 0 ? at : p->name.data + p->name.size + 1, size};
     if (p->fields != NULL) p->fields[p->field_count] = (zk_field){p->name, value};
     p->field_count++;
     return p->is_trailers ? check_trailer(p, p->name) : note_field(p, p->name, value);
@@ -382,13 +383,13 @@ static void reset_parser(zk__h1 *h1)
 }
 
 /* llhttp takes more than one space, other versions than ours, and methods of other protocols. */
-static bool is_request_line(const zk__h1 *h1, const char *line, zk_str target)
+static bool is_request_line(const zk__h1 *h1, const char *line, size_t size, zk_str target)
 {
     static const char version[] = " HTTP/1.";
     const char *end = target.data + target.size;
     return target.data - line >= 2 && target.data[-1] == ' ' && target.data[-2] != ' ' &&
-           memcmp(end, version, sizeof(version) - 1) == 0 && (end[8] == '0' || end[8] == '1') &&
-           end[9] == '\r' && h1->parser.method <= HTTP_UNLINK &&
+           line + size - end > 9 && memcmp(end, version, 8) == 0 &&
+           (end[8] == '0' || end[8] == '1') && end[9] == '\r' && h1->parser.method <= HTTP_UNLINK &&
            target.size <= h1->limits.target_bytes_max;
 }
 
@@ -417,7 +418,7 @@ static ptrdiff_t parse_head(zk__h1 *h1, const char *data, size_t start, size_t e
     bool is_connect = false;
     reset_parser(h1);
     execute(h1, &p, line, end - start);
-    if (p.error == 0 && !is_request_line(h1, line, p.target))
+    if (p.error == 0 && !is_request_line(h1, line, end - start, p.target))
         refuse(&p, ZK_E_HTTP_SYNTAX, "malformed request line");
     if (p.error == 0) {
         minor = p.target.data[p.target.size + 8] - '0';
@@ -470,8 +471,8 @@ static int skip_empty_lines(zk__h1 *h1, const char *data, size_t size, size_t *r
     return count < size;
 }
 
-ptrdiff_t zk__h1_parse_head(zk__h1 *h1, const char *data, size_t size, zk_field *fields,
-                            zk__h1_head *ret_head)
+ptrdiff_t zk__h1_slow_head(zk__h1 *h1, const char *data, size_t size, zk_field *fields,
+                           zk__h1_head *ret_head)
 {
     if (h1->state == ZK__H1_FAILED) return h1->error;
     size_t start;
@@ -492,6 +493,12 @@ ptrdiff_t zk__h1_parse_head(zk__h1 *h1, const char *data, size_t size, zk_field 
                            "bare CR or LF, control byte, or folded line in the head");
     if (searched == limit) return zk__h1_fail(h1, ZK_E_HTTP_HEADER_TOO_LARGE, "head too large");
     return 0;
+}
+
+ptrdiff_t zk__h1_parse_head(zk__h1 *h1, const char *data, size_t size, zk_field *fields,
+                            zk__h1_head *ret_head)
+{
+    return zk__h1_quick_head(h1, data, size, fields, ret_head, true);
 }
 
 /* ---- trailers ---- */

@@ -76,7 +76,7 @@ void zk__h1_init(zk__h1 *h1, const zk__h1_limits *limits);
  * refused). That of an Upgrade ends with its body: framing, content_length and state are those of
  * any other request, so a server that does not honour the upgrade just carries on.
  *
- * fields: room for limits.fields_max entries; undefined after a failure.
+ * fields: room for limits.fields_max entries; undefined unless a head is returned.
  * returns the length in bytes (> 0) of the head and the empty lines before it: the state is BODY or
  *         DONE, *ret_head is filled and points into data;
  *         0: incomplete, call again with the same bytes and more behind them (at the same or

@@ -154,7 +154,7 @@ ZK_TEST(h1_body, checks_trailers_that_nobody_wants)
 {
     static const struct {
         const char *bytes;
-        int state;
+        enum zk__h1_state state;
     } rows[] = {
         {"0\r\nB: c\r\n\r\n", ZK__H1_DONE},
         {"0\r\nB c\r\n\r\n", ZK__H1_FAILED},
@@ -176,14 +176,9 @@ ZK_TEST(h1_body, checks_trailers_that_nobody_wants)
 /* A chunked request: `before`, then a filler of that many bytes, then `after`. */
 static size_t make_body(char *bytes, const char *before, size_t filler_size, const char *after)
 {
-    size_t at = strlen(CHUNKED), before_size = strlen(before), after_size = strlen(after);
-    memcpy(bytes, CHUNKED, at);
-    memcpy(bytes + at, before, before_size);
-    at += before_size;
+    size_t at = put(bytes, put(bytes, 0, CHUNKED), before);
     memset(bytes + at, 'a', filler_size);
-    at += filler_size;
-    memcpy(bytes + at, after, after_size);
-    return at + after_size;
+    return put(bytes, at + filler_size, after);
 }
 
 ZK_TEST(h1_body, limits_the_bytes_of_a_size_line)
@@ -200,7 +195,7 @@ ZK_TEST(h1_body, limits_the_bytes_of_a_size_line)
     cr_expect_eq(f.report.rc, ZK_E_HTTP_HEADER_TOO_LARGE, "%s", f.report.text);
 }
 
-/* Feeds chunks with data of `data_size` and extensions of `extension_size` bytes until one is refused. */
+/* Feeds chunks with so many bytes of data and of extensions each, until one is refused. */
 static size_t count_chunks(size_t data_size, size_t extension_size, size_t count_max)
 {
     zk__h1 h1;
@@ -211,13 +206,11 @@ static size_t count_chunks(size_t data_size, size_t extension_size, size_t count
     cr_assert_gt(zk__h1_parse_head(&h1, CHUNKED, strlen(CHUNKED), fields, &head), 0);
 
     char chunk[8192];
-    int line = snprintf(chunk, sizeof(chunk), "%zx;", data_size);
-    memset(chunk + line, 'a', extension_size - 1);
-    size_t size = (size_t)line + extension_size - 1;
-    memcpy(chunk + size, "\r\n", 2);
-    memset(chunk + size + 2, 'd', data_size);
-    memcpy(chunk + size + 2 + data_size, "\r\n", 2);
-    size += 4 + data_size;
+    size_t size = (size_t)snprintf(chunk, sizeof(chunk), "%zx;", data_size);
+    memset(chunk + size, 'a', extension_size - 1);
+    size = put(chunk, size + extension_size - 1, "\r\n");
+    memset(chunk + size, 'd', data_size);
+    size = put(chunk, size + data_size, "\r\n");
     for (size_t count = 0; count < count_max; count++) {
         for (size_t at = 0; at < size;) {
             ptrdiff_t n = zk__h1_body(&h1, chunk + at, size - at, &span, NULL, NULL);
@@ -261,7 +254,7 @@ ZK_TEST(h1_body, limits_the_number_of_trailers)
     CHECK(rows);
 }
 
-/* The parser is not made anew for each request: what one leaves behind must not show in the next. */
+/* The parser is not made anew for each request: what one leaves must not show in the next. */
 ZK_TEST(h1_body, a_request_does_not_depend_on_the_one_before_it)
 {
     static const char *const requests[] = {

@@ -1,8 +1,8 @@
 /*
  * Feeds the HTTP/1.1 engine for its tests. Every message of a table arrives in three ways: as a
- * whole, split in two at every byte, and byte by byte. Each time the bytes lie in a fresh heap block
- * of just their size, so that AddressSanitizer sees a read beyond them; and all ways must give the
- * same report.
+ * whole, split in two at every byte, and byte by byte. Each time the bytes lie in a fresh heap
+ * block of just their size, so that AddressSanitizer sees a read beyond them; and all ways must
+ * give the same report.
  */
 #ifndef ZOKIO_TESTS_HTTP_H1_FEED_H
 #define ZOKIO_TESTS_HTTP_H1_FEED_H
@@ -18,7 +18,7 @@
 
 static const zk__h1_limits limits = {512, 64, FIELDS_MAX};
 
-/* What came of a message: a verdict and, if it was accepted, a description of all that was read from it. */
+/* What came of a message: a verdict, and in words what was read from it, or why it was refused. */
 typedef struct report {
     int rc;
     char text[2048];
@@ -63,7 +63,7 @@ static void say_head(report *r, const zk__h1_head *head)
     say_fields(r, head->fields, head->field_count);
 }
 
-/* One message on its way through an engine, with the bytes that have arrived and are not consumed yet. */
+/* A message on its way through an engine, with the bytes that have arrived and are not consumed. */
 typedef struct feed {
     zk__h1 h1;
     report report;
@@ -127,6 +127,14 @@ static void feed_bytes(feed *f, const char *bytes, size_t size)
             return;
         }
     }
+}
+
+/* Writes a text without its NUL to bytes[at..]. Returns where it ends. */
+static size_t put(char *bytes, size_t at, const char *text)
+{
+    while (*text != '\0')
+        bytes[at++] = *text++;
+    return at;
 }
 
 /* How the bytes arrive: as a whole (0), split behind byte `split`, or one by one (SIZE_MAX). */
