@@ -58,7 +58,7 @@ typedef struct zk_server {
  * progress finish, and returns. A second signal ends the process at once. Outside zk_run it starts a runtime for
  * itself and blocks; in a task it suspends.
  *
- * @return 0; ZK_E_ADDR, ZK_E_HTTP_ROUTE, ZK_E_CONFIG (the trail says more; outside zk_run it is printed by nobody, see on_error);
+ * @return 0; ZK_E_ADDR, ZK_E_HTTP_ROUTE, ZK_E_CONFIG (zk_trail says more);
  *         -EADDRINUSE, -EACCES and other system errors; -ECANCELED, -ETIMEDOUT
  */
 ZK_API int zk_serve(const zk_server *server);
