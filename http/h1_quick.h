@@ -1,8 +1,8 @@
 /*
  * The quick path's eyes: where does a run of plain bytes end? See h1_quick.c.
  *
- * Sixteen bytes at a time become a mask of the bytes that end the run: with SSE2, or byte by byte
- * elsewhere. Comparisons are signed, so that one of them finds control bytes and those from 0x80 on.
+ * With SSE2 sixteen bytes at a time become a mask of those that end the run; elsewhere they are
+ * looked at one by one. Comparisons are signed: bytes from 0x80 on are below all of ASCII.
  */
 #ifndef ZOKIO_HTTP_H1_QUICK_H
 #define ZOKIO_HTTP_H1_QUICK_H
@@ -39,7 +39,7 @@ static inline const char *zk__h1_skip_portable(const char *at, const char *end, 
 }
 
 #ifdef __SSE2__
-/* low..high of ASCII: the addition moves high to the greatest signed byte, and nothing beyond it. */
+/* low..high of ASCII. The sum makes high the greatest signed byte: one comparison is enough. */
 static inline __m128i zk__h1_in_range(__m128i x, char low, char high)
 {
     __m128i moved = _mm_add_epi8(x, _mm_set1_epi8((char)(0x7f - high)));
