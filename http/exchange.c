@@ -58,7 +58,10 @@ static bool is_method(const zk_request *req, const char *method)
     return req->method.size == size && !memcmp(req->method.data, method, size);
 }
 
-/* OPTIONS of a path, and every method that it does not have (RFC 9110 sections 9.3.7 and 15.5.6). */
+/*
+ * OPTIONS of a path, or of "*", the server as a whole; and every method that the path does not have (RFC 9110 sections
+ * 9.3.7 and 15.5.6).
+ */
 static int other_method(zk_request *req, zk_response *res)
 {
     char allow[256];
@@ -69,18 +72,10 @@ static int other_method(zk_request *req, zk_response *res)
                                      : zk_respond_status(res, 405);
 }
 
-/* OPTIONS * asks about the server as a whole. */
-static int whole_server(zk_request *req, zk_response *res)
-{
-    (void)req;
-    int rc = zk_response_header(res, "Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
-    return rc < 0 ? rc : zk_respond(res, 204, NULL, NULL, 0);
-}
-
 static zk_handler *handler_find(zk_request *req, zk_middleware *const **ret_with)
 {
     zk_str path = req->target.path;
-    if (path.size == 1 && path.data[0] == '*') return whole_server;
+    if (path.size == 1 && path.data[0] == '*') return other_method;
     int index = zk__route_table_match(req->shard->routes, req->method, path, &req->match);
     if (index >= 0) {
         *ret_with = req->shard->config->routes[index].with;
@@ -108,7 +103,8 @@ int zk__exchange_refuse(zk_request *req, zk_response *res, int rc, const char *w
 /* The handler is done; makes one whole response of what it has left. */
 static int complete(zk_request *req, zk_response *res, int rc)
 {
-    if (rc < 0 && !res->error) {
+    /* What has become of the client is no fault of the handler's; that it wrote too little is. */
+    if (rc < 0 && (!res->error || rc == ZK_E_HTTP_LENGTH)) {
         const char *trail = zk_trail();
         report(req, rc, *trail ? trail : zk_strerror(rc));
     }
@@ -117,9 +113,13 @@ static int complete(zk_request *req, zk_response *res, int rc)
     case ZK__RESPONSE_ENDED: return 0;
     case ZK__RESPONSE_BEGUN:
         /* Half a response must not look like a whole one. */
-        return rc < 0 ? (res->error = rc) : zk_response_end(res);
+        if (rc < 0) return res->error = rc;
+        rc = zk_response_end(res);
+        if (rc == ZK_E_HTTP_LENGTH) report(req, rc, zk_strerror(rc));
+        return rc;
     case ZK__RESPONSE_NONE: break;
     }
+    if (rc >= 0) report(req, ZK_E_HTTP_STATE, "the handler has not responded");
     /* Fields that were meant for another response do not belong to an error page. */
     res->fields.count = 0;
     res->content_type = (zk_str){NULL, 0};
@@ -138,6 +138,10 @@ int zk__exchange_run(zk_request *req, zk_response *res)
     } else {
         rc = zk_next_run(&(zk_next){req, res, server_with, with, handler});
     }
-    if (ZK_LIKELY(rc >= 0 && res->state == ZK__RESPONSE_ENDED && !res->error)) return 0;
-    return complete(req, res, rc);
+    if (ZK_UNLIKELY(rc < 0 || res->state != ZK__RESPONSE_ENDED || res->error)) {
+        rc = complete(req, res, rc);
+    }
+    /* The task goes on with other requests, which a trail would be wrong for. */
+    zk__trail_drop(zk__lane.current);
+    return rc < 0 ? rc : 0;
 }

@@ -49,6 +49,7 @@ static zk__session *session_new(zk__shard *shard)
     x->in_begin = x->in_end = x->out_size = 0;
     x->req.arena = (zk_arena){0};
     zk__scope_root_init(&x->scope, shard->scope, zk__worker_self());
+    x->scope.flags = ZK__SCOPE_BOUND; /* what a handler starts may use its request */
     zk__arena_start(&x->req.arena, x->arena_block, sizeof x->arena_block);
     zk__h1_init(&x->h1, &(zk__h1_limits){
                             .head_bytes_max = config->header_bytes_max,
@@ -147,6 +148,8 @@ static void on_timer(zk__timer *timer)
 {
     zk__conn *c = (zk__conn *)(void *)((char *)timer - offsetof(zk__conn, timer));
     if (c->deadline == INT64_MAX) return;
+    /* Bytes have arrived in this very turn: a task is on its way, which will see to the deadline when it parks. */
+    if (c->phase != ZK__CONN_ACTIVE && !c->stream->on_ready) return;
     if (zk_now() < c->deadline) {
         zk__wheel_add(&zk__worker_self()->wheel, timer, c->deadline);
         return;
@@ -178,12 +181,7 @@ static void on_hangup(void *context, zk_hangup how)
     }
 }
 
-void zk__conn_watch(zk__conn *c)
-{
-    if (c->is_watched) return;
-    c->is_watched = true;
-    zk_stream_on_hangup(c->stream, on_hangup, c);
-}
+void zk__conn_watch(zk__conn *c) { zk_stream_on_hangup(c->stream, on_hangup, c); }
 
 void zk__conn_cancel(zk__conn *c)
 {
@@ -213,7 +211,12 @@ static int request_fill(zk__session *x)
     x->span = (zk_str){NULL, 0};
     x->body_waited = 0;
     x->owes_continue = head->expects_continue && !req->is_body_done && x->in_begin == x->in_end;
-    return zk__target_parse(req->method, req->raw_target, &req->arena, &req->target);
+    int rc = zk__target_parse(req->method, req->raw_target, &req->arena, &req->target);
+    /* RFC 9112 section 3.2.2: an absolute form says more than Host. */
+    if (rc >= 0 && req->target.authority.size) req->host = req->target.authority;
+    /* CONNECT. Its client may have sent the other protocol's first bytes already; they must not be read as a request. */
+    if (rc >= 0 && !req->target.path.size) x->res.is_closing = true;
+    return rc;
 }
 
 /* Answers what is no request, or comes too late, and ends the connection. */
@@ -245,9 +248,34 @@ static bool serve_request(zk__session *x, verdict *ret)
     bool is_read = x->req.is_body_done || (is_kept && zk__h1_body_discard(x));
     zk__arena_reset(&x->req.arena, true);
     if (ZK_LIKELY(is_kept && is_read)) return true;
-    if (rc < 0) return false;
-    if (zk__h1_flush(x) >= 0 && (!is_read || x->in_begin < x->in_end)) *ret = LINGER;
+    /* Responses before a broken one must arrive, too. */
+    int flushed = zk__h1_flush(x);
+    /* A client that has not asked for the end may be sending more. */
+    bool is_surprise = !is_read || x->in_begin < x->in_end || x->head.keep_alive;
+    if (rc >= 0 && flushed >= 0 && is_surprise) *ret = LINGER;
     return false;
+}
+
+static void shift(zk_str *s, size_t by)
+{
+    if (s->size) s->data -= by;
+}
+
+/* Moves a head to where there is room behind it for the framing of its body, unless there is already. */
+static void head_to_front(zk__session *x, size_t size)
+{
+    size_t by = x->in_begin;
+    if (!by || x->in_capacity - by - size >= ZK__H1_IN_EXTRA_BYTES) return;
+    memmove(x->in, x->in + by, x->in_end - by);
+    x->in_begin = 0;
+    x->in_end -= by;
+    shift(&x->head.method, by);
+    shift(&x->head.target, by);
+    shift(&x->head.host, by);
+    for (size_t i = 0; i < x->head.field_count; i++) {
+        shift(&x->head.fields[i].name, by);
+        shift(&x->head.fields[i].value, by);
+    }
 }
 
 /* Answers the whole requests in the buffer. returns true when more bytes are needed; else *ret says how it ends. */
@@ -262,6 +290,7 @@ static bool serve_buffered(zk__session *x, verdict *ret)
             *ret = refuse(x, (int)n, zk__h1_reason(&x->h1));
             return false;
         }
+        if (ZK_UNLIKELY(x->head.framing == ZK__H1_CHUNKED)) head_to_front(x, (size_t)n);
         x->in_begin += (size_t)n;
         c->head_deadline = 0;
         if (!serve_request(x, ret)) return false;
@@ -337,7 +366,9 @@ static bool conn_settle(zk__conn *c, verdict v)
         conn_deadline(c, zk_now() + linger_time);
         if (zk_stream_shutdown(c->stream) < 0 || !linger(c)) v = CLOSE;
     }
-    if (ZK_LIKELY(v != CLOSE)) {
+    if (ZK_LIKELY(v != CLOSE && !c->shard->is_aborting)) {
+        /* Its timer may have found it on the way here. */
+        if (c->phase == ZK__CONN_LINGER) conn_deadline(c, c->deadline);
         int rc = zk_stream_park(c->stream, on_ready, c);
         if (ZK_LIKELY(rc == 0)) return false;
         if (rc == 1) return true;
@@ -362,6 +393,7 @@ static verdict conn_serve(zk__conn *c)
     x->scope.owner = me;
     c->phase = ZK__CONN_ACTIVE;
     c->deadline = INT64_MAX;
+    zk__h1_gathered(x); /* nothing yet; should the task wait, it is to notice a client that goes */
     verdict v = ZK_UNLIKELY(phase == ZK__CONN_LATE)
                     ? refuse(x, ZK_E_HTTP_TIMEOUT, "the header section did not arrive in time")
                     : serve(c, x);

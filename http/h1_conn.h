@@ -31,8 +31,7 @@ struct zk__conn {
     zk_time head_deadline; /* of the head that has begun to arrive; 0: none has */
     char *partial;
     uint32_t partial_size;
-    uint8_t phase;   /* enum zk__conn_phase */
-    bool is_watched; /* on_hangup is set */
+    uint8_t phase; /* enum zk__conn_phase */
 };
 
 struct zk__session {
@@ -82,6 +81,8 @@ void zk__h1_try_flush(zk__session *x);
 /* transport.body_read, body_view; see h1_input.c. */
 ssize_t zk__h1_body_read(zk_request *req, void *buf, size_t size);
 int zk__h1_body_view(zk_request *req, zk_str *ret);
+/* Whether what is left of the body is, as far as is known, little enough to be read and forgotten. */
+bool zk__h1_body_is_short(const zk__session *x);
 /* Reads what the handler has left of the body, if that is little. returns whether the connection can be used again. */
 bool zk__h1_body_discard(zk__session *x);
 

@@ -53,6 +53,8 @@ static ssize_t read_some(zk__session *x, void *buf, size_t size)
 static int continue_send(zk__session *x)
 {
     x->owes_continue = false;
+    /* A final response says as much to a client that waits, and nothing may stand behind its head. */
+    if (x->res.state != ZK__RESPONSE_NONE) return 0;
     static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
     if (sizeof text - 1 > ZK__H1_OUT_BYTES - x->out_size) {
         int rc = zk__h1_flush(x);
@@ -157,13 +159,18 @@ int zk__h1_body_view(zk_request *req, zk_str *ret)
     return 1;
 }
 
+bool zk__h1_body_is_short(const zk__session *x)
+{
+    return x->head.framing != ZK__H1_LENGTH || x->h1.body_left <= DISCARD_MAX;
+}
+
 bool zk__h1_body_discard(zk__session *x)
 {
     char scrap[4096];
     if (x->req.is_body_done || x->h1.state == ZK__H1_DONE) return true;
     /* A client that waits for a 100 will not send its body; what it sends next cannot be told from it. */
     if (x->owes_continue || x->req.body_error) return false;
-    if (x->head.framing == ZK__H1_LENGTH && x->h1.body_left > DISCARD_MAX) return false;
+    if (!zk__h1_body_is_short(x)) return false;
     for (size_t discarded = 0; discarded < DISCARD_MAX;) {
         ssize_t n = zk__h1_body_read(&x->req, scrap, sizeof scrap);
         if (n <= 0) return n == 0;

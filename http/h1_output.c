@@ -33,7 +33,7 @@ static int send_all(zk__session *x, struct iovec *iov, int count)
             if (n == -ETIMEDOUT && !wait.parent->reason) n = ZK_E_HTTP_TIMEOUT;
             if (n == -ECANCELED && wait.parent->reason) n = wait.parent->reason;
         }
-        if (n < 0) return (int)n;
+        if (n < 0) return x->res.error = (int)n; /* part of it may have left: nothing may follow */
         size_t left = (size_t)n;
         while (count && left >= iov->iov_len) {
             left -= iov->iov_len;
@@ -52,7 +52,6 @@ int zk__h1_flush(zk__session *x)
     if (!x->out_size) return 0;
     struct iovec iov = {x->out, x->out_size};
     x->out_size = 0;
-    x->stack->on_leave = NULL;
     return send_all(x, &iov, 1);
 }
 
@@ -66,6 +65,7 @@ void zk__h1_try_flush(zk__session *x)
         }
     }
     zk__conn_watch(x->conn);
+    if (x->out_size) zk__h1_gathered(x); /* the rest, when the task next waits */
 }
 
 static int put_slow(zk__session *x, const char *data, size_t size)
@@ -129,7 +129,8 @@ static size_t put_hex(char *out, uint64_t n)
 static bool is_kept(const zk__session *x)
 {
     return x->head.keep_alive && !x->res.is_closing && !x->conn->shard->is_draining &&
-           !x->owes_continue;
+           !x->owes_continue && !x->req.body_error &&
+           (x->req.is_body_done || x->res.state != ZK__RESPONSE_ENDED || zk__h1_body_is_short(x));
 }
 
 static size_t put_status_line(char *out, int status)

@@ -108,6 +108,7 @@ int zk_respond(zk_response *res, int status, const char *content_type, const voi
     if (ZK_UNLIKELY(rc < 0)) return rc;
     res->state = ZK__RESPONSE_ENDED;
     res->written = size;
+    if (!data) data = "";
     return sent(res, res->req->transport->begin(res, content_type, data, size, true));
 }
 

@@ -101,7 +101,7 @@ static void signals_detach(int fd)
 #define DEFAULT(field, value)                                                                      \
     if (!config->field) config->field = (value)
 
-static int config_complete(zk_server *config)
+int zk__server_complete(zk_server *config)
 {
     static const zk_route no_routes[] = {{0}};
     DEFAULT(listen, "127.0.0.1:8080");
@@ -262,6 +262,7 @@ static void shard_drain(zk__shard *shard)
     if (!zk_cancelled()) {
         (void)zk_timeout(timeout_ms < 0 ? INT64_MAX : ZK_MS(timeout_ms), drainer_wait, shard);
     }
+    shard->is_aborting = true;
     for (zk__conn *c = shard->conns, *next; c; c = next) {
         next = c->next;
         zk__conn_abort(c);
@@ -295,7 +296,7 @@ static int shard_run(void *arg)
 
 static int serving_open(zk_serving *serving)
 {
-    int rc = config_complete(&serving->config);
+    int rc = zk__server_complete(&serving->config);
     if (rc >= 0) rc = zk_addr_parse(serving->config.listen, &serving->addr);
     if (rc >= 0) rc = routes_compile(serving);
     if (rc < 0) return rc;
@@ -360,7 +361,8 @@ static int serve_until_stopped(zk_serving *serving)
         if (config->on_listening) config->on_listening(config->context, serving);
         rc = stop_wait(serving);
         if (rc < 0) {
-            /* A shard has failed, or the scope around is cancelled. */
+            /* A shard has failed, the scope around is cancelled, or there is no memory. */
+            zk_scope_cancel(&shards);
             int failed = zk_scope_wait(&shards);
             if (failed < 0) rc = failed;
             break;

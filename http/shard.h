@@ -25,7 +25,7 @@ typedef struct zk__shard {
     uint32_t conn_count, conn_max;
     zk__wait *acceptor;             /* waits for a connection to end, being at conn_max */
     zk__wait *drainer;              /* waits for the last connection to end */
-    bool is_draining;
+    bool is_draining, is_aborting;
     zk__session *free_sessions;
     uint32_t free_session_count;
     /* "Server: ...\r\nDate: ...\r\n", renewed each second. */
@@ -34,6 +34,9 @@ typedef struct zk__shard {
     size_t common_size, date_at;
     char common[ZK__COMMON_FIELDS_BYTES];
 } zk__shard;
+
+/* Fills the defaults into a configuration and checks it. returns 0; ZK_E_CONFIG with a trail. */
+int zk__server_complete(zk_server *config);
 
 /* Fills in what does not change. */
 void zk__shard_init(zk__shard *shard);
