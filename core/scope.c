@@ -46,6 +46,7 @@ zk_scope *zk__scope_enter(zk_scope *scope)
         .worker = parent->worker,
         .owner = me,
         .reason = parent->reason ? -ECANCELED : 0,
+        .flags = parent->flags & ZK__SCOPE_BOUND,
     };
     scope_link(scope, parent);
     me->scope = scope;
@@ -56,8 +57,16 @@ zk_scope *zk__scope_enter_shield(zk_scope *scope)
 {
     zk__scope_enter(scope);
     scope->reason = 0;
-    scope->flags = ZK__SCOPE_SHIELD;
+    scope->flags |= ZK__SCOPE_SHIELD;
     return scope;
+}
+
+void zk__bind_to_worker(void)
+{
+    zk_scope *scope = zk__lane.current->scope;
+    for (; scope && !(scope->flags & ZK__SCOPE_BOUND); scope = scope->parent) {
+        scope->flags |= ZK__SCOPE_BOUND;
+    }
 }
 
 static void deadline_passed(zk__timer *timer)
@@ -202,11 +211,23 @@ static void sleep_cancel(zk__wait *wait)
     zk__wait_end(wait, -ECANCELED);
 }
 
-int zk_sleep(zk_time span)
+static int sleep_for(zk_time span)
 {
-    int rc = zk__wait_begin();
-    if (rc < 0 || span <= 0) return rc;
     sleeper s = {.wait.cancel = sleep_cancel, .timer.fire = sleep_over};
     zk__wheel_add(&zk__lane.worker->wheel, &s.timer, zk__moment_in(span));
     return (int)zk__wait_for(&s.wait);
+}
+
+int zk_sleep(zk_time span)
+{
+    int rc = zk__wait_begin();
+    return rc < 0 || span <= 0 ? rc : sleep_for(span);
+}
+
+int zk__pause(zk_time span)
+{
+    int reason = zk_cancelled();
+    if (reason) return reason;
+    zk__wait_begin_always();
+    return sleep_for(span);
 }

@@ -26,6 +26,9 @@ ssize_t zk__wait_for(zk__wait *wait);
 /* As zk__wait_begin, for waits that cancellation does not cut short: makes sure of a stack, if need be by blocking. */
 void zk__wait_begin_always(void);
 
+/* zk_sleep for who waits for memory to come back: it does not fail for the lack of it. returns 0, -ECANCELED, -ETIMEDOUT. */
+int zk__pause(zk_time span);
+
 /* Ends a wait: the task is made ready. Only on the task's worker. */
 void zk__wait_end(zk__wait *wait, ssize_t result);
 

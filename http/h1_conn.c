@@ -29,7 +29,7 @@ enum { SESSIONS_KEPT = 8, LINGER_BYTES = 1024 * 1024, ROUNDS = 16 };
 static const zk_time linger_time = ZK_SEC(2);
 
 /* What a connection's task leaves behind. */
-typedef enum verdict { PARK, CLOSE, LINGER } verdict;
+typedef enum verdict { PARK, CLOSE, LINGER, ABORT } verdict;
 
 static void conn_start(zk__conn *c);
 
@@ -253,6 +253,9 @@ static bool serve_request(zk__session *x, verdict *ret)
     /* A client that has not asked for the end may be sending more. */
     bool is_surprise = !is_read || x->in_begin < x->in_end || x->head.keep_alive;
     if (rc >= 0 && flushed >= 0 && is_surprise) *ret = LINGER;
+    /* The end of the connection would be the end of the body: nothing but a reset says that it is not. */
+    bool is_cut = rc < 0 && x->res.state == ZK__RESPONSE_BEGUN && x->res.length < 0;
+    if (is_cut && x->head.minor == 0) *ret = ABORT;
     return false;
 }
 
@@ -316,6 +319,14 @@ static verdict serve(zk__conn *c, zk__session *x)
 
 /* ---- parking ---- */
 
+/* Line ends alone begin no request: old clients send one behind a body (RFC 9112 section 2.2). */
+static bool is_blank(const char *data, size_t size)
+{
+    size_t i = 0;
+    while (i < size && (data[i] == '\r' || data[i] == '\n')) i++;
+    return i == size;
+}
+
 /* Keeps the part of a head that has arrived, in a buffer of its size. */
 static int partial_keep(zk__conn *c, const zk__session *x)
 {
@@ -324,13 +335,18 @@ static int partial_keep(zk__conn *c, const zk__session *x)
         conn_deadline(c, after_ms(c->shard->config->idle_timeout_ms));
         return 0;
     }
-    /* A head that was begun before this task keeps the deadline that it has. */
-    if (!c->head_deadline) c->head_deadline = after_ms(c->shard->config->header_timeout_ms);
-    conn_deadline(c, c->head_deadline);
     c->partial = zk_alloc(x->in_end);
     if (!c->partial) return -ENOMEM;
     memcpy(c->partial, x->in, x->in_end);
     c->partial_size = (uint32_t)x->in_end;
+    if (is_blank(x->in, x->in_end)) {
+        c->phase = ZK__CONN_IDLE;
+        conn_deadline(c, after_ms(c->shard->config->idle_timeout_ms));
+        return 0;
+    }
+    /* A head that was begun before this task keeps the deadline that it has. */
+    if (!c->head_deadline) c->head_deadline = after_ms(c->shard->config->header_timeout_ms);
+    conn_deadline(c, c->head_deadline);
     c->phase = ZK__CONN_HEAD;
     return 0;
 }
@@ -365,6 +381,10 @@ static bool conn_settle(zk__conn *c, verdict v)
         c->phase = ZK__CONN_LINGER;
         conn_deadline(c, zk_now() + linger_time);
         if (zk_stream_shutdown(c->stream) < 0 || !linger(c)) v = CLOSE;
+    }
+    if (ZK_UNLIKELY(v == ABORT)) {
+        zk__stream_reset_on_close(c->stream);
+        v = CLOSE;
     }
     if (ZK_LIKELY(v != CLOSE && !c->shard->is_aborting)) {
         /* Its timer may have found it on the way here. */

@@ -97,7 +97,8 @@ static int begin(zk_response *res, int status, int64_t length)
     if (ZK_UNLIKELY(status < 200 || status > 999)) return -EINVAL;
     res->status = status;
     res->length = length;
-    if (status == 204 || status == 304) res->is_bodiless = true;
+    if (status == 204 || status == 304 || status == 205) res->is_bodiless = true;
+    if (status == 205) res->length = 0; /* RFC 9110 section 15.3.6 */
     return 0;
 }
 

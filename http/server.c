@@ -13,7 +13,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "core/worker.h"
+#include "core/task.h"
 #include "http/h1_conn.h"
 #include "http/shard.h"
 #include "net/tcp.h"
@@ -32,8 +32,11 @@ struct zk_serving {
     zk__route_table *routes;
     zk_addr addr;
     zk__io stop_io; /* an eventfd */
+    zk__worker *worker; /* that zk_serve was called on */
     int shard_count;
     shard_task *shards;
+    int answers_due;    /* of shards that were told to stop */
+    zk_task *answers_joiner;
 };
 
 /* ---- signals ---- */
@@ -203,8 +206,9 @@ static void acceptor_cancel(zk__wait *wait)
 /* Waits until there is room for another connection. */
 static int acceptor_wait(zk__shard *shard)
 {
-    int rc = zk__wait_begin();
-    if (rc < 0) return rc;
+    int reason = zk_cancelled();
+    if (reason) return reason;
+    zk__wait_begin_always();
     shard_wait w = {.wait.cancel = acceptor_cancel, .shard = shard};
     shard->acceptor = &w.wait;
     return (int)zk__wait_for(&w.wait);
@@ -233,13 +237,19 @@ static int accept_all(zk__shard *shard)
         int rc = 0;
         if (shard->conn_count >= shard->conn_max) rc = acceptor_wait(shard);
         if (rc >= 0) rc = zk_accept(shard->listener, &stream);
-        if (rc == -ENOMEM) {
-            rc = zk_sleep(ZK_MS(50));
-            if (rc >= 0) continue;
-        }
         if (rc < 0) return rc;
         zk__conn_open(shard, stream);
         if (accepted % ACCEPTS_PER_TURN == 0) (void)zk_yield(); /* cancelled: zk_accept will say so */
+    }
+}
+
+/* A shard may end by itself with a message to it under way, so each one is waited for. */
+static void on_drain_answer(zk__msg *msg)
+{
+    shard_task *t = (shard_task *)(void *)((char *)msg - offsetof(shard_task, drain_msg));
+    zk_serving *serving = t->shard.serving;
+    if (--serving->answers_due == 0 && serving->answers_joiner) {
+        zk__ready(zk__worker_self(), serving->answers_joiner);
     }
 }
 
@@ -248,6 +258,8 @@ static void on_drain(zk__msg *msg)
     shard_task *t = (shard_task *)(void *)((char *)msg - offsetof(shard_task, drain_msg));
     t->shard.is_draining = true;
     if (t->accepting) zk__scope_cancel_as(t->accepting, -ECANCELED);
+    msg->run = on_drain_answer;
+    zk__post(t->shard.serving->worker, msg);
 }
 
 /* Lets connections end by themselves for a while, then ends them. */
@@ -368,9 +380,11 @@ static int serve_until_stopped(zk_serving *serving)
             break;
         }
         for (int i = 0; i < serving->shard_count; i++) {
+            serving->answers_due++;
             zk__post(serving->shards[i].worker, &serving->shards[i].drain_msg);
         }
         rc = zk_scope_wait(&shards);
+        if (serving->answers_due) zk__join(&serving->answers_joiner);
     }
     return rc;
 }
@@ -381,6 +395,7 @@ static int serve(void *arg)
     zk_serving serving = {
         .config = *server,
         .stop_io.fd = -1,
+        .worker = zk__worker_self(),
         .shard_count = zk_worker_count(),
     };
     int rc = serving_open(&serving);

@@ -20,6 +20,7 @@ typedef struct pipe_half {
     size_t begin, count;
     bool is_finished;  /* no more will be written */
     bool is_abandoned; /* nobody will read */
+    bool is_reset;     /* its end is no end but a break */
     zk__wait *reader, *writer;
 } pipe_half;
 
@@ -51,6 +52,8 @@ static void half_cancel(zk__wait *wait)
 
 static int half_wait_for(zk__wait **slot)
 {
+    int rc = zk__wait_begin();
+    if (rc < 0) return rc;
     half_wait w = {.wait.cancel = half_cancel, .slot = slot};
     *slot = &w.wait;
     return (int)zk__wait_for(&w.wait);
@@ -65,11 +68,22 @@ static void wake(zk__wait **slot)
 
 static bool is_readable(const pipe_half *half) { return half->count || half->is_finished; }
 
-/* Something has happened that the reader of `end` may be waiting for. */
+/* Something has happened that the reader of `end` may be waiting for. Whoever is called may close `end`. */
 static void wake_reader(pair_end *end)
 {
     wake(&end->in->reader);
-    if (!end->is_closed && end->head.on_ready) zk__stream_ready(&end->head);
+    if (!end->is_closed) zk__stream_ready(&end->head);
+}
+
+/* The peer of `end` has gone. Whoever is called may close `end`. */
+static void tell_hangup(pair_end *end, zk_hangup how)
+{
+    if (end->is_closed) return;
+    if (end->in->reader || end->head.on_ready) {
+        wake_reader(end);
+    } else if (end->head.on_hangup) {
+        end->head.on_hangup(end->head.context, how);
+    }
 }
 
 static size_t take(pipe_half *half, char *to, size_t size)
@@ -113,6 +127,7 @@ static ssize_t pair_read(zk_stream *stream, void *buf, size_t size, bool try_onl
     }
     size_t n = take(end->in, buf, size);
     if (n) wake(&end->in->writer);
+    if (!n && size && end->in->is_reset) return -ECONNRESET;
     return (ssize_t)n;
 }
 
@@ -139,12 +154,11 @@ static int pair_shutdown(zk_stream *stream)
     pair_end *end = of(stream);
     end->out->is_finished = true;
     wake(&end->out->writer);
-    wake_reader(end->other);
-    if (end->other->head.on_hangup && !end->other->is_closed && !end->out->reader) {
-        end->other->head.on_hangup(end->other->head.context, ZK_HANGUP_HALF);
-    }
+    tell_hangup(end->other, ZK_HANGUP_HALF);
     return 0;
 }
+
+static void pair_reset_on_close(zk_stream *stream) { of(stream)->out->is_reset = true; }
 
 static void pair_close(zk_stream *stream)
 {
@@ -158,15 +172,20 @@ static void pair_close(zk_stream *stream)
     end->out->is_finished = true;
     end->in->is_abandoned = true;
     wake(&end->in->writer);
-    wake_reader(other);
-    if (other->head.on_hangup) other->head.on_hangup(other->head.context, ZK_HANGUP_FULL);
+    tell_hangup(other, ZK_HANGUP_FULL);
 }
 
 static int pair_park(zk_stream *stream) { return is_readable(of(stream)->in); }
 
 static void pair_unpark(zk_stream *stream) { (void)stream; }
 
-static void pair_watch(zk_stream *stream) { (void)stream; }
+static void pair_watch(zk_stream *stream)
+{
+    pair_end *end = of(stream);
+    if (end->in->is_finished) {
+        stream->on_hangup(stream->context, end->other->is_closed ? ZK_HANGUP_FULL : ZK_HANGUP_HALF);
+    }
+}
 
 static int pair_address(const zk_stream *stream, bool is_peer, zk_addr *ret_addr)
 {
@@ -179,6 +198,7 @@ static const struct zk__stream_ops pair_ops = {
     .read = pair_read,
     .writev = pair_writev,
     .shutdown = pair_shutdown,
+    .reset_on_close = pair_reset_on_close,
     .close = pair_close,
     .park = pair_park,
     .unpark = pair_unpark,
@@ -189,7 +209,7 @@ static const struct zk__stream_ops pair_ops = {
 static void end_init(pair *p, int i)
 {
     p->ends[i] = (pair_end){
-        .head.ops = &pair_ops,
+        .head = {.ops = &pair_ops, .worker = zk__worker_self()},
         .pair = p,
         .in = &p->halves[i],
         .out = &p->halves[1 - i],
@@ -200,7 +220,7 @@ static void end_init(pair *p, int i)
 static void half_init(pipe_half *half)
 {
     half->begin = half->count = 0;
-    half->is_finished = half->is_abandoned = false;
+    half->is_finished = half->is_abandoned = half->is_reset = false;
     half->reader = half->writer = NULL;
 }
 
@@ -213,6 +233,7 @@ int zk_stream_pair(zk_stream **ret_a, zk_stream **ret_b)
         half_init(&p->halves[i]);
         end_init(p, i);
     }
+    zk__bind_to_worker();
     *ret_a = &p->ends[0].head;
     *ret_b = &p->ends[1].head;
     return 0;

@@ -48,6 +48,13 @@ static int socket_shutdown(zk_stream *stream)
     return shutdown(of(stream)->io.fd, SHUT_WR) ? -errno : 0;
 }
 
+static void socket_reset_on_close(zk_stream *stream)
+{
+    struct linger now = {.l_onoff = 1};
+    /* Fails only for sockets that know no reset, as Unix ones. */
+    (void)setsockopt(of(stream)->io.fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+}
+
 static void socket_close(zk_stream *stream)
 {
     poller()->ops->forget(poller(), &of(stream)->io);
@@ -80,8 +87,11 @@ static void on_hangup(zk__io *io)
 
 static void socket_watch(zk_stream *stream)
 {
-    of(stream)->io.on_hangup = on_hangup;
-    poller()->ops->watch(poller(), &of(stream)->io);
+    zk__io *io = &of(stream)->io;
+    io->on_hangup = on_hangup;
+    poller()->ops->watch(poller(), io);
+    /* What has come together with the last data was told to its reader. */
+    if (io->bits & (ZK__IO_PEER_DONE | ZK__IO_BROKEN)) on_hangup(io);
 }
 
 static int socket_address(const zk_stream *stream, bool is_peer, zk_addr *ret_addr)
@@ -100,6 +110,7 @@ static const struct zk__stream_ops socket_ops = {
     .read = socket_read,
     .writev = socket_writev,
     .shutdown = socket_shutdown,
+    .reset_on_close = socket_reset_on_close,
     .close = socket_close,
     .park = socket_park,
     .unpark = socket_unpark,
@@ -116,6 +127,7 @@ int zk__socket_stream(int fd, zk_stream **ret_stream)
     }
     s->head = (zk_stream){.ops = &socket_ops};
     zk__io_init(&s->io, fd, ZK__IO_SOCKET | ZK__IO_STREAM);
+    zk__bind_to_worker();
     *ret_stream = &s->head;
     return 0;
 }

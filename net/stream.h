@@ -12,6 +12,8 @@ struct zk__stream_ops {
     ssize_t (*read)(zk_stream *stream, void *buf, size_t size, bool try_only);
     ssize_t (*writev)(zk_stream *stream, const struct iovec *iov, int iov_count, bool try_only);
     int (*shutdown)(zk_stream *stream);
+    /* Closing is to break the connection off rather than to end it. */
+    void (*reset_on_close)(zk_stream *stream);
     void (*close)(zk_stream *stream);
     /* 0: on_ready will be called; 1: there is something already; < 0: error. */
     int (*park)(zk_stream *stream);
@@ -24,10 +26,17 @@ struct zk__stream_ops {
 /* The head of every stream. */
 struct zk_stream {
     const struct zk__stream_ops *ops;
+    struct zk__worker *worker; /* that it belongs to: the first to use it */
     void (*on_ready)(void *context); /* set while parked */
     void (*on_hangup)(void *context, zk_hangup how);
     void *context;
 };
+
+/* From now on closing tells the peer that what it has got is not all. */
+static inline void zk__stream_reset_on_close(zk_stream *stream)
+{
+    stream->ops->reset_on_close(stream);
+}
 
 /* Calls on_ready, once. */
 static inline void zk__stream_ready(zk_stream *stream)

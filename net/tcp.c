@@ -20,6 +20,7 @@ static const zk_time accept_pause = ZK_MS(50), connect_pause = ZK_MS(5);
 
 struct zk_listener {
     zk__io io;
+    zk__worker *worker; /* that it belongs to: the first to accept */
     bool is_unix_file; /* remove addr when closed */
     zk_addr addr;
 };
@@ -95,6 +96,7 @@ int zk_listen(const zk_addr *addr, const zk_listen_options *options, zk_listener
     zk__io_init(&l->io, fd, ZK__IO_SOCKET);
     l->addr = *addr;
     l->is_unix_file = is_unix_file(addr);
+    zk__bind_to_worker();
     *ret_listener = l;
     return 0;
 }
@@ -131,12 +133,15 @@ static bool is_shortage(int rc)
 
 int zk_accept(zk_listener *listener, zk_stream **ret_stream)
 {
+    zk__worker *self = zk__worker_self();
+    if (!listener->worker) listener->worker = self;
+    if (listener->worker != self) return self ? ZK_E_WORKER : ZK_E_NO_RUNTIME;
     for (;;) {
         zk__op op = {.code = ZK__OP_ACCEPT, .io = &listener->io};
         ssize_t fd = zk__op_run(&op);
         int rc = fd >= 0 ? zk__socket_stream((int)fd, ret_stream) : (int)fd;
         if (!is_shortage(rc)) return rc;
-        rc = zk_sleep(accept_pause);
+        rc = zk__pause(accept_pause);
         if (rc < 0) return rc;
     }
 }

@@ -22,7 +22,10 @@ typedef struct zk_route {
 /** A running server, see zk_server.on_listening. */
 typedef struct zk_serving zk_serving;
 
-/** What to serve, and within which limits. A limit of 0 is the default named beside it; -1 (or UINT32_MAX, UINT64_MAX) is none. */
+/**
+ * What to serve, and within which limits. A limit of 0 is the default named beside it; -1 (for the unsigned ones UINT32_MAX,
+ * UINT64_MAX) is none. The limits on headers size a buffer, so they have a ceiling: 1 GiB and 1,048,576 fields.
+ */
 typedef struct zk_server {
     const char *listen;       /* "127.0.0.1:8080", ":8080", "unix:/path", see zk_addr_parse */
     const zk_route *routes;   /* ends with {0} */

@@ -2,7 +2,9 @@
  * Byte streams: TCP and Unix sockets, in-memory pairs, and whatever else carries bytes both ways in order. All share these
  * functions; HTTP knows nothing else.
  *
- * A stream belongs to the worker on which it was opened. One task may read while another writes.
+ * A stream belongs to the worker that first uses it; calls from others return ZK_E_WORKER. Tasks started by one that has opened a
+ * stream or a listener stay on its worker, so that needs no thought unless a task is sent to another worker by
+ * name. One task may read while another writes.
  */
 #ifndef ZOKIO_STREAM_H
 #define ZOKIO_STREAM_H
@@ -76,7 +78,7 @@ typedef enum zk_hangup {
 } zk_hangup;
 
 /**
- * From now on calls `on_hangup` when the peer goes while nobody reads; NULL ends that. It is called on the worker's loop, must not
+ * From now on calls `on_hangup` when the peer goes while nobody reads, and at once if it has; NULL ends that. It is called on the worker's loop, must not
  * suspend, and may be called more than once. The context is that of zk_stream_park. Never suspends.
  */
 ZK_API void zk_stream_on_hangup(zk_stream *stream, void (*on_hangup)(void *context, zk_hangup how),

@@ -396,3 +396,32 @@ ZK_HTTP_TEST(exchange, a_report_has_no_trail_of_another_request, .routes = trail
                      "%s", reported);
     wire_close(w);
 }
+
+/* To an HTTP/1.0 client the end of the connection would be the end of the body. */
+ZK_HTTP_TEST(exchange, a_body_that_ends_with_the_connection_is_broken_off_by_a_reset, .routes = faulty)
+{
+    wire c, *w = &c;
+    wire_open(w, f);
+    const char *text = "GET /middle HTTP/1.0\r\n\r\n";
+    wire_send_n(w, text, strlen(text), 0);
+    wire_collect(w);
+    cr_assert(w->is_reset, "%s", w->text);
+    wire_close(w);
+}
+
+/* A client that sends a line end too many is idle, not late (RFC 9112 section 2.2). */
+ZK_HTTP_TEST(exchange, a_line_end_behind_a_request_is_no_late_head, .routes = routes)
+{
+    wire c, *w = &c;
+    wire_open(w, f);
+    const char *text = GET("/hello") "\r\n";
+    wire_send_n(w, text, strlen(text), 0);
+    wire_collect(w);
+    cr_assert(!w->is_closed);
+    size_t size = w->size;
+    pass_ms(30000);
+    wire_collect(w);
+    cr_assert_eq(w->size, size, "%s", w->text + size);
+    cr_assert(!w->is_closed);
+    wire_close(w);
+}

@@ -123,6 +123,7 @@ typedef struct wire {
     char *text; /* received and not yet asserted */
     size_t size, capacity;
     bool is_closed;  /* the server has shut its side down */
+    bool is_reset;   /* by breaking the connection off */
     int sends;       /* writes of the server that took bytes */
     int write_error; /* what the server's writes fail with, 0: they do not */
     const struct zk__stream_ops *real_ops;
@@ -190,6 +191,10 @@ static inline void wire_collect(wire *w)
             quiet++;
             settle();
             continue;
+        }
+        if (n == -ECONNRESET) {
+            w->is_reset = true;
+            n = 0;
         }
         cr_assert_ok(n);
         quiet = 0;
