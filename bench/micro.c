@@ -31,7 +31,13 @@ static double now_ns(void)
     return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
 }
 
-static __attribute__((noinline, noipa)) int nothing(void *arg)
+#if __has_attribute(noipa) /* gcc looks behind noinline, too */
+#define OPAQUE __attribute__((noinline, noipa))
+#else
+#define OPAQUE __attribute__((noinline))
+#endif
+
+static OPAQUE int nothing(void *arg)
 {
     __asm__ volatile("" : : "r"(arg) : "memory");
     return 0;

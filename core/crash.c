@@ -48,8 +48,12 @@ static void on_fault(int signal_number, siginfo_t *info, void *context)
         put_number(w->stack->size / 1024);
         put(" KiB\n");
     }
-    /* The faulting instruction runs again, now without a handler. */
+    /*
+     * The faulting instruction runs again, now without a handler. What somebody has sent would not
+     * come again.
+     */
     signal(signal_number, SIG_DFL);
+    if (info->si_code <= 0) raise(signal_number);
 }
 
 static void on(int signal_number)

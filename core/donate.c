@@ -14,7 +14,8 @@
  *
  * Donation: an idle worker raises its bit; a worker that is about to start a task and has more to start sends half of
  * them. Each time that this did not pay (what was donated took less time than waking somebody) it
- * is tried half as often, so that batches of tiny tasks stay where they are.
+ * is tried half as often, so that batches of tiny tasks stay where they are. Tasks of a scope that has to do with a stream or
+ * a listener of this worker are never donated (zk__bind_to_worker): they may use it.
  */
 #include <errno.h>
 #include <time.h>
@@ -70,6 +71,7 @@ static void on_done(zk__msg *msg)
     zk_task *task = p->task;
     task->scope = p->origin_scope;
     task->flags &= (uint8_t)~ZK__TASK_REMOTE;
+    task->is_away = false;
     if (p->is_donated) {
         if (p->took >= donate_pays) {
             w->donate_skip = 0;
@@ -136,21 +138,23 @@ static int task_send(zk__worker *w, zk_task *task, zk__worker *to, bool is_donat
 {
     proxy *p = zk_alloc_zeroed(sizeof *p);
     if (!p) return -ENOMEM;
+    zk_scope *scope = task->scope; /* which the target sets, too, once it has the task */
     p->task = task;
-    p->origin_scope = task->scope;
+    p->origin_scope = scope;
     p->origin = w;
     p->target = to;
     p->is_donated = is_donated;
-    p->next = task->scope->proxies;
-    p->link = &task->scope->proxies;
+    p->next = scope->proxies;
+    p->link = &scope->proxies;
     if (p->next) p->next->link = &p->next;
-    task->scope->proxies = p;
+    scope->proxies = p;
     task->proxy = p;
     task->flags |= ZK__TASK_REMOTE;
+    task->is_away = true;
     p->msg.run = on_run;
     zk__post(to, &p->msg);
     /* Its scope is cancelled already: the task has to learn that where it runs. */
-    if (task->scope->reason) zk__proxies_cancel(task->scope);
+    if (scope->reason) zk__proxies_cancel(scope);
     return 0;
 }
 
@@ -165,22 +169,28 @@ typedef struct adoption {
     zk__msg msg;
     zk_scope *scope;
     zk_task *task;
+    zk__worker *to;
 } adoption;
 
 static void on_adopt(zk__msg *msg)
 {
     adoption *a = (adoption *)(void *)msg;
+    zk__worker *w = a->scope->worker;
     a->scope->live++;
-    zk__ready(a->scope->worker, a->task);
+    if (a->to == w) {
+        zk__ready(w, a->task);
+    } else if (zk__task_send(w, a->task, a->to) < 0) {
+        zk__task_finished(w, a->task, -ENOMEM);
+    }
     zk_free(a);
 }
 
 /* The caller belongs to the scope, so the scope lives until the message has come: the caller's own end travels the same way, later. */
-int zk__spawn_remote(zk_scope *scope, zk_task *task)
+int zk__spawn_remote(zk_scope *scope, zk_task *task, zk__worker *to)
 {
     adoption *a = zk_alloc(sizeof *a);
     if (!a) return -ENOMEM;
-    *a = (adoption){.msg.run = on_adopt, .scope = scope, .task = task};
+    *a = (adoption){.msg.run = on_adopt, .scope = scope, .task = task, .to = to};
     zk__post(scope->worker, &a->msg);
     return 0;
 }
@@ -189,14 +199,14 @@ static void on_scope_cancel(zk__msg *msg)
 {
     adoption *a = (adoption *)(void *)msg;
     zk__scope_cancel_as(a->scope, -ECANCELED);
-    zk_free(a);
+    free(a);
 }
 
 void zk__scope_cancel_remote(zk_scope *scope)
 {
-    adoption *a = zk_alloc(sizeof *a);
-    /* Cancelling cannot fail. At the end of memory it waits for some. */
-    for (; !a; a = zk_alloc(sizeof *a)) nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    /* Any thread may cancel, so the memory is no worker's. It cannot fail: it waits for memory. */
+    adoption *a = malloc(sizeof *a);
+    for (; !a; a = malloc(sizeof *a)) nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     *a = (adoption){.msg.run = on_scope_cancel, .scope = scope};
     zk__post(scope->worker, &a->msg);
 }
@@ -221,7 +231,8 @@ static zk__worker *idle_worker_claim(zk__worker *w)
 static bool is_donatable(const zk_task *task)
 {
     return task && task->state == ZK__TASK_QUEUED &&
-           !(task->flags & (ZK__TASK_PINNED | ZK__TASK_REMOTE));
+           !(task->flags & (ZK__TASK_PINNED | ZK__TASK_REMOTE)) &&
+           !(task->scope->flags & ZK__SCOPE_BOUND);
 }
 
 void zk__donate(zk__worker *w)

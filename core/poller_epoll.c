@@ -10,6 +10,7 @@
  * The wake-up eventfd is edge-triggered and never read.
  */
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -22,6 +23,8 @@ enum { EVENTS = 256 };
 
 typedef struct epoll_state {
     int epoll_fd, wake_fd;
+    zk__io *current; /* whose event is being handled; NULL once that has forgotten it */
+    int next, count; /* of events: those not handled yet */
     struct epoll_event events[EVENTS];
 } epoll_state;
 
@@ -41,6 +44,8 @@ static int epoll_open(zk__poller *poller)
         free(s);
         return rc;
     }
+    s->current = NULL;
+    s->next = s->count = 0;
     poller->state = s;
     return 0;
 }
@@ -56,13 +61,21 @@ static void epoll_close(zk__poller *poller)
 
 static bool is_read_like(const zk__op *op) { return op->code <= ZK__OP_ACCEPT; }
 
+/* Reading exactly all that was there leaves MAYBE_READABLE set; who parks has to know. */
+static ssize_t try_readable(const zk__io *io)
+{
+    if (io->bits & (ZK__IO_PEER_DONE | ZK__IO_BROKEN)) return 0;
+    struct pollfd p = {.fd = io->fd, .events = POLLIN | POLLRDHUP};
+    return poll(&p, 1, 0) == 0 ? -EAGAIN : 0;
+}
+
 /* Tries the operation if the last one did not find it blocked. returns whether op->result is there. */
 static bool attempt(zk__op *op)
 {
     zk__io *io = op->io;
     uint32_t bit = is_read_like(op) ? ZK__IO_MAYBE_READABLE : ZK__IO_MAYBE_WRITABLE;
     if (!(io->bits & bit)) return false;
-    ssize_t n = zk__op_try(op);
+    ssize_t n = op->code == ZK__OP_READABLE ? try_readable(io) : zk__op_try(op);
     if (n == -EAGAIN) {
         io->bits &= ~bit;
         return false;
@@ -75,9 +88,35 @@ static bool attempt(zk__op *op)
     return true;
 }
 
+/* What attempt() does for a read or a send on a connection, without its detours: each request takes one of both. */
+static ssize_t attempt_quick(zk__op *op, bool is_read)
+{
+    zk__io *io = op->io;
+    ssize_t n = is_read ? recv(io->fd, op->buf, op->size, MSG_DONTWAIT)
+                        : send(io->fd, op->iov->iov_base, op->iov->iov_len, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (ZK_LIKELY(n > 0)) {
+        if (is_read && (size_t)n < op->size) io->bits &= ~(uint32_t)ZK__IO_MAYBE_READABLE;
+        return n;
+    }
+    return n == 0 ? 0 : -errno;
+}
+
 static ssize_t epoll_attempt(zk__poller *poller, zk__op *op)
 {
     (void)poller;
+    enum { STATE = ZK__IO_PEER_DONE | ZK__IO_BROKEN, KIND = ZK__IO_SOCKET | ZK__IO_STREAM };
+    /* Nobody reports on an unregistered one, so what the last try found says nothing about now. */
+    if (!(op->io->bits & ZK__IO_REGISTERED)) {
+        op->io->bits |= ZK__IO_MAYBE_READABLE | ZK__IO_MAYBE_WRITABLE;
+    }
+    bool is_read = op->code == ZK__OP_READ;
+    uint32_t bit = is_read ? ZK__IO_MAYBE_READABLE : ZK__IO_MAYBE_WRITABLE;
+    bool is_usual = (op->io->bits & (STATE | KIND | bit)) == (KIND | bit) &&
+                    (is_read || (op->code == ZK__OP_WRITE && op->iov_count == 1));
+    if (ZK_LIKELY(is_usual)) {
+        ssize_t n = attempt_quick(op, is_read);
+        if (ZK_LIKELY(n != -EAGAIN && n != -EINTR)) return n;
+    }
     return attempt(op) ? op->result : -EAGAIN;
 }
 
@@ -127,7 +166,16 @@ static void epoll_watch(zk__poller *poller, zk__io *io)
 
 static void epoll_forget(zk__poller *poller, zk__io *io)
 {
-    (void)poller; /* closing it takes it out of the set: nothing else holds the open file */
+    epoll_state *s = poller->state;
+    /*
+     * Closing it would not do where somebody else holds the open file: a shared listener, a child
+     * between fork and exec.
+     */
+    if (io->bits & ZK__IO_REGISTERED) epoll_ctl(s->epoll_fd, EPOLL_CTL_DEL, io->fd, NULL);
+    if (s->current == io) s->current = NULL;
+    for (int i = s->next; i < s->count; i++) {
+        if (s->events[i].data.ptr == io) s->events[i].data.ptr = NULL;
+    }
     close(io->fd);
     io->fd = -1;
 }
@@ -135,13 +183,21 @@ static void epoll_forget(zk__poller *poller, zk__io *io)
 static void retry(zk__op **slot)
 {
     zk__op *op = *slot;
-    if (!op || !attempt(op)) return;
+    if (!op) return;
+    if (op->code == ZK__OP_READABLE) {
+        if (!(op->io->bits & ZK__IO_MAYBE_READABLE)) return; /* the event was about writing */
+        op->result = 0;
+    } else if (!attempt(op)) {
+        return;
+    }
     *slot = NULL;
     op->complete(op);
 }
 
-static void on_event(zk__io *io, uint32_t events)
+/* What is called from here may forget any descriptor, this one too. */
+static void on_event(epoll_state *s, zk__io *io, uint32_t events)
 {
+    s->current = io;
     uint32_t bits = io->bits;
     if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) bits |= ZK__IO_MAYBE_READABLE;
     if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) bits |= ZK__IO_MAYBE_WRITABLE;
@@ -153,7 +209,8 @@ static void on_event(zk__io *io, uint32_t events)
     } else if (io->on_hangup && bits & (ZK__IO_PEER_DONE | ZK__IO_BROKEN)) {
         io->on_hangup(io);
     }
-    if (io->writer) retry(&io->writer);
+    if (s->current && io->writer) retry(&io->writer);
+    s->current = NULL;
 }
 
 static void epoll_poll(zk__poller *poller, zk_time timeout)
@@ -163,10 +220,12 @@ static void epoll_poll(zk__poller *poller, zk_time timeout)
     int timeout_ms = timeout < 0               ? -1
                      : timeout > ZK_SEC(86400) ? 86400 * 1000
                                                : (int)((timeout + ZK_MS(1) - 1) / ZK_MS(1));
-    int count = epoll_wait(s->epoll_fd, s->events, EVENTS, timeout_ms);
-    for (int i = 0; i < count; i++) {
-        if (s->events[i].data.ptr) on_event(s->events[i].data.ptr, s->events[i].events);
+    s->count = epoll_wait(s->epoll_fd, s->events, EVENTS, timeout_ms);
+    for (s->next = 0; s->next < s->count;) {
+        const struct epoll_event *event = &s->events[s->next++];
+        if (event->data.ptr) on_event(s, event->data.ptr, event->events);
     }
+    s->next = s->count = 0;
 }
 
 static void epoll_wake(zk__poller *poller)

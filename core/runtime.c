@@ -184,6 +184,18 @@ static void worker_run(zk__worker *w)
     if (has_crash_stack) zk__crash_stack_close(crash_stack);
 }
 
+/*
+ * Who posts a message wakes its receiver afterwards, which by then may have run it, even the one
+ * that stops it. So nobody closes before all have left their loops.
+ */
+static void all_left_wait(zk__runtime *rt)
+{
+    pthread_mutex_lock(&rt->lock);
+    if (--rt->looping == 0) pthread_cond_broadcast(&rt->has_left);
+    while (rt->looping) pthread_cond_wait(&rt->has_left, &rt->lock);
+    pthread_mutex_unlock(&rt->lock);
+}
+
 typedef struct worker_start {
     zk__worker *worker;
     pthread_mutex_t lock;
@@ -202,6 +214,7 @@ static void *worker_thread(void *arg)
     pthread_mutex_unlock(&start->lock);
     if (rc < 0) return NULL;
     worker_run(w);
+    all_left_wait(w->runtime);
     worker_close(w);
     return NULL;
 }
@@ -248,7 +261,7 @@ static int config_read(const zk_config *given, zk_config *ret_config)
     config.workers = workers > WORKERS_MAX ? WORKERS_MAX : workers;
     const char *poller = getenv("ZOKIO_POLLER");
     if (poller && *poller) config.poller = poller;
-    if (config.blocking_threads_max < 0) return ZK_E_CONFIG;
+    if (config.blocking_threads_max < 0 || config.stack_bytes > UINT32_MAX) return ZK_E_CONFIG;
     if (!config.blocking_threads_max) config.blocking_threads_max = 64;
     *ret_config = config;
     return 0;
@@ -260,6 +273,8 @@ static void runtime_free(zk__runtime *rt)
         if (rt->workers[i] && rt->workers[i]->heap) zk__heap_free_all(rt->workers[i]->heap);
         free(rt->workers[i]);
     }
+    pthread_cond_destroy(&rt->has_left);
+    pthread_mutex_destroy(&rt->lock);
     free(rt);
 }
 
@@ -269,6 +284,8 @@ static zk__runtime *runtime_new(const zk_config *config)
     if (!rt) return NULL;
     rt->config = *config;
     rt->worker_count = config->workers;
+    pthread_mutex_init(&rt->lock, NULL);
+    pthread_cond_init(&rt->has_left, NULL);
     for (int i = 0; i < config->workers; i++) {
         zk__worker *w = aligned_alloc(64, (sizeof *w + 63) & ~(size_t)63);
         if (w) {
@@ -296,11 +313,27 @@ static void on_stop(zk__msg *msg)
 static void workers_stop(zk__runtime *rt, int count)
 {
     zk__msg stop[WORKERS_MAX];
+    rt->looping = count; /* nobody looks at it before it is told to stop */
     for (int i = 1; i < count; i++) {
         stop[i].run = on_stop;
         zk__post(rt->workers[i], &stop[i]);
     }
+    all_left_wait(rt);
     for (int i = 1; i < count; i++) pthread_join(rt->workers[i]->thread, NULL);
+}
+
+/* Cancellations that came too late, and their answers: nobody waits for them; they own memory. */
+static void inboxes_drain(zk__runtime *rt, int count)
+{
+    bool is_empty;
+    do {
+        is_empty = true;
+        for (int i = 0; i < count; i++) {
+            if (!atomic_load(&rt->workers[i]->inbox)) continue;
+            zk__inbox_run(rt->workers[i]);
+            is_empty = false;
+        }
+    } while (!is_empty);
 }
 
 typedef struct main_task {
@@ -342,6 +375,7 @@ static int run_workers(zk__runtime *rt, main_task *m)
     }
     zk__blocking_stop(rt);
     workers_stop(rt, started);
+    inboxes_drain(rt, started);
     worker_close(w);
     return rc;
 }

@@ -91,7 +91,7 @@ zk_scope *zk__scope_enter_within(zk_scope *scope, zk_time span)
 static void scope_join(zk_scope *scope)
 {
     if (!scope->live) return;
-    zk__join(&scope->joiner);
+    zk__join(&scope->joiner, scope);
     scope->joiner = NULL;
 }
 

@@ -123,6 +123,9 @@ zk__stack *zk__stack_new(zk__stack_pool *pool)
 
 zk__stack *zk__stack_new_special(zk__stack_pool *pool, size_t stack_bytes)
 {
+#if ZK__ASAN || ZK__TSAN
+    stack_bytes *= 2;
+#endif
     if (stack_bytes < ZK__STACK_BYTES_MIN) stack_bytes = ZK__STACK_BYTES_MIN;
     stack_bytes = (stack_bytes + ZK__STACK_GUARD_BYTES + 4095) & ~(size_t)4095;
     char *start = map(stack_bytes);

@@ -50,16 +50,21 @@ static bool ring_grow(zk__worker *w)
     return true;
 }
 
+static void overflow_add(zk__worker *w, zk_task *task)
+{
+    task->next = NULL;
+    if (!w->overflow) w->overflow_tail = &w->overflow;
+    *w->overflow_tail = task;
+    w->overflow_tail = &task->next;
+}
+
 void zk__ready_slow(zk__worker *w, zk_task *task)
 {
     if (!w->overflow && (w->tail - w->head <= w->ring_mask || ring_grow(w))) {
         zk__ready(w, task);
         return;
     }
-    task->next = NULL;
-    if (!w->overflow) w->overflow_tail = &w->overflow;
-    *w->overflow_tail = task;
-    w->overflow_tail = &task->next;
+    overflow_add(w, task);
 }
 
 /* Moves what overflowed into the ring as far as there is room. */
@@ -68,6 +73,8 @@ void zk__overflow_drain(zk__worker *w)
     while (w->overflow && (w->tail - w->head <= w->ring_mask || ring_grow(w))) {
         zk_task *task = w->overflow;
         w->overflow = task->next;
+        task->flags &= (uint8_t)~ZK__TASK_OVERFLOWED;
+        task->ring_index = w->tail;
         w->ring[w->tail++ & w->ring_mask] = task;
     }
 }
@@ -85,14 +92,13 @@ void zk__pending_flush(zk__worker *w)
     while (reversed) {
         zk_task *task = reversed;
         reversed = task->next;
-        if (w->tail - w->head > w->ring_mask && !ring_grow(w)) {
-            /* No room: it stays pending, and is run when it is awaited. Nothing is lost but concurrency. */
-            task->next = zk__lane.pending;
-            zk__lane.pending = task;
-            continue;
-        }
         task->state = ZK__TASK_QUEUED;
         task->awaiter = NULL;
+        if (w->tail - w->head > w->ring_mask && !ring_grow(w)) {
+            task->flags |= ZK__TASK_OVERFLOWED;
+            overflow_add(w, task);
+            continue;
+        }
         task->ring_index = w->tail;
         w->ring[w->tail++ & w->ring_mask] = task;
     }
@@ -157,6 +163,7 @@ static __attribute__((noinline)) void suspend(zk__worker *w)
     void *to_sp;
     if (next && next->state == ZK__TASK_STARTED) {
         w->head = head + 1;
+        if (ZK_UNLIKELY(next == me)) return; /* what it waits for has come while it was leaving */
         zk__lane.current = next;
         to = next->stack;
         to_sp = next->sp;
@@ -166,13 +173,6 @@ static __attribute__((noinline)) void suspend(zk__worker *w)
     }
     w->stack = to;
     zk__switch(mine, &me->sp, to, to_sp, false);
-}
-
-void zk__wait_begin_always(void)
-{
-    zk__worker *w = zk__lane.worker;
-    /* A join cannot fail, so it waits for memory. Only this thread is held up, and only at the very end of memory. */
-    while (!w->loops && !zk__loop_stack_reserve(w)) nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
 }
 
 ssize_t zk__wait_for(zk__wait *wait)
@@ -213,13 +213,6 @@ void zk__on_suspend(void (*fn)(void *context), void *context)
     stack->on_leave = fn;
 }
 
-void zk__join(zk_task **ret_waiter)
-{
-    zk__wait_begin_always();
-    *ret_waiter = zk__lane.current;
-    suspend(zk__lane.worker);
-}
-
 int zk_yield(void)
 {
     int rc = zk__wait_begin();
@@ -230,6 +223,7 @@ int zk_yield(void)
         w->turn_end--;
         return 0;
     }
+    if (zk__lane.pending) zk__pending_flush(w); /* they go first: this is their turn */
     zk__ready(w, zk__lane.current);
     suspend(w);
     return 0;
@@ -280,8 +274,9 @@ void zk__task_finished(zk__worker *w, zk_task *task, int rc) { finish_slow(w, ta
 static inline void finish(zk__worker *w, zk_task *task, int rc)
 {
     if (ZK_UNLIKELY(zk__lane.pending != NULL)) {
-        zk__panic("task %s (%s:%d) ended without awaiting %s", task->site->name, task->site->file,
-                  task->site->line, zk__lane.pending->site->name);
+        /* Which one cannot be said: its frame is gone. */
+        zk__panic("task %s (%s:%d) ended without awaiting a future that it had started",
+                  task->site->name, task->site->file, task->site->line);
     }
     if (ZK_UNLIKELY((task->flags & ~ZK__TASK_PINNED) != ZK__TASK_SPAWNED || rc < 0)) {
         finish_slow(w, task, rc);
@@ -292,6 +287,83 @@ static inline void finish(zk__worker *w, zk_task *task, int rc)
         w->tasks[w->task_count++] = task;
     } else {
         zk__heap_free(w->heap, task);
+    }
+}
+
+/* ---- joining ---- */
+
+/* Moves a task that has a stack to the front of the run queue. returns false if there is none. */
+static bool started_to_front(zk__worker *w)
+{
+    for (uint32_t i = w->head; i != w->tail; i++) {
+        zk_task **slot = &w->ring[i & w->ring_mask], **front = &w->ring[w->head & w->ring_mask];
+        zk_task *task = *slot;
+        if (!task || task->state != ZK__TASK_STARTED) continue;
+        *slot = *front;
+        if (*slot) (*slot)->ring_index = i;
+        *front = task;
+        return true;
+    }
+    return false;
+}
+
+/* Runs a task of the scope that has not started, here and now. returns false if there is none. */
+static bool child_run_in_place(zk__worker *w, const zk_scope *scope)
+{
+    for (uint32_t i = w->head; i != w->tail; i++) {
+        zk_task **slot = &w->ring[i & w->ring_mask], *task = *slot;
+        if (!task || task->state != ZK__TASK_QUEUED || task->scope != scope) continue;
+        if (!(task->flags & ZK__TASK_SPAWNED)) continue;
+        *slot = NULL;
+        int rc = -ENOMEM; /* for a task that wants a stack of its own */
+        if (!(task->flags & ZK__TASK_OWN_STACK)) {
+            zk__lane.current = task;
+            rc = task->fn(task->arg);
+        }
+        finish(w, task, rc);
+        return true;
+    }
+    return false;
+}
+
+/*
+ * A join cannot fail. Where there is no memory for a stack to go on with, what it waits for is run
+ * on this one, which has nothing to do before that has ended; or it is left for a task that has a
+ * stack, and until such a task is ready the loop's turns are made here.
+ */
+static __attribute__((noinline)) void join_without_memory(zk__worker *w, const zk_scope *scope)
+{
+    zk_task *me = zk__lane.current;
+    while (!started_to_front(w) && !zk__loop_stack_reserve(w)) {
+        if (!scope || !child_run_in_place(w, scope)) {
+            /* What is ready belongs to others, who have no stack to start it on either. */
+            if (w->head != w->tail) nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+            zk__worker_turn(w);
+        }
+        zk__lane.current = me;
+    }
+    if (w->turn_end == w->head) w->turn_end++;
+}
+
+void zk__join(zk_task **ret_waiter, const zk_scope *scope)
+{
+    zk__worker *w = zk__lane.worker;
+    *ret_waiter = zk__lane.current;
+    if (ZK_UNLIKELY(!w->loops && !zk__loop_stack_reserve(w))) {
+        /* It may be made ready before it has been left; then it just goes on. */
+        zk__lane.current->state = ZK__TASK_STARTED;
+        if (zk__lane.pending) zk__pending_flush(w);
+        join_without_memory(w, scope);
+    }
+    suspend(w);
+}
+
+void zk__wait_begin_always(void)
+{
+    zk__worker *w = zk__lane.worker;
+    /* Only this thread is held up, and only at the very end of memory. */
+    while (!w->loops && !zk__loop_stack_reserve(w)) {
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     }
 }
 
@@ -387,13 +459,25 @@ static int run_in_place(zk_task *task)
     return rc;
 }
 
+/* Takes a future out of the run queue, which must not grow by what nobody will run. */
+static void ring_remove(zk__worker *w, zk_task *task)
+{
+    w->ring[task->ring_index & w->ring_mask] = NULL;
+    while (w->tail != w->head && !w->ring[(w->tail - 1) & w->ring_mask]) w->tail--;
+}
+
 int zk__await_slow(zk_future *future)
 {
     zk__worker *w = zk__lane.worker;
+    if (future->is_away) {
+        zk__join(&future->awaiter, NULL);
+        if (future->flags) zk__await_flags(future);
+        return future->result;
+    }
     if (future->state == ZK__TASK_PENDING) {
         /* Older than other pending ones. All of them are queued, for an await that searched would be quadratic. */
         if (w) zk__pending_flush(w);
-        if (future->state == ZK__TASK_PENDING) {
+        if (future->state == ZK__TASK_PENDING) { /* outside zk_run, or never started */
             zk_task **link = &zk__lane.pending;
             while (*link && *link != future) link = &(*link)->next;
             if (!*link) zk__panic("zk_await of a future that zk_async did not start");
@@ -401,11 +485,11 @@ int zk__await_slow(zk_future *future)
             run_in_place(future);
         }
     }
-    if (future->state == ZK__TASK_QUEUED && !(future->flags & ZK__TASK_REMOTE)) {
-        w->ring[future->ring_index & w->ring_mask] = NULL;
+    if (future->state == ZK__TASK_QUEUED && !(future->flags & ZK__TASK_OVERFLOWED)) {
+        ring_remove(w, future);
         run_in_place(future);
     }
-    if (future->state != ZK__TASK_FINISHED) zk__join(&future->awaiter);
+    if (future->state != ZK__TASK_FINISHED) zk__join(&future->awaiter, NULL);
     if (future->flags) zk__await_flags(future);
     return future->result;
 }
@@ -415,7 +499,9 @@ void zk__await_flags(zk_future *future) { zk__trail_take(future, zk__lane.curren
 /* Memory for a task: from the worker's cache, which is as deep as batches usually are, or from its heap. */
 static zk_task *task_memory(zk__worker *w, size_t arg_bytes)
 {
-    if (arg_bytes > ZK__TASK_ARG_BYTES) return zk__heap_alloc(w->heap, sizeof(zk_task) + arg_bytes);
+    if (arg_bytes > ZK__TASK_ARG_BYTES) {
+        return zk__heap_alloc(w->heap, ZK__TASK_ARG_OFFSET + arg_bytes);
+    }
     if (w->task_count) return w->tasks[--w->task_count];
     return zk__heap_alloc(w->heap, ZK__TASK_BYTES);
 }
@@ -468,10 +554,16 @@ int zk_spawn_with(zk_scope *scope, const zk_spawn_options *options, zk_fn *fn, c
     static const zk_site unnamed = {"(unnamed)", "", 0};
     zk__worker *w = zk__lane.worker;
     if (!w) return ZK_E_NO_RUNTIME;
-    if (options->worker < 0 || options->worker > w->runtime->worker_count) return -EINVAL;
+    if (options->worker < 0 || options->worker > w->runtime->worker_count ||
+        options->stack_bytes > UINT32_MAX) {
+        return -EINVAL;
+    }
     zk_task *task = task_memory(w, options->arg_bytes);
     if (!task) return -ENOMEM;
-    void *own = options->arg_bytes ? memcpy(task + 1, arg, options->arg_bytes) : (void *)arg;
+    void *own = (void *)arg;
+    if (options->arg_bytes) {
+        own = memcpy((char *)task + ZK__TASK_ARG_OFFSET, arg, options->arg_bytes);
+    }
     task_init(task, scope, fn, own, options->site ? options->site : &unnamed);
     if (options->arg_bytes > ZK__TASK_ARG_BYTES) task->flags |= ZK__TASK_LARGE;
     if (options->is_pinned || options->stack_bytes || options->worker) {
@@ -484,7 +576,7 @@ int zk_spawn_with(zk_scope *scope, const zk_spawn_options *options, zk_fn *fn, c
     int rc = 0;
     zk__worker *to = options->worker ? w->runtime->workers[options->worker - 1] : w;
     if (scope->worker != w) {
-        rc = zk__spawn_remote(scope, task);
+        rc = zk__spawn_remote(scope, task, options->worker ? to : scope->worker);
     } else if (to != w) {
         rc = zk__task_send(w, task, to);
     }

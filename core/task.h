@@ -10,10 +10,17 @@
  * A task's memory, with room for a small copied argument. Three cache lines: with two, the lines that matter of a
  * batch of tasks would all fall into every other set of the first-level cache.
  */
-enum { ZK__TASK_BYTES = 192, ZK__TASK_ARG_BYTES = ZK__TASK_BYTES - sizeof(zk_task) };
+enum {
+    ZK__TASK_BYTES = 192,
+    ZK__TASK_ARG_OFFSET = (sizeof(zk_task) + 15) & ~15u, /* aligned for every type */
+    ZK__TASK_ARG_BYTES = ZK__TASK_BYTES - ZK__TASK_ARG_OFFSET,
+};
 
-/* Suspends the current task until somebody makes *ret_waiter, set to it, ready. Not cut short by cancellation. */
-void zk__join(zk_task **ret_waiter);
+/*
+ * Suspends the current task until somebody makes *ret_waiter, set to it, ready. Not cut short by
+ * cancellation. scope: whose tasks are waited for, NULL for a future.
+ */
+void zk__join(zk_task **ret_waiter, const zk_scope *scope);
 
 /* Spawns a task that stays on this worker, into a scope of this worker. Also from the loop. returns 0, -ENOMEM. */
 int zk__spawn_pinned(zk_scope *scope, zk_fn *fn, void *arg, const zk_site *site);

@@ -60,15 +60,16 @@ int zk_fail(int rc, const char *format, ...)
 {
     zk_task *me = zk__lane.current;
     if (!zk__lane.worker || me == &zk__lane.worker->root_task) return rc;
-    trail *t = trail_of(me);
-    if (!t || t->rc != rc || t->is_read) t = trail_start(me, rc);
-    if (!t) return rc;
     char context[TRAIL_BYTES / 2];
     va_list args;
     va_start(args, format);
     int written = vsnprintf(context, sizeof context, format, args);
     va_end(args);
     if (written < 0) return rc;
+    /* Only now, for an argument may be what zk_trail gave. */
+    trail *t = trail_of(me);
+    if (!t || t->rc != rc || t->is_read) t = trail_start(me, rc);
+    if (!t) return rc;
     size_t size = (size_t)written < sizeof context ? (size_t)written : sizeof context - 1;
     size_t shift = size + 2, room = sizeof t->text - shift;
     size_t kept = strlen(t->text) < room ? strlen(t->text) : room - 1;

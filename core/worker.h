@@ -42,9 +42,13 @@ enum {
     ZK__TASK_PINNED = 1 << 3,  /* never donated */
     ZK__TASK_OWN_STACK = 1 << 4, /* to be started on a stack of task.stack_bytes */
     ZK__TASK_LARGE = 1 << 5,   /* its memory is larger than ZK__TASK_BYTES */
+    ZK__TASK_OVERFLOWED = 1 << 6, /* in worker.overflow, not in the ring */
 };
 enum { ZK__TASKS_CACHED = 1024 };
-enum { ZK__SCOPE_SHIELD = 1 << 0, ZK__SCOPE_COMPLETE = 1 << 1 };
+enum {
+    ZK__SCOPE_SHIELD = 1 << 0, /* cancellation from outside stops here */
+    ZK__SCOPE_BOUND = 1 << 1,  /* its tasks are not donated; see zk__bind_to_worker */
+};
 
 typedef struct zk__worker zk__worker;
 struct zk__worker {
@@ -93,6 +97,9 @@ typedef struct zk__runtime {
     atomic_bool is_stopping;
     zk_config config;
     struct zk__blocking *blocking;
+    pthread_mutex_t lock;     /* of the next two */
+    pthread_cond_t has_left;
+    int looping;              /* workers that have not left their loops for good */
     zk__worker *workers[];
 } zk__runtime;
 
@@ -157,14 +164,20 @@ int zk__task_send(zk__worker *w, zk_task *task, zk__worker *to);
 void zk__proxies_cancel(zk_scope *scope);
 /* A remote task has finished here: tells its origin. */
 void zk__proxy_finished(zk__worker *w, zk_task *task, int rc);
-/* Adds a task to a scope of another worker. returns 0, -ENOMEM. */
-int zk__spawn_remote(zk_scope *scope, zk_task *task);
+/* Adds a task to a scope of another worker, to be run on `to`. returns 0, -ENOMEM. */
+int zk__spawn_remote(zk_scope *scope, zk_task *task, zk__worker *to);
 void zk__scope_cancel_remote(zk_scope *scope);
 
 /* CLOCK_MONOTONIC, read now. */
 zk_time zk__clock(void);
 /* The moment `span` from now; INT64_MAX if that is beyond time. */
 zk_time zk__moment_in(zk_time span);
+
+/*
+ * The current task has got something that belongs to this worker (a stream, a listener). What it starts from now on may
+ * use that, and so stays here.
+ */
+void zk__bind_to_worker(void);
 
 /* Cancels a scope of this worker with a reason. */
 void zk__scope_cancel_as(zk_scope *scope, int reason);

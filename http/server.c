@@ -384,7 +384,7 @@ static int serve_until_stopped(zk_serving *serving)
             zk__post(serving->shards[i].worker, &serving->shards[i].drain_msg);
         }
         rc = zk_scope_wait(&shards);
-        if (serving->answers_due) zk__join(&serving->answers_joiner);
+        if (serving->answers_due) zk__join(&serving->answers_joiner, NULL);
     }
     return rc;
 }

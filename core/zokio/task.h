@@ -50,7 +50,8 @@ struct zk_task {
             int result;
             uint8_t state;   /* see the diagram in core/task.c */
             uint8_t flags;
-            uint16_t spare;
+            bool is_away;    /* on another worker; the scope's worker's, as flags are the other's */
+            uint8_t spare;
         };
     };
     uint32_t ring_index;     /* its place in the run queue */
@@ -210,12 +211,12 @@ ZK_API void zk__scope_leave(zk_scope *scope);
  */
 #define ZK_WITHIN(span) ZK__WITHIN(span, ZK__PASTE(zk__within_, __LINE__))
 #define ZK__WITHIN(span, name)                                                                     \
-    ZK__BLOCK(name, ZK__PASTE(zk__pass_, __LINE__), zk__scope_enter_within(&name, (span)))
+    ZK__BLOCK(name, ZK__PASTE(zk__pass_, name), zk__scope_enter_within(&name, (span)))
 
 /** A block that cancellation from outside does not reach: for cleanup that must not be cut short. */
 #define ZK_SHIELD ZK__SHIELD(ZK__PASTE(zk__shield_, __LINE__))
 #define ZK__SHIELD(name)                                                                           \
-    ZK__BLOCK(name, ZK__PASTE(zk__pass_, __LINE__), zk__scope_enter_shield(&name))
+    ZK__BLOCK(name, ZK__PASTE(zk__pass_, name), zk__scope_enter_shield(&name))
 
 /** How a task is spawned when the defaults do not fit. */
 typedef struct zk_spawn_options {
@@ -233,8 +234,9 @@ ZK_API int zk_spawn_with(zk_scope *scope, const zk_spawn_options *options, zk_fn
 
 /**
  * Starts `fn` as a task of the scope. What `arg` points to is copied into the task, so it may go out of scope; a
- * `void *` (and so NULL) is passed as it is, for its size is not known. The task may be run by another worker, unless it has
- * started. Never suspends.
+ * `void *` (and so NULL) is passed as it is, for its size is not known. An idle worker may get the task before it has started,
+ * unless something that belongs to this worker (a stream, a listener, an HTTP request) is open in the scopes around.
+ * Never suspends.
  *
  * @return 0; -ENOMEM (the task does not run)
  */
@@ -261,7 +263,10 @@ extern "C" {
  */
 ZK_API int zk_scope_wait(zk_scope *scope);
 
-/** Cancels the scope: its tasks' suspending calls return -ECANCELED from now on. Any worker. Never suspends. */
+/**
+ * Cancels the scope: its tasks' suspending calls return -ECANCELED from now on. On any thread, as long as the scope
+ * is sure to last. Never suspends.
+ */
 ZK_API void zk_scope_cancel(zk_scope *scope);
 
 /** Why the current task's calls would fail: 0, -ECANCELED or -ETIMEDOUT. Never suspends. */
