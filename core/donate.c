@@ -253,7 +253,7 @@ void zk__donate(zk__worker *w)
     for (uint32_t i = queued; i-- > 0 && count;) {
         zk_task **slot = &w->ring[(w->head + i) & w->ring_mask];
         if (!is_donatable(*slot)) continue;
-        if (task_send(w, *slot, to, true) < 0) return;
+        if (task_send(w, *slot, to, true) < 0) break;
         *slot = NULL;
         count--;
     }

@@ -17,6 +17,8 @@
 
 enum { RING_CAPACITY = 512, TURN_TASKS = 256, WORKERS_MAX = 64 };
 
+static const zk_time trim_after = ZK_SEC(1);
+
 static atomic_bool is_running;
 
 zk_time zk__clock(void)
@@ -88,13 +90,24 @@ static zk_time poll_timeout(const zk__worker *w)
     return next > now ? next - now : 0;
 }
 
+/* Nothing has happened for a while: what a burst has left behind goes back to the system. */
+static void trim(zk__worker *w)
+{
+    zk__loop_stacks_trim(w);
+    zk__heap_trim(w->heap);
+    w->is_trimmed = true;
+}
+
 static void poll_asleep(zk__worker *w)
 {
     uint64_t bit = (uint64_t)1 << w->index;
     if (w->runtime->worker_count > 1) atomic_fetch_or(&w->runtime->idle_workers, bit);
     atomic_store(&w->is_sleeping, true);
     bool is_called = atomic_load(&w->inbox) != NULL;
-    w->poller.ops->poll(&w->poller, is_called ? 0 : poll_timeout(w));
+    zk_time timeout = is_called ? 0 : poll_timeout(w);
+    bool may_trim = !w->is_trimmed && (timeout < 0 || timeout > trim_after);
+    w->poller.ops->poll(&w->poller, may_trim ? trim_after : timeout);
+    if (may_trim && is_idle(w) && !atomic_load(&w->inbox)) trim(w);
     atomic_store_explicit(&w->is_sleeping, false, memory_order_relaxed);
     if (w->runtime->worker_count > 1) atomic_fetch_and(&w->runtime->idle_workers, ~bit);
 }
@@ -118,13 +131,13 @@ void zk__worker_turn(zk__worker *w)
     if (!is_idle(w)) {
         w->poller.ops->poll(&w->poller, 0);
     } else if (!w->is_stopping) {
-        if (w->loop_count) zk__loop_stacks_trim(w);
         poll_asleep(w);
     }
     w->now = zk__clock();
     if (w->wheel.pending) zk__wheel_advance(&w->wheel, w->now);
     zk__inbox_run(w);
     w->turn_end = w->head + TURN_TASKS;
+    if (!is_idle(w)) w->is_trimmed = false;
 }
 
 /* ---- a worker's life ---- */

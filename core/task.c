@@ -28,7 +28,7 @@
 #include "core/switch.h"
 
 /* Parked loop stacks that a worker keeps: while it is busy, and when it idles. */
-enum { LOOPS_MAX = 1024, LOOPS_IDLE = 16, TRIM_STEP = 64 };
+enum { LOOPS_MAX = 1024, LOOPS_IDLE = 16 };
 
 zk_task zk__task_outside;
 
@@ -127,7 +127,7 @@ static inline zk__stack *loop_stack_take(zk__worker *w)
 
 void zk__loop_stacks_trim(zk__worker *w)
 {
-    for (int i = 0; i < TRIM_STEP && w->loop_count > LOOPS_IDLE; i++) {
+    while (w->loop_count > LOOPS_IDLE) {
         zk__stack_free(&w->stacks, loop_stack_take(w));
     }
 }

@@ -28,7 +28,7 @@ int zk__spawn_pinned(zk_scope *scope, zk_fn *fn, void *arg, const zk_site *site)
 void zk__wait_unlink(zk__wait *wait);
 void zk__overflow_drain(zk__worker *w);
 
-/* Gives surplus loop stacks back, a few at a time; for a worker that is about to idle. */
+/* Gives surplus loop stacks back, for a worker that has been idle for a while. */
 void zk__loop_stacks_trim(zk__worker *w);
 
 /* What is current on a thread that is no worker. */

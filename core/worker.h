@@ -67,6 +67,7 @@ struct zk__worker {
     uint32_t turn_end;   /* ring index at which the poller has its turn */
     zk__stack *dead;     /* special stacks whose task is over */
     bool is_stopping;
+    bool is_trimmed;     /* surplus memory was given back, and nothing has run since */
     zk_time now;
 
     zk__heap *heap;

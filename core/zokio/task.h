@@ -144,7 +144,7 @@ ZK_API zk_time zk_now(void);
 
 /**
  * Lets `fn(arg)` run concurrently. It starts when the caller next waits for something, or in place when the caller awaits
- * it before that. It is in the caller's current scope. Must be awaited before the future's frame is left.
+ * it before that. It is in the caller's current scope, and must be awaited before that scope or the future's frame is left.
  * Never suspends.
  */
 #define zk_async(future, fn, arg) zk_async_at((future), (fn), (arg), ZK__SITE(#fn))
@@ -206,8 +206,8 @@ ZK_API void zk__scope_leave(zk_scope *scope);
 #define ZK_SCOPE(name) ZK__BLOCK(name, ZK__PASTE(zk__pass_, name), zk__scope_enter(&name))
 
 /**
- * A block under a deadline: once `span` has passed, every suspending call directly in it returns -ETIMEDOUT (and
- * -ECANCELED in scopes and tasks inside it) until the block is left. Blocks nest; the earliest deadline counts.
+ * A block under a deadline: once `span` has passed, every suspending call directly in it returns -ETIMEDOUT, and in
+ * scopes inside it and their tasks -ECANCELED, until the block is left. Blocks nest; the earliest deadline counts.
  */
 #define ZK_WITHIN(span) ZK__WITHIN(span, ZK__PASTE(zk__within_, __LINE__))
 #define ZK__WITHIN(span, name)                                                                     \
@@ -233,10 +233,10 @@ ZK_API int zk__spawn(zk_scope *scope, zk_fn *fn, const void *arg, size_t arg_byt
 ZK_API int zk_spawn_with(zk_scope *scope, const zk_spawn_options *options, zk_fn *fn, const void *arg);
 
 /**
- * Starts `fn` as a task of the scope. What `arg` points to is copied into the task, so it may go out of scope; a
- * `void *` (and so NULL) is passed as it is, for its size is not known. An idle worker may get the task before it has started,
- * unless something that belongs to this worker (a stream, a listener, an HTTP request) is open in the scopes around.
- * Never suspends.
+ * Starts `fn` as a task of the scope. What `arg` points to is copied into the task, an array as a whole, so it may go
+ * out of scope; a `void *` (and so NULL) and a `char *` are passed as they are, for how much is behind them is not known. An idle
+ * worker may get the task before it has started, unless something that belongs to this worker (a
+ * stream, a listener, an HTTP request) is open in the scopes around. Never suspends.
  *
  * @return 0; -ENOMEM (the task does not run)
  */
@@ -244,16 +244,20 @@ ZK_API int zk_spawn_with(zk_scope *scope, const zk_spawn_options *options, zk_fn
 }
 template <typename T> static inline size_t zk__target_bytes(const T *) { return sizeof(T); }
 static inline size_t zk__target_bytes(const void *) { return 0; }
-static inline size_t zk__target_bytes(decltype(nullptr)) { return 0; }
+template <> inline size_t zk__target_bytes<char>(const char *) { return 0; }
 extern "C" {
-#define zk_spawn(scope, fn, arg)                                                                   \
-    zk__spawn((scope), (fn), (arg), zk__target_bytes(arg), ZK__SITE(#fn))
+#define ZK__TARGET_BYTES(arg) zk__target_bytes(arg)
 #else
-#define zk_spawn(scope, fn, arg)                                                                   \
-    zk__spawn((scope), (fn), (arg),                                                                \
-              __extension__(_Generic((arg), void * : 0, const void * : 0, default : sizeof(*(arg)))),                \
-              ZK__SITE(#fn))
+/* Of an array its size; of a pointer that of what it points to. */
+#define ZK__TARGET_BYTES(arg)                                                                      \
+    __extension__(__builtin_choose_expr(                                                           \
+        __builtin_types_compatible_p(__typeof__(arg), __typeof__(&(arg)[0])),                      \
+        _Generic((arg), void * : 0, const void * : 0, char * : 0, const char * : 0,                \
+                 default : sizeof(*(arg))),                                                        \
+        sizeof(arg)))
 #endif
+#define zk_spawn(scope, fn, arg)                                                                   \
+    zk__spawn((scope), (fn), (arg), ZK__TARGET_BYTES(arg), ZK__SITE(#fn))
 
 /**
  * Waits until all tasks of the scope have finished. Suspends sometimes. When the scope is cancelled its tasks are told;

@@ -425,3 +425,32 @@ ZK_TEST(task, awaiting_what_was_not_started_is_reported)
     zk_test_child child = zk_test_fork(run_await_nonsense, NULL);
     cr_assert_child_killed(child, SIGABRT, "zk_async did not start");
 }
+
+static int expects_123(void *arg)
+{
+    int *numbers = arg;
+    return numbers[0] == 1 && numbers[1] == 2 && numbers[2] == 3 ? 0 : -EINVAL;
+}
+
+static int expects_text(void *arg) { return strcmp(arg, "text") == 0 ? 0 : -EINVAL; }
+
+static int spawn_array_and_text(void *arg)
+{
+    (void)arg;
+    int numbers[] = {1, 2, 3};
+    char *text = "text";
+    int rc = 0;
+    ZK_SCOPE(s) {
+        cr_assert_ok(zk_spawn(&s, expects_123, numbers));
+        cr_assert_ok(zk_spawn(&s, expects_text, text));
+        numbers[2] = 0;
+        rc = zk_scope_wait(&s);
+    }
+    return rc;
+}
+
+/* Copying one element of an array, or one character of a text, is never what was meant. */
+ZK_TEST(task, an_array_is_copied_whole_and_a_text_is_passed_as_it_is)
+{
+    cr_assert_ok(zk_test_run(1, spawn_array_and_text, NULL));
+}
