@@ -17,21 +17,6 @@ struct zk_next {
     zk_handler *handler;
 };
 
-void zk__exchange_init(zk_request *req, zk_response *res, const struct zk__transport *transport,
-                       zk__shard *shard, zk_stream *stream)
-{
-    /* The match is large and written by the router. */
-    memset(req, 0, offsetof(zk_request, match));
-    req->match.index = -1;
-    req->match.path_exists = false;
-    req->match.param_count = 0;
-    req->transport = transport;
-    req->shard = shard;
-    req->stream = stream;
-    memset(res, 0, sizeof *res);
-    res->req = req;
-}
-
 int zk_next_run(zk_next *next)
 {
     zk_next rest = *next;
@@ -142,6 +127,6 @@ int zk__exchange_run(zk_request *req, zk_response *res)
         rc = complete(req, res, rc);
     }
     /* The task goes on with other requests, which a trail would be wrong for. */
-    zk__trail_drop(zk__lane.current);
+    if (ZK_UNLIKELY(zk__lane.current->flags & ZK__TASK_TRAIL)) zk__trail_drop(zk__lane.current);
     return rc < 0 ? rc : 0;
 }

@@ -212,11 +212,27 @@ static int request_fill(zk__session *x)
     x->body_waited = 0;
     x->owes_continue = head->expects_continue && !req->is_body_done && x->in_begin == x->in_end;
     int rc = zk__target_parse(req->method, req->raw_target, &req->arena, &req->target);
+    if (ZK_UNLIKELY(rc < 0)) {
+        req->target = (zk__target){ZK_STR(""), ZK_STR(""), ZK_STR("")};
+        return rc;
+    }
     /* RFC 9112 section 3.2.2: an absolute form says more than Host. */
-    if (rc >= 0 && req->target.authority.size) req->host = req->target.authority;
+    if (ZK_UNLIKELY(req->target.authority.size)) req->host = req->target.authority;
     /* CONNECT. Its client may have sent the other protocol's first bytes already; they must not be read as a request. */
-    if (rc >= 0 && !req->target.path.size) x->res.is_closing = true;
-    return rc;
+    if (ZK_UNLIKELY(!req->target.path.size)) x->res.is_closing = true;
+    return 0;
+}
+
+/* What a request is before anything is known of it. */
+static void request_fill_nothing(zk_request *req)
+{
+    req->method = req->raw_target = req->host = ZK_STR("");
+    req->target = (zk__target){ZK_STR(""), ZK_STR(""), ZK_STR("")};
+    req->fields = NULL;
+    req->field_count = 0;
+    req->version = 11;
+    req->body_length = 0;
+    req->is_body_done = true;
 }
 
 /* Answers what is no request, or comes too late, and ends the connection. */
@@ -225,7 +241,7 @@ static verdict refuse(zk__session *x, int rc, const char *why)
     x->head = (zk__h1_head){.minor = 1};
     x->owes_continue = false;
     zk__exchange_init(&x->req, &x->res, &zk__h1_transport, x->conn->shard, x->conn->stream);
-    x->req.method = x->req.raw_target = x->req.target.path = ZK_STR("");
+    request_fill_nothing(&x->req);
     rc = zk__exchange_refuse(&x->req, &x->res, rc, why);
     zk__arena_reset(&x->req.arena, true);
     if (!rc) rc = zk__h1_flush(x);

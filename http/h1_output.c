@@ -109,6 +109,11 @@ static inline size_t put_decimal(char *out, uint64_t n)
         *out = (char)('0' + n);
         return 1;
     }
+    if (n < 100) {
+        out[0] = (char)('0' + n / 10);
+        out[1] = (char)('0' + n % 10);
+        return 2;
+    }
     size_t count = 0;
     for (uint64_t rest = n; rest; rest /= 10) count++;
     for (size_t i = count; i-- > 0; n /= 10) out[i] = (char)('0' + n % 10);
@@ -234,6 +239,20 @@ static int gathered(zk__session *x, int rc)
     return 0;
 }
 
+/* memcpy, without a call for what is short: most types and many bodies are. */
+static inline void copy_short(char *to, const char *from, size_t size)
+{
+    if (size > 32 || size < 8) {
+        if (size) memcpy(to, from, size);
+    } else if (size >= 16) {
+        memcpy(to, from, 16);
+        memcpy(to + size - 16, from + size - 16, 16);
+    } else {
+        memcpy(to, from, 8);
+        memcpy(to + size - 8, from + size - 8, 8);
+    }
+}
+
 /* What put_head writes, for what is by far most common: a 200 with its body, nothing special about either. */
 static void put_plain(zk__session *x, zk_str type, const void *body, size_t size)
 {
@@ -246,10 +265,10 @@ static void put_plain(zk__session *x, zk_str type, const void *body, size_t size
     memcpy(out, "Content-Length: ", 16);
     out += 16 + put_decimal(out + 16, size);
     memcpy(out, "\r\nContent-Type: ", 16);
-    memcpy(out + 16, type.data, type.size);
+    copy_short(out + 16, type.data, type.size);
     out += 16 + type.size;
     memcpy(out, "\r\n\r\n", 4);
-    memcpy(out + 4, body, size);
+    copy_short(out + 4, body, size);
     x->out_size = (size_t)(out + 4 + size - x->out);
 }
 

@@ -26,7 +26,8 @@
 #include <zokio/error.h>
 
 struct route {
-    zk_str method; /* empty: every method that the node's other routes do not name */
+    uint64_t method_word; /* see word_of */
+    zk_str method;        /* empty: every method that the node's other routes do not name */
     int index;
     struct route *next;
     size_t param_count;
@@ -84,6 +85,18 @@ static uint64_t load_4(const char *at)
  * Eight bytes a step; the last step overlaps the one before. The patterns are the program's own, so
  * a collision cannot be provoked from outside: a path only ever looks up.
  */
+/* A method of up to eight bytes as a number: methods of equal size and number are equal. 0 for longer ones. */
+static inline uint64_t word_of(zk_str method)
+{
+    uint64_t word = 0;
+    if (method.size > 8) return 0;
+    if (method.size >= 4) {
+        return load_4(method.data) | load_4(method.data + method.size - 4) << 32;
+    }
+    for (size_t i = 0; i < method.size; i++) word = word << 8 | (uint8_t)method.data[i];
+    return word;
+}
+
 static uint64_t hash_edge(uint32_t from, zk_str text)
 {
     static const uint64_t k = 0x9e3779b97f4a7c15;
@@ -289,7 +302,8 @@ static int add_route(struct node *node, const struct pattern *pattern, zk_str me
     struct route *new_route = malloc(sizeof(*new_route) + pattern->param_count * sizeof(zk_str));
     if (new_route == NULL) return -ENOMEM;
 
-    *new_route = (struct route){.method = method,
+    *new_route = (struct route){.method_word = word_of(method),
+                                .method = method,
                                 .index = index,
                                 .next = node->routes,
                                 .param_count = pattern->param_count};
@@ -372,6 +386,7 @@ struct walk {
     zk__route_match *match; /* takes the values on the way */
     bool is_listing;        /* for Allow: accept nothing, find the method after `previous` */
     zk_str method;
+    uint64_t word; /* of the method */
     zk_str previous, next; /* is_listing; next is empty until one is found */
 };
 
@@ -415,7 +430,12 @@ static const struct route *accept(struct walk *walk, const struct node *node)
         return NULL;
     }
 
-    const struct route *found = find_method(node, walk->method);
+    const struct route *found = node->routes;
+    if (ZK_LIKELY(found != NULL && found->method_word == walk->word &&
+                  found->method.size == walk->method.size && walk->word != 0)) {
+        return found;
+    }
+    found = find_method(node, walk->method);
     if (found == NULL && is_equal(walk->method, ZK_STR("HEAD")))
         found = find_method(node, ZK_STR("GET"));
     if (found == NULL) found = find_method(node, ZK_STR(""));
@@ -459,7 +479,13 @@ static const struct route *match_below(struct walk *walk, const struct node *nod
 int zk__route_table_match(const zk__route_table *table, zk_str method, zk_str path,
                           zk__route_match *ret)
 {
-    struct walk walk = {.table = table, .path = path, .match = ret, .method = method};
+    struct walk walk = {
+        .table = table,
+        .path = path,
+        .match = ret,
+        .method = method,
+        .word = word_of(method),
+    };
     const struct route *found = NULL;
 
     ret->index = -1;
@@ -467,10 +493,10 @@ int zk__route_table_match(const zk__route_table *table, zk_str method, zk_str pa
     ret->param_count = 0;
     if (path.size == 0 || path.data[0] != '/' || method.size == 0) return -1;
 
-    const struct node *node = find_edge(table, 0, path);
+    const struct node *node = table->edge_count != 0 ? find_edge(table, 0, path) : NULL;
     if (node != NULL) found = accept(&walk, node);
     if (found == NULL) found = match_below(&walk, table->root, 1);
-    if (found == NULL) return -1;
+    if (ZK_UNLIKELY(found == NULL)) return -1;
 
     ret->index = found->index;
     ret->path_exists = false;
