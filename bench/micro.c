@@ -1,9 +1,9 @@
 /*
  * The runtime's figures: `build/bench/micro [ROW...]` prints NAME<TAB>NS_PER_OP for each row.
  *
- * `call`, an opaque empty function, is the floor: machines differ, and what counts is the ratio to it. Each row is the
- * best of several rounds, which is what the code costs when nothing else runs. The functions that
- * stand for work are opaque: the compiler can neither inline nor remove them.
+ * `call`, an opaque empty function, is the floor: machines differ, and what counts is the ratio to
+ * it. Each row is the best of several rounds, which is what the code costs when nothing else runs.
+ * The functions that stand for work are opaque: the compiler can neither inline nor remove them.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,7 +47,8 @@ static double measure_call(void)
 {
     const int n = 4000000;
     double start = now_ns();
-    for (int i = 0; i < n; i++) nothing(NULL);
+    for (int i = 0; i < n; i++)
+        nothing(NULL);
     return (now_ns() - start) / n;
 }
 
@@ -80,7 +81,8 @@ static double measure_spawn_join(void)
 
 static int take_turns(void *arg)
 {
-    for (long n = (long)arg; n > 0; n--) zk_yield();
+    for (long n = (long)arg; n > 0; n--)
+        zk_yield();
     return 0;
 }
 
@@ -239,7 +241,8 @@ int main(int argc, char **argv)
     choice c = {.count = argc - 1, .names = argv + 1};
     for (int i = 0; i < c.count; i++) {
         bool is_known = false;
-        for (int j = 0; j < ROWS; j++) is_known = is_known || !strcmp(rows[j].name, c.names[i]);
+        for (int j = 0; j < ROWS; j++)
+            is_known = is_known || !strcmp(rows[j].name, c.names[i]);
         if (is_known) continue;
         fprintf(stderr, "micro: no row named %s\n", c.names[i]);
         return 2;

@@ -4,8 +4,8 @@
  *   QUEUED --a thread takes it--> RUNNING --returns--> message to the worker --> the task goes on
  *      \--cancelled--> taken back
  *
- * Threads are started as calls pile up, up to the limit, and leave after ten idle seconds. Everything is behind one
- * mutex: next to what a blocking call costs, that is nothing.
+ * Threads are started as calls pile up, up to the limit, and leave after ten idle seconds.
+ * Everything is behind one mutex: next to what a blocking call costs, that is nothing.
  */
 #include <errno.h>
 #include <time.h>
@@ -181,7 +181,8 @@ void zk__blocking_stop(zk__runtime *rt)
     pthread_mutex_lock(&b->lock);
     b->is_stopping = true;
     pthread_cond_broadcast(&b->has_jobs);
-    while (b->thread_count) pthread_cond_wait(&b->has_no_threads, &b->lock);
+    while (b->thread_count)
+        pthread_cond_wait(&b->has_no_threads, &b->lock);
     pthread_mutex_unlock(&b->lock);
     pthread_cond_destroy(&b->has_jobs);
     pthread_cond_destroy(&b->has_no_threads);

@@ -1,8 +1,10 @@
 /*
- * Names the task whose stack has overflowed. A fault inside the guard of the stack in use is reported on stderr, then
- * every fault goes on to what it would have met without us: the default action, with its core file.
+ * Names the task whose stack has overflowed. A fault inside the guard of the stack in use is
+ * reported on stderr, then every fault goes on to what it would have met without us: the default
+ * action, with its core file.
  *
- * The handler is installed only where SIGSEGV is at its default: a program, or a sanitizer, that handles it keeps that.
+ * The handler is installed only where SIGSEGV is at its default: a program, or a sanitizer, that
+ * handles it keeps that.
  */
 #include <errno.h>
 #include <signal.h>
@@ -75,8 +77,8 @@ int zk__crash_stack_open(void **ret_memory)
 {
     stack_t old;
     if (!is_installed || sigaltstack(NULL, &old) || !(old.ss_flags & SS_DISABLE)) return -EEXIST;
-    void *memory = mmap(NULL, CRASH_STACK_BYTES, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *memory =
+        mmap(NULL, CRASH_STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) return -errno;
     if (sigaltstack(&(stack_t){.ss_sp = memory, .ss_size = CRASH_STACK_BYTES}, NULL)) {
         int rc = -errno;

@@ -8,14 +8,16 @@
  *     ------------------- run --------------->  proxy->scope is the root of what the task does here
  *     ------------------- cancel ------------>  cancels that root                    (at most once)
  *     <------------------ done ---------------  the task has returned
- *   the scope counts it as finished; the proxy is freed once `cancel`, if it was sent, has been answered too
+ *   the scope counts it as finished; the proxy is freed once `cancel`, if it was sent, has been
+ *   answered too
  *
  * Only messages cross, so nothing in a task or a scope needs to be atomic.
  *
- * Donation: an idle worker raises its bit; a worker that is about to start a task and has more to start sends half of
- * them. Each time that this did not pay (what was donated took less time than waking somebody) it
- * is tried half as often, so that batches of tiny tasks stay where they are. Tasks of a scope that has to do with a stream or
- * a listener of this worker are never donated (zk__bind_to_worker): they may use it.
+ * Donation: an idle worker raises its bit; a worker that is about to start a task and has more to
+ * start sends half of them. Each time that this did not pay (what was donated took less time than
+ * waking somebody) it is tried half as often, so that batches of tiny tasks stay where they are.
+ * Tasks of a scope that has to do with a stream or a listener of this worker are never donated
+ * (zk__bind_to_worker): they may use it.
  */
 #include <errno.h>
 #include <time.h>
@@ -26,21 +28,21 @@ enum { DONATE_MAX = 64, DONATE_SKIP_MAX = 1 << 14 };
 static const zk_time donate_pays = ZK_US(20);
 
 typedef struct zk__proxy {
-    zk__msg msg;         /* run, then done */
-    zk__msg cancel_msg;  /* cancel, and its answer */
+    zk__msg msg;                    /* run, then done */
+    zk__msg cancel_msg;             /* cancel, and its answer */
     struct zk__proxy *next, **link; /* in the origin scope's list */
     zk_task *task;
     zk_scope *origin_scope;
     zk__worker *origin, *target;
     zk_scope scope;
     zk_time began, took;
-    bool is_running;     /* on the target */
-    bool is_done;        /* seen by the origin */
+    bool is_running; /* on the target */
+    bool is_done;    /* seen by the origin */
     bool is_cancel_sent;
     bool is_cancel_answered;
     bool is_donated;
     int result;
-    int reason;          /* of the cancellation */
+    int reason; /* of the cancellation */
 } proxy;
 
 static proxy *proxy_of_cancel(zk__msg *msg)
@@ -185,7 +187,8 @@ static void on_adopt(zk__msg *msg)
     zk_free(a);
 }
 
-/* The caller belongs to the scope, so the scope lives until the message has come: the caller's own end travels the same way, later. */
+/* The caller belongs to the scope, so the scope lives until the message has come: the caller's own
+ * end travels the same way, later. */
 int zk__spawn_remote(zk_scope *scope, zk_task *task, zk__worker *to)
 {
     adoption *a = zk_alloc(sizeof *a);
@@ -206,7 +209,8 @@ void zk__scope_cancel_remote(zk_scope *scope)
 {
     /* Any thread may cancel, so the memory is no worker's. It cannot fail: it waits for memory. */
     adoption *a = malloc(sizeof *a);
-    for (; !a; a = malloc(sizeof *a)) nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    for (; !a; a = malloc(sizeof *a))
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     *a = (adoption){.msg.run = on_scope_cancel, .scope = scope};
     zk__post(scope->worker, &a->msg);
 }
@@ -248,7 +252,8 @@ void zk__donate(zk__worker *w)
     if (!count) return;
     zk__worker *to = idle_worker_claim(w);
     if (!to) return;
-    /* The caller is about to run one task itself, so of what is queued behind it half, rounded up, goes. */
+    /* The caller is about to run one task itself, so of what is queued behind it half, rounded up,
+     * goes. */
     count = (count + 1) / 2;
     for (uint32_t i = queued; i-- > 0 && count;) {
         zk_task **slot = &w->ring[(w->head + i) & w->ring_mask];

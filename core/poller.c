@@ -1,5 +1,6 @@
 /*
- * What all pollers share: choosing one, the system calls behind operations, and running an operation for a task.
+ * What all pollers share: choosing one, the system calls behind operations, and running an
+ * operation for a task.
  */
 #include "core/poller.h"
 

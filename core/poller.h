@@ -1,15 +1,17 @@
 /*
- * The poller: one completion-shaped interface between the runtime and the kernel, one backend per worker.
+ * The poller: one completion-shaped interface between the runtime and the kernel, one backend per
+ * worker.
  *
- * An operation (zk__op) on a descriptor (zk__io) is submitted; it is done at once or later, and then its `complete` is
- * called from the worker's loop. Operations that a task waits for go through zk__op_run(), which suspends and takes care of
- * cancellation. At most one read-like and one write-like operation are in flight per descriptor.
+ * An operation (zk__op) on a descriptor (zk__io) is submitted; it is done at once or later, and
+ * then its `complete` is called from the worker's loop. Operations that a task waits for go through
+ * zk__op_run(), which suspends and takes care of cancellation. At most one read-like and one
+ * write-like operation are in flight per descriptor.
  *
- *   submit --(done at once)--> result          cancel: `complete` is called, at once or later, with the result
- *     \--> in flight --> complete(op)          if there was one after all, else with -ECANCELED
+ *   submit --(done at once)--> result      cancel: `complete` is called, at once or later, with the
+ *     \--> in flight --> complete(op)      result if there was one after all, else with -ECANCELED
  *
- * While an operation is in flight its buffers belong to the backend; once complete is called the kernel holds
- * no reference to them.
+ * While an operation is in flight its buffers belong to the backend; once complete is called the
+ * kernel holds no reference to them.
  */
 #ifndef ZOKIO_CORE_POLLER_H
 #define ZOKIO_CORE_POLLER_H
@@ -67,9 +69,10 @@ enum {
 struct zk__io {
     int fd;
     uint32_t bits;
-    zk__op *reader, *writer;          /* in flight */
-    void (*on_hangup)(zk__io *io);    /* NULL, or: bits PEER_DONE or BROKEN have come up while nobody was reading */
-    void *stash;                      /* the backend's */
+    zk__op *reader, *writer; /* in flight */
+    /* NULL, or: bits PEER_DONE or BROKEN have come up while nobody was reading */
+    void (*on_hangup)(zk__io *io);
+    void *stash; /* the backend's */
 };
 
 /* A backend. Functions are called on the worker's own thread, but for wake. */
@@ -87,7 +90,8 @@ struct zk__poller_ops {
     void (*watch)(zk__poller *poller, zk__io *io);
     /* Forgets the descriptor and closes it. No operation may be in flight. */
     void (*forget)(zk__poller *poller, zk__io *io);
-    /* Calls what completes; waits up to `timeout` ns for something (0: not at all, < 0: for ever). */
+    /* Calls what completes; waits up to `timeout` ns for something (0: not at all, < 0: for
+     * ever). */
     void (*poll)(zk__poller *poller, zk_time timeout);
     /* Ends a poll that waits, now or as soon as it begins. Any thread. */
     void (*wake)(zk__poller *poller);
@@ -101,7 +105,8 @@ struct zk__poller {
 
 extern const struct zk__poller_ops zk__poller_epoll, zk__poller_uring;
 
-/* Opens the named backend, or the best that works if name is NULL. returns 0, ZK_E_CONFIG for an unknown name, -errno. */
+/* Opens the named backend, or the best that works if name is NULL. returns 0, ZK_E_CONFIG for an
+ * unknown name, -errno. */
 int zk__poller_open(zk__poller *poller, const char *name);
 
 /* Describes a descriptor to the poller. bits: ZK__IO_SOCKET and ZK__IO_STREAM as they apply. */
@@ -113,7 +118,8 @@ static inline void zk__io_init(zk__io *io, int fd, uint32_t bits)
     };
 }
 
-/* The system call behind an operation, tried once without waiting. returns its result or -errno (-EAGAIN: not now). */
+/* The system call behind an operation, tried once without waiting. returns its result or -errno
+ * (-EAGAIN: not now). */
 ssize_t zk__op_try(zk__op *op);
 
 /*

@@ -1,11 +1,12 @@
 /*
  * The epoll backend: try the system call first, wait only when it would block.
  *
- * A descriptor is registered once, edge-triggered, in both directions, when an operation first has to wait; it
- * stays until it is closed. MAYBE_READABLE and MAYBE_WRITABLE remember edges: they are set by an event and cleared by a
- * call that found nothing. On a stream a short read clears MAYBE_READABLE too, which saves the call that would find it
- * empty; that is sound because data or an end that arrives later makes a new edge, and an end that was there already has been
- * reported as PEER_DONE.
+ * A descriptor is registered once, edge-triggered, in both directions, when an operation first has
+ * to wait; it stays until it is closed. MAYBE_READABLE and MAYBE_WRITABLE remember edges: they are
+ * set by an event and cleared by a call that found nothing. On a stream a short read clears
+ * MAYBE_READABLE too, which saves the call that would find it empty; that is sound because data or
+ * an end that arrives later makes a new edge, and an end that was there already has been reported
+ * as PEER_DONE.
  *
  * The wake-up eventfd is edge-triggered and never read.
  */
@@ -69,7 +70,8 @@ static ssize_t try_readable(const zk__io *io)
     return poll(&p, 1, 0) == 0 ? -EAGAIN : 0;
 }
 
-/* Tries the operation if the last one did not find it blocked. returns whether op->result is there. */
+/* Tries the operation if the last one did not find it blocked. returns whether op->result is
+ * there. */
 static bool attempt(zk__op *op)
 {
     zk__io *io = op->io;
@@ -88,12 +90,14 @@ static bool attempt(zk__op *op)
     return true;
 }
 
-/* What attempt() does for a read or a send on a connection, without its detours: each request takes one of both. */
+/* What attempt() does for a read or a send on a connection, without its detours: each request takes
+ * one of both. */
 static ssize_t attempt_quick(zk__op *op, bool is_read)
 {
     zk__io *io = op->io;
-    ssize_t n = is_read ? recv(io->fd, op->buf, op->size, MSG_DONTWAIT)
-                        : send(io->fd, op->iov->iov_base, op->iov->iov_len, MSG_NOSIGNAL | MSG_DONTWAIT);
+    ssize_t n =
+        is_read ? recv(io->fd, op->buf, op->size, MSG_DONTWAIT)
+                : send(io->fd, op->iov->iov_base, op->iov->iov_len, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (ZK_LIKELY(n > 0)) {
         if (is_read && (size_t)n < op->size) io->bits &= ~(uint32_t)ZK__IO_MAYBE_READABLE;
         return n;
@@ -135,7 +139,8 @@ static int io_register(zk__poller *poller, zk__io *io)
 static bool epoll_submit(zk__poller *poller, zk__op *op)
 {
     zk__io *io = op->io;
-    /* Unregistered, nothing has reported data since the last read; registering will, if it is there. */
+    /* Unregistered, nothing has reported data since the last read; registering will, if it is
+     * there. */
     if (op->code == ZK__OP_READABLE && !(io->bits & ZK__IO_REGISTERED)) {
         io->bits &= ~(uint32_t)ZK__IO_MAYBE_READABLE;
     }

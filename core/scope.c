@@ -1,18 +1,21 @@
 /*
  * Scopes: structured concurrency, cancellation, deadlines.
  *
- * Scopes form a tree: a scope's parent is the innermost scope of the task that enters it. Spawning only counts
- * (live++), so a task costs the scope nothing more; what cancellation has to find is linked: scopes inside it, waits of
- * suspended tasks, and tasks that run on other workers. Cancelling walks that tree once, sets `reason` everywhere below and ends the
- * waits; a shield stops the walk. Since `reason` is set in each scope, a suspending call checks one word.
+ * Scopes form a tree: a scope's parent is the innermost scope of the task that enters it. Spawning
+ * only counts (live++), so a task costs the scope nothing more; what cancellation has to find is
+ * linked: scopes inside it, waits of suspended tasks, and tasks that run on other workers.
+ * Cancelling walks that tree once, sets `reason` everywhere below and ends the waits; a shield
+ * stops the walk. Since `reason` is set in each scope, a suspending call checks one word.
  *
- * All scopes of a tree belong to one worker. A task that runs elsewhere has its own root there (see donate.c).
+ * All scopes of a tree belong to one worker. A task that runs elsewhere has its own root there (see
+ * donate.c).
  */
 #include <errno.h>
 
 #include "core/task.h"
 
-_Static_assert(sizeof(zk__timer) == sizeof(struct zk__scope_timer), "the public mirror of zk__timer");
+_Static_assert(sizeof(zk__timer) == sizeof(struct zk__scope_timer),
+               "the public mirror of zk__timer");
 
 static zk__timer *scope_timer(zk_scope *scope) { return (zk__timer *)(void *)&scope->timer; }
 
@@ -144,7 +147,8 @@ static void scope_wake(zk_scope *scope)
 /* From a list of siblings, the first that cancellation has to enter. */
 static zk_scope *scope_to_cancel(zk_scope *scope)
 {
-    while (scope && (scope->reason || scope->flags & ZK__SCOPE_SHIELD)) scope = scope->sibling;
+    while (scope && (scope->reason || scope->flags & ZK__SCOPE_SHIELD))
+        scope = scope->sibling;
     return scope;
 }
 

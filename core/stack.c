@@ -1,11 +1,13 @@
 /*
  * Stacks: see stack.h.
  *
- * Guards are installed with MADV_GUARD_INSTALL, which leaves the region one mapping: 100,000 stacks fit although
- * vm.max_map_count is 65,530. Kernels without it get mprotect guards, two mappings a stack, and so about 32,000 stacks.
+ * Guards are installed with MADV_GUARD_INSTALL, which leaves the region one mapping: 100,000 stacks
+ * fit although vm.max_map_count is 65,530. Kernels without it get mprotect guards, two mappings a
+ * stack, and so about 32,000 stacks.
  *
- * Tops are coloured: shifted by a few cache lines from stack to stack. Otherwise the hot frames of all stacks would
- * lie at the same page offset and fight for the same eight ways of the first-level cache.
+ * Tops are coloured: shifted by a few cache lines from stack to stack. Otherwise the hot frames of
+ * all stacks would lie at the same page offset and fight for the same eight ways of the first-level
+ * cache.
  */
 #include "core/stack.h"
 

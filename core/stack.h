@@ -1,9 +1,10 @@
 /*
  * Stacks: reserved lazily, guarded, pooled.
  *
- * Address space is reserved a region at a time and cut into stacks; the kernel gives a page only when it is touched. Each
- * stack ends in a guard that no access survives. The record of a stack lies at its own top, so a waiting task with
- * shallow frames touches one page in all. A freed stack gives all its pages back; only its address is kept.
+ * Address space is reserved a region at a time and cut into stacks; the kernel gives a page only
+ * when it is touched. Each stack ends in a guard that no access survives. The record of a stack
+ * lies at its own top, so a waiting task with shallow frames touches one page in all. A freed stack
+ * gives all its pages back; only its address is kept.
  */
 #ifndef ZOKIO_CORE_STACK_H
 #define ZOKIO_CORE_STACK_H
@@ -12,27 +13,32 @@
 
 typedef struct zk__stack zk__stack;
 struct zk__stack {
-    void *sp;          /* where its loop was left; a task's is in the task */
-    zk__stack *next;   /* in a pool */
-    char *base;        /* the lowest usable byte, above the guard */
-    size_t size;       /* usable bytes, this record included */
-    void (*on_leave)(void *context); /* called once, when a task suspends on this stack; see zk__on_suspend */
+    void *sp;        /* where its loop was left; a task's is in the task */
+    zk__stack *next; /* in a pool */
+    char *base;      /* the lowest usable byte, above the guard */
+    size_t size;     /* usable bytes, this record included */
+    /* called once, when a task suspends on this stack; see zk__on_suspend */
+    void (*on_leave)(void *context);
     void *on_leave_context;
-    char *start;       /* of the mapping, guard included */
+    char *start; /* of the mapping, guard included */
     size_t bytes;
     struct zk_task *first; /* on a stack of its own: the task that it was made for */
-    bool is_special;   /* not of the common size: unmapped after its task */
+    bool is_special;       /* not of the common size: unmapped after its task */
     unsigned valgrind_id;
     void *asan_fake;
     void *tsan_fiber;
 };
 
-enum { ZK__STACK_BYTES = 256 * 1024, ZK__STACK_BYTES_MIN = 32 * 1024, ZK__STACK_GUARD_BYTES = 16 * 1024 };
+enum {
+    ZK__STACK_BYTES = 256 * 1024,
+    ZK__STACK_BYTES_MIN = 32 * 1024,
+    ZK__STACK_GUARD_BYTES = 16 * 1024
+};
 
 typedef struct zk__stack_pool {
-    size_t stack_bytes;           /* of each, guard included */
-    void (*entry)(void);          /* what a fresh stack starts with; never returns */
-    char **free_starts;           /* address space of free stacks, without memory */
+    size_t stack_bytes;  /* of each, guard included */
+    void (*entry)(void); /* what a fresh stack starts with; never returns */
+    char **free_starts;  /* address space of free stacks, without memory */
     size_t free_count, free_capacity;
     struct zk__stack_region *regions;
     char *region_next, *region_end;
@@ -49,7 +55,8 @@ void zk__stack_pool_done(zk__stack_pool *pool);
 zk__stack *zk__stack_new(zk__stack_pool *pool);
 /* One of its own size; NULL if there is no memory. */
 zk__stack *zk__stack_new_special(zk__stack_pool *pool, size_t stack_bytes);
-/* Takes back a stack that nothing runs on; its memory returns to the system, its address space to the pool. */
+/* Takes back a stack that nothing runs on; its memory returns to the system, its address space to
+ * the pool. */
 void zk__stack_free(zk__stack_pool *pool, zk__stack *stack);
 
 /* Describes the calling thread's own stack, to switch away from and back to. */

@@ -1,11 +1,12 @@
 /*
- * The context switch, and all that sanitizers must be told about it. Nothing else in the library knows how a stack
- * is left and entered.
+ * The context switch, and all that sanitizers must be told about it. Nothing else in the library
+ * knows how a stack is left and entered.
  *
- * A switch pushes the frame pointer and the place to go on at, stores the stack pointer, loads the other one and leaves by an
- * indirect jump (a `ret` would defeat the return predictor: 9 ns instead of 1). All other registers are named as
- * clobbered, so the compiler saves the few that are live. The 128 bytes below the stack pointer are skipped, since
- * the compiler may use them as the red zone. Floating point control words belong to the thread and are not switched.
+ * A switch pushes the frame pointer and the place to go on at, stores the stack pointer, loads the
+ * other one and leaves by an indirect jump (a `ret` would defeat the return predictor: 9 ns instead
+ * of 1). All other registers are named as clobbered, so the compiler saves the few that are live.
+ * The 128 bytes below the stack pointer are skipped, since the compiler may use them as the red
+ * zone. Floating point control words belong to the thread and are not switched.
  */
 #ifndef ZOKIO_CORE_SWITCH_H
 #define ZOKIO_CORE_SWITCH_H
@@ -119,12 +120,11 @@ static inline void zk__switch_entered(void)
 }
 
 /*
- * Leaves `from`, which is the stack this runs on, storing where it was left in *save_sp, and goes on at `to_sp` on
- * `to`. Returns when somebody switches back. for_good: nobody will.
+ * Leaves `from`, which is the stack this runs on, storing where it was left in *save_sp, and goes
+ * on at `to_sp` on `to`. Returns when somebody switches back. for_good: nobody will.
  */
-static inline __attribute__((always_inline)) void zk__switch(zk__stack *from, void **save_sp,
-                                                             zk__stack *to, void *to_sp,
-                                                             bool for_good)
+static inline __attribute__((always_inline)) void
+zk__switch(zk__stack *from, void **save_sp, zk__stack *to, void *to_sp, bool for_good)
 {
 #if ZK__ASAN
     __sanitizer_start_switch_fiber(for_good ? NULL : &from->asan_fake, to->base, to->size);

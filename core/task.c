@@ -1,24 +1,26 @@
 /*
  * Tasks and the loop that runs them.
  *
- * Every stack runs zk__loop at its base. The loop takes a task from the worker's ring and calls it on the stack that it is
- * on: a task that finishes without waiting has cost a call. A task that waits keeps the stack, with the loop frame below
- * it, and the loop goes on on another one:
+ * Every stack runs zk__loop at its base. The loop takes a task from the worker's ring and calls it
+ * on the stack that it is on: a task that finishes without waiting has cost a call. A task that
+ * waits keeps the stack, with the loop frame below it, and the loop goes on on another one:
  *
  *            stack A                            stack B
  *   loop -> task 1 (waits) ...... kept          loop -> task 2, task 3 (neither waits: plain calls)
- *                                                    -> task 1 is ready: B's loop frame is parked in w->loops,
+ *                                                    -> task 1 is ready: B's loop frame is parked
+ *                                                    in w->loops,
  *   task 1 goes on, returns into A's loop  <------------ switch to A
  *
- *   PENDING ---flush---> QUEUED ---loop---> running ---suspend---> STARTED (waiting, or ready in the ring)
- *      |                    |                  |  ^                    |
- *      +------- await ------+---- in place ----+  +------ resume ------+        running --> FINISHED
+ *   PENDING ---flush---> QUEUED ---loop---> running ---suspend---> STARTED (waits, or is ready)
+ *      |                    |                 |  ^                     |
+ *      +------- await ------+--- in place ----+  +------ resume -------+    running --> FINISHED
  *
- * A future begins PENDING in zk__lane.pending, known only to the stack that made it. Should its owner await it before
- * anything waits, it is run in place and never reaches the ring. As soon as the stack is about to wait, all pending ones are
- * queued. A spawned task is QUEUED at once.
+ * A future begins PENDING in zk__lane.pending, known only to the stack that made it. Should its
+ * owner await it before anything waits, it is run in place and never reaches the ring. As soon as
+ * the stack is about to wait, all pending ones are queued. A spawned task is QUEUED at once.
  *
- * A task that waits and finds a STARTED task next in the ring switches straight to that one's stack.
+ * A task that waits and finds a STARTED task next in the ring switches straight to that one's
+ * stack.
  */
 #include "core/task.h"
 
@@ -43,7 +45,8 @@ static bool ring_grow(zk__worker *w)
     zk_task **ring = malloc(2 * (size_t)capacity * sizeof *ring);
     if (!ring) return false;
     uint32_t mask = 2 * capacity - 1;
-    for (uint32_t i = w->head; i != w->tail; i++) ring[i & mask] = w->ring[i & w->ring_mask];
+    for (uint32_t i = w->head; i != w->tail; i++)
+        ring[i & mask] = w->ring[i & w->ring_mask];
     free(w->ring);
     w->ring = ring;
     w->ring_mask = mask;
@@ -463,7 +466,8 @@ static int run_in_place(zk_task *task)
 static void ring_remove(zk__worker *w, zk_task *task)
 {
     w->ring[task->ring_index & w->ring_mask] = NULL;
-    while (w->tail != w->head && !w->ring[(w->tail - 1) & w->ring_mask]) w->tail--;
+    while (w->tail != w->head && !w->ring[(w->tail - 1) & w->ring_mask])
+        w->tail--;
 }
 
 int zk__await_slow(zk_future *future)
@@ -475,11 +479,13 @@ int zk__await_slow(zk_future *future)
         return future->result;
     }
     if (future->state == ZK__TASK_PENDING) {
-        /* Older than other pending ones. All of them are queued, for an await that searched would be quadratic. */
+        /* Older than other pending ones. All of them are queued, for an await that searched would
+         * be quadratic. */
         if (w) zk__pending_flush(w);
         if (future->state == ZK__TASK_PENDING) { /* outside zk_run, or never started */
             zk_task **link = &zk__lane.pending;
-            while (*link && *link != future) link = &(*link)->next;
+            while (*link && *link != future)
+                link = &(*link)->next;
             if (!*link) zk__panic("zk_await of a future that zk_async did not start");
             *link = future->next;
             run_in_place(future);
@@ -496,7 +502,8 @@ int zk__await_slow(zk_future *future)
 
 void zk__await_flags(zk_future *future) { zk__trail_take(future, zk__lane.current); }
 
-/* Memory for a task: from the worker's cache, which is as deep as batches usually are, or from its heap. */
+/* Memory for a task: from the worker's cache, which is as deep as batches usually are, or from its
+ * heap. */
 static zk_task *task_memory(zk__worker *w, size_t arg_bytes)
 {
     if (arg_bytes > ZK__TASK_ARG_BYTES) {

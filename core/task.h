@@ -7,8 +7,8 @@
 #include "core/worker.h"
 
 /*
- * A task's memory, with room for a small copied argument. Three cache lines: with two, the lines that matter of a
- * batch of tasks would all fall into every other set of the first-level cache.
+ * A task's memory, with room for a small copied argument. Three cache lines: with two, the lines
+ * that matter of a batch of tasks would all fall into every other set of the first-level cache.
  */
 enum {
     ZK__TASK_BYTES = 192,
@@ -22,7 +22,8 @@ enum {
  */
 void zk__join(zk_task **ret_waiter, const zk_scope *scope);
 
-/* Spawns a task that stays on this worker, into a scope of this worker. Also from the loop. returns 0, -ENOMEM. */
+/* Spawns a task that stays on this worker, into a scope of this worker. Also from the loop. returns
+ * 0, -ENOMEM. */
 int zk__spawn_pinned(zk_scope *scope, zk_fn *fn, void *arg, const zk_site *site);
 
 void zk__wait_unlink(zk__wait *wait);

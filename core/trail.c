@@ -3,8 +3,9 @@
  *
  *   none --zk_fail--> filling --zk_trail--> read --zk_fail--> filling (a new one)
  *
- * It is one buffer of the task, allocated by its first zk_fail and moved along with the error when a task is awaited
- * or a scope waited for. When the buffer is full the oldest contexts, at its end, are cut.
+ * It is one buffer of the task, allocated by its first zk_fail and moved along with the error when
+ * a task is awaited or a scope waited for. When the buffer is full the oldest contexts, at its end,
+ * are cut.
  */
 #include <stdarg.h>
 #include <string.h>

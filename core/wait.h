@@ -10,31 +10,35 @@ typedef struct zk__wait zk__wait;
 
 /* What a task is suspended on. Lies in the frame of the function that waits. */
 struct zk__wait {
-    zk__wait *next, **link;        /* in the scope's list */
+    zk__wait *next, **link; /* in the scope's list */
     zk_task *task;
-    void (*cancel)(zk__wait *);    /* asked to end early: sees to it that zk__wait_end is called, now or soon */
+    /* asked to end early: sees to it that zk__wait_end is called, now or soon */
+    void (*cancel)(zk__wait *);
     ssize_t result;
 };
 
 /*
- * Suspends the current task until zk__wait_end(wait). With a `cancel` the wait ends early when the scope is
- * cancelled; without one it does not. Must be preceded by a successful zk__wait_begin.
+ * Suspends the current task until zk__wait_end(wait). With a `cancel` the wait ends early when the
+ * scope is cancelled; without one it does not. Must be preceded by a successful zk__wait_begin.
  * returns what zk__wait_end was given; -ECANCELED becomes the scope's own reason.
  */
 ssize_t zk__wait_for(zk__wait *wait);
 
-/* As zk__wait_begin, for waits that cancellation does not cut short: makes sure of a stack, if need be by blocking. */
+/* As zk__wait_begin, for waits that cancellation does not cut short: makes sure of a stack, if need
+ * be by blocking. */
 void zk__wait_begin_always(void);
 
-/* zk_sleep for who waits for memory to come back: it does not fail for the lack of it. returns 0, -ECANCELED, -ETIMEDOUT. */
+/* zk_sleep for who waits for memory to come back: it does not fail for the lack of it. returns 0,
+ * -ECANCELED, -ETIMEDOUT. */
 int zk__pause(zk_time span);
 
 /* Ends a wait: the task is made ready. Only on the task's worker. */
 void zk__wait_end(zk__wait *wait, ssize_t result);
 
 /*
- * Calls `fn(context)` once, on the worker's loop's behalf, if the current task (or one that it awaits in place) suspends.
- * For work put off in the hope that the task will not. NULL takes it back.
+ * Calls `fn(context)` once, on the worker's loop's behalf, if the current task (or one that it
+ * awaits in place) suspends. For work put off in the hope that the task will not. NULL takes it
+ * back.
  */
 void zk__on_suspend(void (*fn)(void *context), void *context);
 

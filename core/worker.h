@@ -1,6 +1,6 @@
 /*
- * A worker: one thread with its run queue, stacks, heap, timers and poller. Nothing of it is touched by other
- * threads, but for its inbox.
+ * A worker: one thread with its run queue, stacks, heap, timers and poller. Nothing of it is
+ * touched by other threads, but for its inbox.
  */
 #ifndef ZOKIO_CORE_WORKER_H
 #define ZOKIO_CORE_WORKER_H
@@ -21,13 +21,16 @@
 #define ZK_ASSERT(condition) ((void)0)
 #else
 #define ZK_ASSERT(condition)                                                                       \
-    (ZK_LIKELY(condition) ? (void)0 : zk__panic("assertion failed: %s (%s:%d)", #condition, __FILE__, __LINE__))
+    (ZK_LIKELY(condition)                                                                          \
+         ? (void)0                                                                                 \
+         : zk__panic("assertion failed: %s (%s:%d)", #condition, __FILE__, __LINE__))
 #endif
 
 /* For states in which memory is already corrupt: says why on stderr and aborts. */
 _Noreturn void zk__panic(const char *format, ...) ZK_PRINTF(1, 2);
 
-/* A message from another thread; `run` is called by the receiving worker's loop and owns the message. */
+/* A message from another thread; `run` is called by the receiving worker's loop and owns the
+ * message. */
 typedef struct zk__msg zk__msg;
 struct zk__msg {
     zk__msg *next;
@@ -36,12 +39,12 @@ struct zk__msg {
 
 enum zk__task_state { ZK__TASK_PENDING, ZK__TASK_QUEUED, ZK__TASK_STARTED, ZK__TASK_FINISHED };
 enum {
-    ZK__TASK_TRAIL = 1 << 0,   /* task.trail holds an error trail */
-    ZK__TASK_REMOTE = 1 << 1,  /* runs on another worker than its scope's; task.proxy */
-    ZK__TASK_SPAWNED = 1 << 2, /* of a scope, memory from the slab; else a future */
-    ZK__TASK_PINNED = 1 << 3,  /* never donated */
-    ZK__TASK_OWN_STACK = 1 << 4, /* to be started on a stack of task.stack_bytes */
-    ZK__TASK_LARGE = 1 << 5,   /* its memory is larger than ZK__TASK_BYTES */
+    ZK__TASK_TRAIL = 1 << 0,      /* task.trail holds an error trail */
+    ZK__TASK_REMOTE = 1 << 1,     /* runs on another worker than its scope's; task.proxy */
+    ZK__TASK_SPAWNED = 1 << 2,    /* of a scope, memory from the slab; else a future */
+    ZK__TASK_PINNED = 1 << 3,     /* never donated */
+    ZK__TASK_OWN_STACK = 1 << 4,  /* to be started on a stack of task.stack_bytes */
+    ZK__TASK_LARGE = 1 << 5,      /* its memory is larger than ZK__TASK_BYTES */
     ZK__TASK_OVERFLOWED = 1 << 6, /* in worker.overflow, not in the ring */
 };
 enum { ZK__TASKS_CACHED = 1024 };
@@ -50,24 +53,33 @@ enum {
     ZK__SCOPE_BOUND = 1 << 1,  /* its tasks are not donated; see zk__bind_to_worker */
 };
 
+/* Work that a module has put off to the end of the batch of tasks that is running. */
+typedef struct zk__hook zk__hook;
+struct zk__hook {
+    zk__hook *next;
+    void (*run)(zk__hook *hook);
+    bool is_armed;
+};
+
 typedef struct zk__worker zk__worker;
 struct zk__worker {
-    /* The run queue: a ring of tasks; NULL entries are futures that have been awaited in place meanwhile. */
+    /* The run queue: a ring of tasks; NULL entries are futures that have been awaited in place
+     * meanwhile. */
     zk_task **ring;
     uint32_t ring_mask;
     uint32_t head, tail;
     zk_task *overflow, **overflow_tail; /* when the ring could not grow */
 
-    zk_task **tasks;    /* free ones, a stack */
+    zk_task **tasks; /* free ones, a stack */
     uint32_t task_count;
 
     zk__stack *stack; /* the one in use */
     zk__stack *loops; /* those with a parked loop frame, or fresh */
     uint32_t loop_count;
-    uint32_t turn_end;   /* ring index at which the poller has its turn */
-    zk__stack *dead;     /* special stacks whose task is over */
+    uint32_t turn_end; /* ring index at which the poller has its turn */
+    zk__stack *dead;   /* special stacks whose task is over */
     bool is_stopping;
-    bool is_trimmed;     /* surplus memory was given back, and nothing has run since */
+    bool is_trimmed; /* surplus memory was given back, and nothing has run since */
     zk_time now;
 
     zk__heap *heap;
@@ -82,7 +94,8 @@ struct zk__worker {
     zk_task root_task;      /* what is current while no task is */
     void *http_state;       /* the HTTP module's, see zk__worker_slot */
     void (*http_state_done)(void *state);
-    uint64_t polls;         /* turns of the loop */
+    uint64_t polls;  /* turns of the loop */
+    zk__hook *hooks; /* to be called when the next turn begins */
 
     /* Donation, see donate.c. */
     uint32_t fresh_run, donate_at, donate_skip, donate_wait;
@@ -98,9 +111,9 @@ typedef struct zk__runtime {
     atomic_bool is_stopping;
     zk_config config;
     struct zk__blocking *blocking;
-    pthread_mutex_t lock;     /* of the next two */
+    pthread_mutex_t lock; /* of the next two */
     pthread_cond_t has_left;
-    int looping;              /* workers that have not left their loops for good */
+    int looping; /* workers that have not left their loops for good */
     zk__worker *workers[];
 } zk__runtime;
 
@@ -110,8 +123,8 @@ static inline zk__worker *zk__worker_self(void) { return zk__lane.worker; }
 bool zk__loop_stack_reserve(zk__worker *w);
 
 /*
- * Whether the current task may wait: 0, or what the suspending function has to return (the scope is cancelled, there
- * is no memory for a stack, or this is no task at all).
+ * Whether the current task may wait: 0, or what the suspending function has to return (the scope is
+ * cancelled, there is no memory for a stack, or this is no task at all).
  */
 static inline int zk__wait_begin(void)
 {
@@ -140,6 +153,16 @@ static inline void zk__ready(zk__worker *w, zk_task *task)
 /* Queues the futures that the current stack has pending: it is about to wait. */
 void zk__pending_flush(zk__worker *w);
 
+/* Calls hook->run once, when all tasks that are ready now have run, before the poller has its
+ * turn. */
+static inline void zk__hook_arm(zk__worker *w, zk__hook *hook)
+{
+    if (hook->is_armed) return;
+    hook->is_armed = true;
+    hook->next = w->hooks;
+    w->hooks = hook;
+}
+
 /* Hands a message to a worker, from any thread. */
 void zk__post(zk__worker *to, zk__msg *msg);
 
@@ -151,7 +174,8 @@ void zk__worker_turn(zk__worker *w);
 
 /* The loop at the base of every stack. */
 _Noreturn void zk__loop(void);
-/* Makes the calling thread this worker until is_stopping is set and nothing is ready. returns 0, -errno. */
+/* Makes the calling thread this worker until is_stopping is set and nothing is ready. returns 0,
+ * -errno. */
 int zk__worker_run(zk__worker *w);
 
 /* Finishes a task on the worker of its scope. */
@@ -175,8 +199,8 @@ zk_time zk__clock(void);
 zk_time zk__moment_in(zk_time span);
 
 /*
- * The current task has got something that belongs to this worker (a stream, a listener). What it starts from now on may
- * use that, and so stays here.
+ * The current task has got something that belongs to this worker (a stream, a listener). What it
+ * starts from now on may use that, and so stays here.
  */
 void zk__bind_to_worker(void);
 

@@ -15,7 +15,8 @@ static const char page[] =
     "<meta charset=\"utf-8\">\n"
     "<title>Zokio</title>\n"
     "<style>\n"
-    "body { font: 16px/1.5 system-ui, sans-serif; max-width: 42em; margin: 3em auto; padding: 0 1em }\n"
+    "body { font: 16px/1.5 system-ui, sans-serif; max-width: 42em; margin: 3em auto; padding: 0 "
+    "1em }\n"
     "code, pre { background: #f3f3f3; padding: .1em .3em; border-radius: 3px }\n"
     "pre { padding: .8em; min-height: 1.5em; overflow: auto }\n"
     "li { margin: .3em 0 }\n"
@@ -68,7 +69,8 @@ static int json(zk_request *req, zk_response *res)
     return zk_respond_json(res, 200, "{\"message\":\"Hello, World!\"}");
 }
 
-/* Sends back what comes in, as it comes in. Writing waits for the client: that is all the flow control there is. */
+/* Sends back what comes in, as it comes in. Writing waits for the client: that is all the flow
+ * control there is. */
 static int echo(zk_request *req, zk_response *res)
 {
     char buf[16 * 1024];

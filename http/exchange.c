@@ -1,6 +1,6 @@
 /*
- * One request from its head to the end of its response: routing, middleware, the handler, and the response that is sent
- * when the handler has none.
+ * One request from its head to the end of its response: routing, middleware, the handler, and the
+ * response that is sent when the handler has none.
  */
 #include "http/exchange.h"
 
@@ -44,8 +44,8 @@ static bool is_method(const zk_request *req, const char *method)
 }
 
 /*
- * OPTIONS of a path, or of "*", the server as a whole; and every method that the path does not have (RFC 9110 sections
- * 9.3.7 and 15.5.6).
+ * OPTIONS of a path, or of "*", the server as a whole; and every method that the path does not have
+ * (RFC 9110 sections 9.3.7 and 15.5.6).
  */
 static int other_method(zk_request *req, zk_response *res)
 {

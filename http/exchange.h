@@ -1,6 +1,6 @@
 /*
- * A request and its response, independent of the version of HTTP that carries them. What differs between versions is
- * behind struct zk__transport.
+ * A request and its response, independent of the version of HTTP that carries them. What differs
+ * between versions is behind struct zk__transport.
  */
 #ifndef ZOKIO_HTTP_EXCHANGE_H
 #define ZOKIO_HTTP_EXCHANGE_H
@@ -16,10 +16,12 @@ typedef struct zk__shard zk__shard;
 struct zk__transport {
     /* Some body bytes; 0 at the end, which sets req->is_body_done. */
     ssize_t (*body_read)(zk_request *req, void *buf, size_t size);
-    /* The rest of the body, if it is in memory already and in one piece: *ret is set and 1 returned; else 0. */
+    /* The rest of the body, if it is in memory already and in one piece: *ret is set and 1
+     * returned; else 0. */
     int (*body_view)(zk_request *req, zk_str *ret);
     /* The head, and with is_whole the whole body. The response's fields are set. */
-    int (*begin)(zk_response *res, const char *content_type, const void *body, size_t size, bool is_whole);
+    int (*begin)(zk_response *res, const char *content_type, const void *body, size_t size,
+                 bool is_whole);
     int (*write)(zk_response *res, const void *data, size_t size);
     int (*flush)(zk_response *res);
     int (*end)(zk_response *res);
@@ -34,10 +36,10 @@ struct zk_request {
     const zk_field *fields, *trailers;
     size_t field_count, trailer_count;
     int version;
-    int64_t body_length;  /* -1: unknown */
-    uint64_t body_taken;  /* bytes given to the handler */
+    int64_t body_length; /* -1: unknown */
+    uint64_t body_taken; /* bytes given to the handler */
     bool is_body_done;
-    int body_error;       /* sticky */
+    int body_error; /* sticky */
     /* The router fills in what it finds, the transport starts the arena. */
     zk__route_match match;
     zk_arena arena;
@@ -54,18 +56,18 @@ struct zk_response {
     zk_request *req;
     enum zk__response_state state;
     int status;
-    bool is_closing;      /* the connection ends behind it */
-    bool is_bodiless;     /* HEAD, 204, 304: the body is counted, not sent */
-    int64_t length;       /* -1: unknown */
+    bool is_closing;  /* the connection ends behind it */
+    bool is_bodiless; /* HEAD, 204, 304: the body is counted, not sent */
+    int64_t length;   /* -1: unknown */
     uint64_t written;
-    int error;            /* sticky: the client is gone, or the body did not fit the length */
-    zk_str content_type;  /* set by zk_response_header */
+    int error;           /* sticky: the client is gone, or the body did not fit the length */
+    zk_str content_type; /* set by zk_response_header */
     zk__field_list fields, trailers;
 };
 
 /*
- * Makes both ready for a request: all that the transport does not fill in itself. Inline, since every request pays for it; no
- * memset, since most fields are set by the transport anyway.
+ * Makes both ready for a request: all that the transport does not fill in itself. Inline, since
+ * every request pays for it; no memset, since most fields are set by the transport anyway.
  */
 static inline void zk__exchange_init(zk_request *req, zk_response *res,
                                      const struct zk__transport *transport, zk__shard *shard,
@@ -93,7 +95,8 @@ static inline void zk__exchange_init(zk_request *req, zk_response *res,
 }
 
 /*
- * Routes the request, runs its handler, and sees to it that there is one whole response. Suspends as the handler does.
+ * Routes the request, runs its handler, and sees to it that there is one whole response. Suspends
+ * as the handler does.
  * returns 0; an error that leaves the connection unusable.
  */
 int zk__exchange_run(zk_request *req, zk_response *res);

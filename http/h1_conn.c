@@ -5,16 +5,17 @@
  *          |                                  |
  *   IDLE (parked) --bytes--> ACTIVE (a task) --nothing left--> IDLE
  *                              |   |    \--part of a head--> HEAD (parked) --bytes--> ACTIVE
- *                              |   |                           \--timeout--> LATE (a task answers 408)
+ *                              |   |                           \--timeout--> LATE (a task: 408)
  *                              |   \--error response--> LINGER (parked) --end, timeout--> closed
  *                              \--close--> closed
  *
- * Parked, a connection is struct zk__conn and its stream; nothing else. Bytes spawn a task, which borrows a session, reads
- * without waiting, answers all whole requests that are there, sends the responses together, and ends as soon
- * as nothing more is to be read. It keeps its stack only if a handler waits.
+ * Parked, a connection is struct zk__conn and its stream; nothing else. Bytes spawn a task, which
+ * borrows a session, reads without waiting, answers all whole requests that are there, sends the
+ * responses together, and ends as soon as nothing more is to be read. It keeps its stack only if a
+ * handler waits.
  *
- * One timer per connection, and no work for it per request: `deadline` moves, the timer stays where it is, and when it fires too
- * early it is set again.
+ * One timer per connection, and no work for it per request: `deadline` moves, the timer stays where
+ * it is, and when it fires too early it is set again.
  */
 #include "http/h1_conn.h"
 
@@ -113,12 +114,16 @@ void zk__sessions_free(zk__shard *shard)
 static void conn_close(zk__conn *c)
 {
     zk__shard *shard = c->shard;
-    zk__wheel_remove(&zk__worker_self()->wheel, &c->timer);
+    /* first: should the flush find it broken, it is not to be closed twice */
     zk_stream_unpark(c->stream);
+    if (ZK_UNLIKELY(c->is_staged)) zk__stage_flush(shard);
+    if (ZK_UNLIKELY(c->ahead != NULL)) zk__ahead_give(shard, c->ahead);
+    zk__wheel_remove(&zk__worker_self()->wheel, &c->timer);
     zk_stream_close(c->stream);
     *c->link = c->next;
     if (c->next) c->next->link = c->link;
     zk_free(c->partial);
+    zk_free(c->unsent);
     zk_free(c);
     shard->conn_count--;
     zk__wait **waiting = shard->is_draining ? &shard->drainer : &shard->acceptor;
@@ -148,7 +153,8 @@ static void on_timer(zk__timer *timer)
 {
     zk__conn *c = (zk__conn *)(void *)((char *)timer - offsetof(zk__conn, timer));
     if (c->deadline == INT64_MAX) return;
-    /* Bytes have arrived in this very turn: a task is on its way, which will see to the deadline when it parks. */
+    /* Bytes have arrived in this very turn: a task is on its way, which will see to the deadline
+     * when it parks. */
     if (c->phase != ZK__CONN_ACTIVE && !c->stream->on_ready) return;
     if (zk_now() < c->deadline) {
         zk__wheel_add(&zk__worker_self()->wheel, timer, c->deadline);
@@ -218,7 +224,8 @@ static int request_fill(zk__session *x)
     }
     /* RFC 9112 section 3.2.2: an absolute form says more than Host. */
     if (ZK_UNLIKELY(req->target.authority.size)) req->host = req->target.authority;
-    /* CONNECT. Its client may have sent the other protocol's first bytes already; they must not be read as a request. */
+    /* CONNECT. Its client may have sent the other protocol's first bytes already; they must not be
+     * read as a request. */
     if (ZK_UNLIKELY(!req->target.path.size)) x->res.is_closing = true;
     return 0;
 }
@@ -248,7 +255,8 @@ static verdict refuse(zk__session *x, int rc, const char *why)
     return rc < 0 ? CLOSE : LINGER;
 }
 
-/* One request whose head has been parsed. returns whether the connection goes on; else *ret says how not. */
+/* One request whose head has been parsed. returns whether the connection goes on; else *ret says
+ * how not. */
 static bool serve_request(zk__session *x, verdict *ret)
 {
     zk__conn *c = x->conn;
@@ -269,7 +277,8 @@ static bool serve_request(zk__session *x, verdict *ret)
     /* A client that has not asked for the end may be sending more. */
     bool is_surprise = !is_read || x->in_begin < x->in_end || x->head.keep_alive;
     if (rc >= 0 && flushed >= 0 && is_surprise) *ret = LINGER;
-    /* The end of the connection would be the end of the body: nothing but a reset says that it is not. */
+    /* The end of the connection would be the end of the body: nothing but a reset says that it is
+     * not. */
     bool is_cut = rc < 0 && x->res.state == ZK__RESPONSE_BEGUN && x->res.length < 0;
     if (is_cut && x->head.minor == 0) *ret = ABORT;
     return false;
@@ -280,7 +289,8 @@ static void shift(zk_str *s, size_t by)
     if (s->size) s->data -= by;
 }
 
-/* Moves a head to where there is room behind it for the framing of its body, unless there is already. */
+/* Moves a head to where there is room behind it for the framing of its body, unless there is
+ * already. */
 static void head_to_front(zk__session *x, size_t size)
 {
     size_t by = x->in_begin;
@@ -297,7 +307,8 @@ static void head_to_front(zk__session *x, size_t size)
     }
 }
 
-/* Answers the whole requests in the buffer. returns true when more bytes are needed; else *ret says how it ends. */
+/* Answers the whole requests in the buffer. returns true when more bytes are needed; else *ret says
+ * how it ends. */
 static bool serve_buffered(zk__session *x, verdict *ret)
 {
     zk__conn *c = x->conn;
@@ -322,14 +333,33 @@ static bool serve_buffered(zk__session *x, verdict *ret)
     return true;
 }
 
+/* What has arrived: what was received ahead, or else what is there now. As zk_stream_try_read. */
+static ssize_t receive(zk__conn *c, zk__session *x)
+{
+    char *to = x->in + x->in_end;
+    size_t room = x->in_capacity - x->in_end;
+    if (ZK_UNLIKELY(!c->ahead)) return zk_stream_try_read(c->stream, to, room);
+    zk__ahead *ahead = c->ahead;
+    c->ahead = NULL;
+    ssize_t n = ahead->result;
+    if (ZK_LIKELY(n > 0)) memcpy(to, ahead->bytes, (size_t)n);
+    zk__ahead_give(c->shard, ahead);
+    return n;
+}
+
 /* Reads once and answers what is whole. PARK: nothing is left to do but to wait for more. */
 static verdict serve(zk__conn *c, zk__session *x)
 {
-    ssize_t n = zk_stream_try_read(c->stream, x->in + x->in_end, x->in_capacity - x->in_end);
-    if (ZK_UNLIKELY(n <= 0)) return n == -EAGAIN ? PARK : CLOSE;
+    ssize_t n = receive(c, x);
+    if (ZK_UNLIKELY(n <= 0)) return zk__h1_flush(x) >= 0 && n == -EAGAIN ? PARK : CLOSE;
     x->in_end += (size_t)n;
     verdict v;
     if (ZK_UNLIKELY(!serve_buffered(x, &v))) return v;
+    bool may_stage = !c->shard->is_draining && !c->unsent;
+    if (ZK_LIKELY(may_stage && zk__stage_put(c->shard, c, x->out, x->out_size))) {
+        x->out_size = 0;
+        return PARK;
+    }
     return ZK_LIKELY(zk__h1_flush(x) >= 0) ? PARK : CLOSE;
 }
 
@@ -339,7 +369,8 @@ static verdict serve(zk__conn *c, zk__session *x)
 static bool is_blank(const char *data, size_t size)
 {
     size_t i = 0;
-    while (i < size && (data[i] == '\r' || data[i] == '\n')) i++;
+    while (i < size && (data[i] == '\r' || data[i] == '\n'))
+        i++;
     return i == size;
 }
 
@@ -376,7 +407,19 @@ static void partial_restore(zk__conn *c, zk__session *x)
     c->partial = NULL;
 }
 
-static void on_ready(void *context) { conn_start(context); }
+/* Called by the poller: receives ahead what the task will begin with, while that is what the
+ * processor is at. */
+static void on_ready(void *context)
+{
+    zk__conn *c = context;
+    if (ZK_LIKELY(c->phase <= ZK__CONN_HEAD)) {
+        c->ahead = zk__ahead_take(c->shard);
+        if (ZK_LIKELY(c->ahead != NULL)) {
+            c->ahead->result = zk_stream_try_read(c->stream, c->ahead->bytes, ZK__AHEAD_BYTES);
+        }
+    }
+    conn_start(c);
+}
 
 /* Reads and forgets what a refused client still sends. returns whether it is to be parked again. */
 static bool linger(zk__conn *c)
@@ -390,7 +433,8 @@ static bool linger(zk__conn *c)
     return false;
 }
 
-/* Ends the task's part: parks the connection or closes it. returns true if there is more to read at once. */
+/* Ends the task's part: parks the connection or closes it. returns true if there is more to read at
+ * once. */
 static bool conn_settle(zk__conn *c, verdict v)
 {
     if (ZK_UNLIKELY(v == LINGER)) {
@@ -430,7 +474,8 @@ static verdict conn_serve(zk__conn *c)
     c->phase = ZK__CONN_ACTIVE;
     c->deadline = INT64_MAX;
     zk__h1_gathered(x); /* nothing yet; should the task wait, it is to notice a client that goes */
-    verdict v = ZK_UNLIKELY(phase == ZK__CONN_LATE)
+    verdict v = ZK_UNLIKELY(c->unsent && zk__h1_send_unsent(x) < 0) ? CLOSE
+                : ZK_UNLIKELY(phase == ZK__CONN_LATE)
                     ? refuse(x, ZK_E_HTTP_TIMEOUT, "the header section did not arrive in time")
                     : serve(c, x);
     x->stack->on_leave = NULL;
@@ -454,10 +499,33 @@ static int conn_run(void *arg)
     }
 }
 
-static void conn_start(zk__conn *c)
+static int conn_spawn(zk__conn *c)
 {
     static const zk_site site = {"http connection", __FILE__, __LINE__};
-    if (zk__spawn_pinned(c->shard->scope, conn_run, c, &site) < 0) conn_close(c);
+    return zk__spawn_pinned(c->shard->scope, conn_run, c, &site);
+}
+
+static void conn_start(zk__conn *c)
+{
+    if (conn_spawn(c) < 0) conn_close(c);
+}
+
+bool zk__conn_send_later(zk__conn *c, const char *data, size_t size)
+{
+    /* Two responses may have been staged; the second follows the first. */
+    size_t before = c->unsent_size;
+    char *unsent = zk_alloc(before + size);
+    if (!unsent) return false;
+    if (before) memcpy(unsent, c->unsent, before);
+    memcpy(unsent + before, data, size);
+    zk_free(c->unsent);
+    c->unsent = unsent;
+    c->unsent_size = (uint32_t)(before + size);
+    /* An active connection sends it itself, before anything else. */
+    if (!c->stream->on_ready) return true;
+    if (conn_spawn(c) < 0) return false;
+    zk_stream_unpark(c->stream);
+    return true;
 }
 
 void zk__conn_open(zk__shard *shard, zk_stream *stream)

@@ -1,8 +1,8 @@
 /*
  * A connection of an HTTP/1.1 server.
  *
- * zk__conn is what an idle connection is: a few pointers and a timer. zk__session is what it borrows from the shard while it is
- * being served: buffers, parser, request and response.
+ * zk__conn is what an idle connection is: a few pointers and a timer. zk__session is what it
+ * borrows from the shard while it is being served: buffers, parser, request and response.
  */
 #ifndef ZOKIO_HTTP_H1_CONN_H
 #define ZOKIO_HTTP_H1_CONN_H
@@ -18,7 +18,8 @@ enum zk__conn_phase {
     ZK__CONN_HEAD,   /* parked with part of a head in `partial` */
     ZK__CONN_LATE,   /* that part has not become whole in time */
     ZK__CONN_ACTIVE, /* a task serves it */
-    ZK__CONN_LINGER, /* parked; what still comes is discarded so that the client gets to read the last response */
+    /* parked; what still comes is discarded so that the client gets to read the last response */
+    ZK__CONN_LINGER,
 };
 
 struct zk__conn {
@@ -31,7 +32,11 @@ struct zk__conn {
     zk_time head_deadline; /* of the head that has begun to arrive; 0: none has */
     char *partial;
     uint32_t partial_size;
-    uint8_t phase; /* enum zk__conn_phase */
+    uint8_t phase;    /* enum zk__conn_phase */
+    bool is_staged;   /* bytes of it are in the shard's stage */
+    zk__ahead *ahead; /* what was received before its task has begun */
+    uint32_t unsent_size;
+    char *unsent; /* of staged bytes: what the client has not taken yet */
 };
 
 struct zk__session {
@@ -63,6 +68,9 @@ void zk__conn_open(zk__shard *shard, zk_stream *stream);
 void zk__conn_drain(zk__conn *conn);
 /* Lets the connection notice that its client goes, while nobody reads. */
 void zk__conn_watch(zk__conn *conn);
+/* Has a task send bytes for which there was no room just now. returns false if there is no
+ * memory. */
+bool zk__conn_send_later(zk__conn *conn, const char *data, size_t size);
 /* Cancels what it is doing. */
 void zk__conn_cancel(zk__conn *conn);
 /* Ends it at once. */
@@ -75,15 +83,19 @@ extern const struct zk__transport zk__h1_transport;
 
 /* Sends what has been gathered. returns 0 or an error of the stream. */
 int zk__h1_flush(zk__session *x);
-/* The same without waiting; the rest stays. */
+/* Sends conn->unsent. */
+int zk__h1_send_unsent(zk__session *x);
+/* The same as zk__h1_flush without waiting; the rest stays. */
 void zk__h1_try_flush(zk__session *x);
 
 /* transport.body_read, body_view; see h1_input.c. */
 ssize_t zk__h1_body_read(zk_request *req, void *buf, size_t size);
 int zk__h1_body_view(zk_request *req, zk_str *ret);
-/* Whether what is left of the body is, as far as is known, little enough to be read and forgotten. */
+/* Whether what is left of the body is, as far as is known, little enough to be read and
+ * forgotten. */
 bool zk__h1_body_is_short(const zk__session *x);
-/* Reads what the handler has left of the body, if that is little. returns whether the connection can be used again. */
+/* Reads what the handler has left of the body, if that is little. returns whether the connection
+ * can be used again. */
 bool zk__h1_body_discard(zk__session *x);
 
 static inline zk__session *zk__session_of(zk_request *req)

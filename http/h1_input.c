@@ -1,9 +1,10 @@
 /*
  * Reading the bodies of HTTP/1.1 requests.
  *
- * Bytes come into the session's buffer behind the head, which has to stay in place, or, for a body of known length, straight into the
- * handler's own buffer. A client that is silent for too long, or slower than the minimum rate, is given up;
- * only time spent waiting for it counts, not what the handler takes.
+ * Bytes come into the session's buffer behind the head, which has to stay in place, or, for a body
+ * of known length, straight into the handler's own buffer. A client that is silent for too long, or
+ * slower than the minimum rate, is given up; only time spent waiting for it counts, not what the
+ * handler takes.
  */
 #include <errno.h>
 #include <string.h>
@@ -32,7 +33,8 @@ static zk_time wait_limit(const zk__session *x, int *ret_code)
     return limit;
 }
 
-/* Reads, waiting no longer than the limits say. returns bytes (> 0) or an error; the client's end is ZK_E_CLOSED. */
+/* Reads, waiting no longer than the limits say. returns bytes (> 0) or an error; the client's end
+ * is ZK_E_CLOSED. */
 static ssize_t read_some(zk__session *x, void *buf, size_t size)
 {
     zk_stream *stream = x->conn->stream;
@@ -53,7 +55,8 @@ static ssize_t read_some(zk__session *x, void *buf, size_t size)
 static int continue_send(zk__session *x)
 {
     x->owes_continue = false;
-    /* A final response says as much to a client that waits, and nothing may stand behind its head. */
+    /* A final response says as much to a client that waits, and nothing may stand behind its
+     * head. */
     if (x->res.state != ZK__RESPONSE_NONE) return 0;
     static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
     if (sizeof text - 1 > ZK__H1_OUT_BYTES - x->out_size) {
@@ -82,7 +85,8 @@ static int fill(zk__session *x)
     return 0;
 }
 
-/* Parses what is in the buffer into x->span. returns 1 when there is something in it or the body has ended, 0: more is needed. */
+/* Parses what is in the buffer into x->span. returns 1 when there is something in it or the body
+ * has ended, 0: more is needed. */
 static int parse(zk__session *x)
 {
     while (x->in_begin < x->in_end) {
@@ -168,7 +172,8 @@ bool zk__h1_body_discard(zk__session *x)
 {
     char scrap[4096];
     if (x->req.is_body_done || x->h1.state == ZK__H1_DONE) return true;
-    /* A client that waits for a 100 will not send its body; what it sends next cannot be told from it. */
+    /* A client that waits for a 100 will not send its body; what it sends next cannot be told from
+     * it. */
     if (x->owes_continue || x->req.body_error) return false;
     if (!zk__h1_body_is_short(x)) return false;
     for (size_t discarded = 0; discarded < DISCARD_MAX;) {

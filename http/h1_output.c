@@ -1,9 +1,10 @@
 /*
  * Writing HTTP/1.1 responses: heads, bodies, chunks (RFC 9112 sections 4, 6, 7).
  *
- * Everything is gathered in the session's buffer and sent when that is full, when the input is exhausted, or when the task
- * waits; so the responses to pipelined requests leave in one send. A large body is not copied: it is sent from where it
- * lies, together with what was gathered before it.
+ * Everything is gathered in the session's buffer and sent when that is full, when the input is
+ * exhausted, or when the task waits; so the responses to pipelined requests leave in one send. A
+ * large body is not copied: it is sent from where it lies, together with what was gathered before
+ * it.
  */
 #include <errno.h>
 #include <string.h>
@@ -47,8 +48,36 @@ static int send_all(zk__session *x, struct iovec *iov, int count)
     return 0;
 }
 
+int zk__h1_send_unsent(zk__session *x)
+{
+    zk__conn *c = x->conn;
+    struct iovec iov = {c->unsent, c->unsent_size};
+    char *unsent = c->unsent;
+    c->unsent = NULL;
+    c->unsent_size = 0;
+    int rc = send_all(x, &iov, 1);
+    zk_free(unsent);
+    return rc;
+}
+
+/* Whether there is something that has to leave before anything else. */
+static inline bool has_put_off(const zk__session *x)
+{
+    return x->conn->is_staged || x->conn->unsent;
+}
+
+static int send_put_off(zk__session *x)
+{
+    zk__stage_flush(x->conn->shard);
+    return x->conn->unsent ? zk__h1_send_unsent(x) : 0;
+}
+
 int zk__h1_flush(zk__session *x)
 {
+    if (ZK_UNLIKELY(has_put_off(x))) {
+        int rc = send_put_off(x);
+        if (rc < 0) return rc;
+    }
     if (!x->out_size) return 0;
     struct iovec iov = {x->out, x->out_size};
     x->out_size = 0;
@@ -57,7 +86,8 @@ int zk__h1_flush(zk__session *x)
 
 void zk__h1_try_flush(zk__session *x)
 {
-    if (x->out_size) {
+    if (ZK_UNLIKELY(x->conn->is_staged)) zk__stage_flush(x->conn->shard);
+    if (x->out_size && !x->conn->unsent) {
         ssize_t n = zk_stream_try_write(x->conn->stream, x->out, x->out_size);
         if (n > 0) {
             x->out_size -= (size_t)n;
@@ -96,6 +126,10 @@ static inline int put(zk__session *x, const void *data, size_t size)
 static int put_body(zk__session *x, const void *data, size_t size)
 {
     if (size <= COPY_MAX) return put(x, data, size);
+    if (ZK_UNLIKELY(has_put_off(x))) {
+        int rc = send_put_off(x);
+        if (rc < 0) return rc;
+    }
     struct iovec iov[] = {{x->out, x->out_size}, {(void *)data, size}};
     x->out_size = 0;
     return send_all(x, iov, 2);
@@ -115,8 +149,10 @@ static inline size_t put_decimal(char *out, uint64_t n)
         return 2;
     }
     size_t count = 0;
-    for (uint64_t rest = n; rest; rest /= 10) count++;
-    for (size_t i = count; i-- > 0; n /= 10) out[i] = (char)('0' + n % 10);
+    for (uint64_t rest = n; rest; rest /= 10)
+        count++;
+    for (size_t i = count; i-- > 0; n /= 10)
+        out[i] = (char)('0' + n % 10);
     return count;
 }
 
@@ -161,7 +197,8 @@ static size_t put_framing(zk__session *x, char *out)
     size_t at = 0;
     x->is_chunked = false;
     if (res->length >= 0) {
-        /* 204 must not have one; a 304's would be that of another representation (RFC 9110 section 8.6). */
+        /* 204 must not have one; a 304's would be that of another representation (RFC 9110 section
+         * 8.6). */
         if (ZK_LIKELY(res->status != 204 && res->status != 304)) {
             memcpy(out, "Content-Length: ", 16);
             at = 16 + put_decimal(out + 16, (uint64_t)res->length);
@@ -230,7 +267,8 @@ static int put_head(zk__session *x, const char *content_type)
 
 /* ---- the transport ---- */
 
-/* Gathered bytes leave with the task's next wait; a task on another stack than the connection's sends them itself. */
+/* Gathered bytes leave with the task's next wait; a task on another stack than the connection's
+ * sends them itself. */
 static int gathered(zk__session *x, int rc)
 {
     if (rc < 0) return rc;
@@ -253,7 +291,8 @@ static inline void copy_short(char *to, const char *from, size_t size)
     }
 }
 
-/* What put_head writes, for what is by far most common: a 200 with its body, nothing special about either. */
+/* What put_head writes, for what is by far most common: a 200 with its body, nothing special about
+ * either. */
 static void put_plain(zk__session *x, zk_str type, const void *body, size_t size)
 {
     zk_str common = zk__shard_common(x->conn->shard);
@@ -277,7 +316,8 @@ static int h1_begin(zk_response *res, const char *content_type, const void *body
 {
     zk__session *x = zk__session_of(res->req);
     bool is_plain = is_whole && res->status == 200 && content_type && x->head.minor == 1 &&
-                    !res->is_bodiless && !res->content_type.data && !res->fields.count && is_kept(x);
+                    !res->is_bodiless && !res->content_type.data && !res->fields.count &&
+                    is_kept(x);
     if (ZK_LIKELY(is_plain)) {
         zk_str type = {content_type, strlen(content_type)};
         if (ZK_LIKELY(size <= COPY_MAX &&

@@ -153,11 +153,13 @@ static bool is_query(zk_str query)
     return true;
 }
 
-/* Whether every byte stands for itself and there is no query: most paths, found without a branch per byte. */
+/* Whether every byte stands for itself and there is no query: most paths, found without a branch
+ * per byte. */
 static inline bool is_plain(zk_str text)
 {
     uint8_t classes = 0;
-    for (size_t i = 0; i < text.size; i++) classes |= byte_class[(uint8_t)text.data[i]];
+    for (size_t i = 0; i < text.size; i++)
+        classes |= byte_class[(uint8_t)text.data[i]];
     return classes == PLAIN;
 }
 

@@ -98,7 +98,8 @@ static ssize_t body_read(zk_request *req, void *buf, size_t size, uint64_t limit
         req->body_taken += (uint64_t)n;
         if (req->body_taken > limit) n = ZK_E_HTTP_BODY_TOO_LARGE;
     }
-    /* A scope of the handler's may end and the body still be read; everything else is the end of it. */
+    /* A scope of the handler's may end and the body still be read; everything else is the end of
+     * it. */
     if (n < 0 && n != -ECANCELED && n != -ETIMEDOUT && n != -ENOMEM) req->body_error = (int)n;
     return n;
 }

@@ -37,9 +37,15 @@ static int field_add(zk_response *res, zk__field_list *list, const char *name, z
 static bool is_ours(zk_str name)
 {
     static const zk_str ours[] = {
-        ZK_STR("content-length"), ZK_STR("transfer-encoding"), ZK_STR("connection"),
-        ZK_STR("keep-alive"),     ZK_STR("upgrade"),           ZK_STR("trailer"),
-        ZK_STR("date"),           ZK_STR("server"),            ZK_STR("te"),
+        ZK_STR("content-length"),
+        ZK_STR("transfer-encoding"),
+        ZK_STR("connection"),
+        ZK_STR("keep-alive"),
+        ZK_STR("upgrade"),
+        ZK_STR("trailer"),
+        ZK_STR("date"),
+        ZK_STR("server"),
+        ZK_STR("te"),
     };
     for (size_t i = 0; i < sizeof ours / sizeof *ours; i++) {
         if (zk__name_equal(name, ours[i].data, ours[i].size)) return true;

@@ -85,7 +85,8 @@ static uint64_t load_4(const char *at)
  * Eight bytes a step; the last step overlaps the one before. The patterns are the program's own, so
  * a collision cannot be provoked from outside: a path only ever looks up.
  */
-/* A method of up to eight bytes as a number: methods of equal size and number are equal. 0 for longer ones. */
+/* A method of up to eight bytes as a number: methods of equal size and number are equal. 0 for
+ * longer ones. */
 static inline uint64_t word_of(zk_str method)
 {
     uint64_t word = 0;
@@ -93,7 +94,8 @@ static inline uint64_t word_of(zk_str method)
     if (method.size >= 4) {
         return load_4(method.data) | load_4(method.data + method.size - 4) << 32;
     }
-    for (size_t i = 0; i < method.size; i++) word = word << 8 | (uint8_t)method.data[i];
+    for (size_t i = 0; i < method.size; i++)
+        word = word << 8 | (uint8_t)method.data[i];
     return word;
 }
 
@@ -386,7 +388,7 @@ struct walk {
     zk__route_match *match; /* takes the values on the way */
     bool is_listing;        /* for Allow: accept nothing, find the method after `previous` */
     zk_str method;
-    uint64_t word; /* of the method */
+    uint64_t word;         /* of the method */
     zk_str previous, next; /* is_listing; next is empty until one is found */
 };
 

@@ -1,9 +1,10 @@
 /*
  * Serving: configuration, listeners, accepting, and stopping.
  *
- * zk_serve opens a listening socket per worker (the kernel spreads connections over them: SO_REUSEPORT), then runs a
- * shard on each. Stopping begins with a write to `stop_fd`, by a signal handler or zk_serving_drain: the waiting
- * zk_serve tells each shard, which stops accepting, closes what is idle and waits for the rest.
+ * zk_serve opens a listening socket per worker (the kernel spreads connections over them:
+ * SO_REUSEPORT), then runs a shard on each. Stopping begins with a write to `stop_fd`, by a signal
+ * handler or zk_serving_drain: the waiting zk_serve tells each shard, which stops accepting, closes
+ * what is idle and waits for the rest.
  *
  *   serving --stop--> draining --last connection ends, or drain_timeout: cancelled--> done
  */
@@ -31,11 +32,11 @@ struct zk_serving {
     zk_server config;
     zk__route_table *routes;
     zk_addr addr;
-    zk__io stop_io; /* an eventfd */
+    zk__io stop_io;     /* an eventfd */
     zk__worker *worker; /* that zk_serve was called on */
     int shard_count;
     shard_task *shards;
-    int answers_due;    /* of shards that were told to stop */
+    int answers_due; /* of shards that were told to stop */
     zk_task *answers_joiner;
 };
 
@@ -140,7 +141,8 @@ static int routes_compile(zk_serving *serving)
         const char *reason = "no handler";
         int rc = ZK_E_HTTP_ROUTE;
         if (route[i].handler) {
-            rc = zk__route_table_add(serving->routes, route[i].method, route[i].pattern, i, &reason);
+            rc =
+                zk__route_table_add(serving->routes, route[i].method, route[i].pattern, i, &reason);
         }
         if (rc == ZK_E_HTTP_ROUTE) zk_fail(rc, "route \"%s\": %s", route[i].pattern, reason);
         if (rc < 0) return rc;
@@ -176,7 +178,8 @@ static int first_listener_open(zk_serving *serving)
     return rc < 0 ? rc : zk_listener_addr(first->listener, &serving->addr);
 }
 
-/* The listeners of the other workers. They are handed over before they are used, so they may be opened here. */
+/* The listeners of the other workers. They are handed over before they are used, so they may be
+ * opened here. */
 static int more_listeners_open(zk_serving *serving)
 {
     zk_listen_options shared = {.is_port_shared = true, .is_client_first = true};
@@ -239,7 +242,8 @@ static int accept_all(zk__shard *shard)
         if (rc >= 0) rc = zk_accept(shard->listener, &stream);
         if (rc < 0) return rc;
         zk__conn_open(shard, stream);
-        if (accepted % ACCEPTS_PER_TURN == 0) (void)zk_yield(); /* cancelled: zk_accept will say so */
+        /* cancelled: zk_accept will say so */
+        if (accepted % ACCEPTS_PER_TURN == 0) (void)zk_yield();
     }
 }
 
@@ -299,7 +303,7 @@ static int shard_run(void *arg)
         shard_drain(shard);
         zk_scope_cancel(&conns);
         (void)zk_scope_wait(&conns); /* its tasks report to their clients, not here */
-        zk__sessions_free(shard);
+        zk__shard_done(shard);
     }
     return rc == -ECANCELED && shard->is_draining ? zk_cancelled() : rc;
 }
@@ -404,7 +408,9 @@ static int serve(void *arg)
         rc = serve_until_stopped(&serving);
         if (!server->no_signals) signals_detach(serving.stop_io.fd);
     }
-    ZK_SHIELD { serving_close(&serving); }
+    ZK_SHIELD {
+        serving_close(&serving);
+    }
     return rc;
 }
 

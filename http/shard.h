@@ -1,5 +1,6 @@
 /*
- * A server's part of one worker: its connections, what they share, and its listener. Touched by its worker only.
+ * A server's part of one worker: its connections, what they share, and its listener. Touched by its
+ * worker only.
  */
 #ifndef ZOKIO_HTTP_SHARD_H
 #define ZOKIO_HTTP_SHARD_H
@@ -14,20 +15,44 @@ typedef struct zk__conn zk__conn;
 typedef struct zk__session zk__session;
 
 enum { ZK__COMMON_FIELDS_BYTES = 160 };
+enum { ZK__STAGED_MAX = 32, ZK__STAGE_BYTES = 64 * 1024, ZK__STAGED_BYTES_MAX = 4096 };
+enum { ZK__AHEAD_MAX = 64, ZK__AHEAD_BYTES = 1500 };
+
+/* Bytes of a connection that wait in the shard's stage. */
+typedef struct zk__staged {
+    zk__conn *conn;
+    uint32_t offset, size;
+} zk__staged;
+
+/* What was received for a connection whose task has not begun yet. */
+typedef struct zk__ahead zk__ahead;
+struct zk__ahead {
+    zk__ahead *next;
+    ssize_t result; /* of the receiving call */
+    char bytes[ZK__AHEAD_BYTES];
+};
 
 typedef struct zk__shard {
-    const zk_server *config;        /* with all defaults filled in */
+    const zk_server *config; /* with all defaults filled in */
     zk_serving *serving;
     const zk__route_table *routes;
-    zk_scope *scope;                /* of the tasks of its connections */
+    zk_scope *scope; /* of the tasks of its connections */
     zk_listener *listener;
     zk__conn *conns;
     uint32_t conn_count, conn_max;
-    zk__wait *acceptor;             /* waits for a connection to end, being at conn_max */
-    zk__wait *drainer;              /* waits for the last connection to end */
+    zk__wait *acceptor; /* waits for a connection to end, being at conn_max */
+    zk__wait *drainer;  /* waits for the last connection to end */
     bool is_draining, is_aborting;
     zk__session *free_sessions;
     uint32_t free_session_count;
+    /* Responses that leave together at the end of the batch of tasks; see http/stage.c. */
+    zk__hook stage_hook;
+    uint32_t staged_count;
+    uint32_t staged_bytes;
+    zk__staged staged[ZK__STAGED_MAX];
+    char *stage; /* ZK__STAGE_BYTES; NULL: nothing is staged */
+    zk__ahead *free_aheads;
+    uint32_t ahead_count; /* in all */
     /* "Server: ...\r\nDate: ...\r\n", renewed each second. */
     zk_time common_checked;
     int64_t common_second;
@@ -38,8 +63,21 @@ typedef struct zk__shard {
 /* Fills the defaults into a configuration and checks it. returns 0; ZK_E_CONFIG with a trail. */
 int zk__server_complete(zk_server *config);
 
-/* Fills in what does not change. */
+/* Fills in what does not change, with config set. */
 void zk__shard_init(zk__shard *shard);
+/* Frees what the connections, which are all gone, have shared. */
+void zk__shard_done(zk__shard *shard);
+
+/* Room for what is received ahead; NULL when there is enough of that, or no memory. */
+zk__ahead *zk__ahead_take(zk__shard *shard);
+void zk__ahead_give(zk__shard *shard, zk__ahead *ahead);
+
+/* Puts bytes off to the end of the batch. returns false if they have to be sent at once. The
+ * connection is about to park. */
+bool zk__stage_put(zk__shard *shard, zk__conn *conn, const char *data, size_t size);
+/* Sends all that is staged, without waiting; what a client does not take goes to conn->unsent and a
+ * task of its own. */
+void zk__stage_flush(zk__shard *shard);
 
 /* The header fields that all responses of this moment share. */
 static inline zk_str zk__shard_common(zk__shard *shard);

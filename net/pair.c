@@ -1,8 +1,9 @@
 /*
- * Connected streams in memory: two directions, each a ring of bytes with at most one reader and one writer waiting.
+ * Connected streams in memory: two directions, each a ring of bytes with at most one reader and one
+ * writer waiting.
  *
- * The pair is one allocation, freed when both ends are closed. An end that is closed with bytes unread does what a
- * socket does: the other end's writes fail with -EPIPE.
+ * The pair is one allocation, freed when both ends are closed. An end that is closed with bytes
+ * unread does what a socket does: the other end's writes fail with -EPIPE.
  */
 #include <errno.h>
 #include <string.h>
@@ -68,7 +69,8 @@ static void wake(zk__wait **slot)
 
 static bool is_readable(const pipe_half *half) { return half->count || half->is_finished; }
 
-/* Something has happened that the reader of `end` may be waiting for. Whoever is called may close `end`. */
+/* Something has happened that the reader of `end` may be waiting for. Whoever is called may close
+ * `end`. */
 static void wake_reader(pair_end *end)
 {
     wake(&end->in->reader);
@@ -144,7 +146,8 @@ static ssize_t pair_writev(zk_stream *stream, const struct iovec *iov, int iov_c
     }
     if (out->is_abandoned || out->is_finished) return -EPIPE;
     size_t done = 0;
-    for (int i = 0; i < iov_count; i++) done += put(out, iov[i].iov_base, iov[i].iov_len);
+    for (int i = 0; i < iov_count; i++)
+        done += put(out, iov[i].iov_base, iov[i].iov_len);
     if (done) wake_reader(end->other);
     return (ssize_t)done;
 }

@@ -19,11 +19,9 @@ static socket_stream *of(zk_stream *stream) { return (socket_stream *)(void *)st
 
 static zk__poller *poller(void) { return &zk__worker_self()->poller; }
 
-/* Without waiting: through the poller as well, for it may hold data that it has received already. */
-static ssize_t try_run(zk__op *op)
-{
-    return poller()->ops->attempt(poller(), op);
-}
+/* Without waiting: through the poller as well, for it may hold data that it has received
+ * already. */
+static ssize_t try_run(zk__op *op) { return poller()->ops->attempt(poller(), op); }
 
 static ssize_t socket_read(zk_stream *stream, void *buf, size_t size, bool try_only)
 {
@@ -81,8 +79,7 @@ static void on_hangup(zk__io *io)
 {
     socket_stream *s = (socket_stream *)(void *)((char *)io - offsetof(socket_stream, io));
     if (!s->head.on_hangup) return;
-    s->head.on_hangup(s->head.context,
-                      io->bits & ZK__IO_BROKEN ? ZK_HANGUP_FULL : ZK_HANGUP_HALF);
+    s->head.on_hangup(s->head.context, io->bits & ZK__IO_BROKEN ? ZK_HANGUP_FULL : ZK_HANGUP_HALF);
 }
 
 static void socket_watch(zk_stream *stream)

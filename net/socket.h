@@ -6,7 +6,8 @@
 
 #include "net/stream.h"
 
-/* Makes a stream of a connected, non-blocking socket and owns it from then on, also on failure. returns 0, -ENOMEM. */
+/* Makes a stream of a connected, non-blocking socket and owns it from then on, also on failure.
+ * returns 0, -ENOMEM. */
 int zk__socket_stream(int fd, zk_stream **ret_stream);
 
 /* What the poller knows the stream's socket by. */

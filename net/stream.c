@@ -47,9 +47,11 @@ int zk_stream_writev(zk_stream *stream, struct iovec *iov, int iov_count)
 {
     if (ZK_UNLIKELY(!is_ours(stream))) return ZK_E_WORKER;
     for (;;) {
-        while (iov_count && !iov->iov_len) iov++, iov_count--;
+        while (iov_count && !iov->iov_len)
+            iov++, iov_count--;
         if (!iov_count) return 0;
-        ssize_t n = stream->ops->writev(stream, iov, iov_count < IOV_MAX ? iov_count : IOV_MAX, false);
+        ssize_t n =
+            stream->ops->writev(stream, iov, iov_count < IOV_MAX ? iov_count : IOV_MAX, false);
         if (n < 0) return (int)n;
         size_t left = (size_t)n;
         while (left && left >= iov->iov_len) {

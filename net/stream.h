@@ -1,5 +1,6 @@
 /*
- * What a kind of stream provides. The functions of <zokio/stream.h> are these behind checks and loops.
+ * What a kind of stream provides. The functions of <zokio/stream.h> are these behind checks and
+ * loops.
  */
 #ifndef ZOKIO_NET_STREAM_H
 #define ZOKIO_NET_STREAM_H
@@ -26,7 +27,7 @@ struct zk__stream_ops {
 /* The head of every stream. */
 struct zk_stream {
     const struct zk__stream_ops *ops;
-    struct zk__worker *worker; /* that it belongs to: the first to use it */
+    struct zk__worker *worker;       /* that it belongs to: the first to use it */
     void (*on_ready)(void *context); /* set while parked */
     void (*on_hangup)(void *context, zk_hangup how);
     void *context;

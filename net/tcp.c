@@ -1,8 +1,8 @@
 /*
  * Listening, accepting and connecting, for TCP and Unix stream sockets.
  *
- * TCP_NODELAY is set on the listening socket, since Linux hands it on to what is accepted: no system call per
- * connection.
+ * TCP_NODELAY is set on the listening socket, since Linux hands it on to what is accepted: no
+ * system call per connection.
  */
 #include "net/tcp.h"
 
@@ -21,7 +21,7 @@ static const zk_time accept_pause = ZK_MS(50), connect_pause = ZK_MS(5);
 struct zk_listener {
     zk__io io;
     zk__worker *worker; /* that it belongs to: the first to accept */
-    bool is_unix_file; /* remove addr when closed */
+    bool is_unix_file;  /* remove addr when closed */
     zk_addr addr;
 };
 
@@ -69,7 +69,8 @@ static int socket_listen(int fd, const zk_addr *addr, const zk_listen_options *o
         rc = setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &(int){0}, sizeof(int)) ? -errno : 0;
     }
     if (!rc && addr->sa.sa_family != AF_UNIX && options->is_client_first) {
-        /* One second: the first retransmitted SYN-ACK ends it, so a silent client is accepted too. */
+        /* One second: the first retransmitted SYN-ACK ends it, so a silent client is accepted
+         * too. */
         rc = set_flag(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT);
     }
     if (!rc && is_unix_file(addr)) unix_file_remove_stale(addr);

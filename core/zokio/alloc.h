@@ -1,5 +1,6 @@
 /*
- * Memory: a slab allocator per worker, arenas for what dies together, and a way to plug in your own.
+ * Memory: a slab allocator per worker, arenas for what dies together, and a way to plug in your
+ * own.
  */
 #ifndef ZOKIO_ALLOC_H
 #define ZOKIO_ALLOC_H
@@ -9,8 +10,9 @@
 ZK_BEGIN
 
 /**
- * An allocator to use instead of the built-in one (zk_config.allocator). Both functions are called from every
- * thread of the runtime. `alloc` returns 16-byte aligned memory, or NULL when there is none.
+ * An allocator to use instead of the built-in one (zk_config.allocator). Both functions are called
+ * from every thread of the runtime. `alloc` returns 16-byte aligned memory, or NULL when there is
+ * none.
  */
 typedef struct zk_allocator {
     void *(*alloc)(void *context, size_t size);
@@ -21,8 +23,8 @@ typedef struct zk_allocator {
 /**
  * Allocates `size` bytes, 16-byte aligned, not cleared. Never suspends.
  *
- * Small sizes come from the worker's slabs without a lock. May be freed on any thread, as long as the runtime
- * that it came from is running.
+ * Small sizes come from the worker's slabs without a lock. May be freed on any thread, as long as
+ * the runtime that it came from is running.
  *
  * @return the memory; NULL when there is none, or outside zk_run
  */
@@ -47,7 +49,10 @@ typedef struct zk_arena {
  */
 ZK_API void *zk_arena_alloc(zk_arena *arena, size_t size) ZK_NODISCARD;
 
-/** Copies `size` bytes into the arena and puts a NUL behind them. @return the copy, or NULL. Never suspends. */
+/**
+ * Copies `size` bytes into the arena and puts a NUL behind them. @return the copy, or NULL. Never
+ * suspends.
+ */
 ZK_API char *zk_arena_copy(zk_arena *arena, const void *data, size_t size) ZK_NODISCARD;
 
 /** Formats into the arena as printf does. @return the text, or NULL. Never suspends. */

@@ -16,7 +16,8 @@
 #define ZK_END
 #endif
 
-/* Everything is compiled with hidden visibility; what carries this mark is the library's interface. */
+/* Everything is compiled with hidden visibility; what carries this mark is the library's
+ * interface. */
 #define ZK_API __attribute__((visibility("default")))
 
 #define ZK_LIKELY(x) __builtin_expect(!!(x), 1)

@@ -1,6 +1,6 @@
 /*
- * Errors are return values: `-errno` for the system's, and below -4095 the named codes of this page for what
- * protocols and the runtime itself can say. Success pays nothing for any of this.
+ * Errors are return values: `-errno` for the system's, and below -4095 the named codes of this page
+ * for what protocols and the runtime itself can say. Success pays nothing for any of this.
  */
 #ifndef ZOKIO_ERROR_H
 #define ZOKIO_ERROR_H
@@ -50,19 +50,20 @@ ZK_API const char *zk_strerror(int rc);
 ZK_API const char *zk_errname(int rc);
 
 /**
- * Adds a line of context to the current task's error trail and returns `rc`, so that a failing call reads
- * `return zk_fail(rc, "resolving %s", host);`. Contexts are put in front: the trail reads from the outside in,
- * "loading the page: resolving example.org: ECONNREFUSED (Connection refused)". A different `rc`, or a trail that
- * has been read, starts a new one. The trail follows the error: to who awaits the task, or waits for its scope.
- * Outside a task, and when memory is short, the context is dropped. Never suspends.
+ * Adds a line of context to the current task's error trail and returns `rc`, so that a failing call
+ * reads `return zk_fail(rc, "resolving %s", host);`. Contexts are put in front: the trail reads
+ * from the outside in, "loading the page: resolving example.org: ECONNREFUSED (Connection
+ * refused)". A different `rc`, or a trail that has been read, starts a new one. The trail follows
+ * the error: to who awaits the task, or waits for its scope. Outside a task, and when memory is
+ * short, the context is dropped. Never suspends.
  *
  * @return rc
  */
 ZK_API int zk_fail(int rc, const char *format, ...) ZK_PRINTF(2, 3);
 
 /**
- * The current task's error trail, "" if there is none. Outside a task: that of the last zk_run's main function, so
- * that a program can say why it ends. Never suspends.
+ * The current task's error trail, "" if there is none. Outside a task: that of the last zk_run's
+ * main function, so that a program can say why it ends. Never suspends.
  *
  * @return a text that lives until the task's next zk_fail, or its end
  */

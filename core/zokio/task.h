@@ -1,13 +1,15 @@
 /*
  * Tasks: async functions, structured concurrency, cancellation and deadlines.
  *
- * An async function is a C function `int fn(void *arg)`; 0 and above is a result, below 0 an error. It may call
- * anything that suspends: the task waits, its thread goes on with other tasks. What runs concurrently is joined
- * before the block that started it is left, so an argument on the caller's stack stays valid.
+ * An async function is a C function `int fn(void *arg)`; 0 and above is a result, below 0 an error.
+ * It may call anything that suspends: the task waits, its thread goes on with other tasks. What
+ * runs concurrently is joined before the block that started it is left, so an argument on the
+ * caller's stack stays valid.
  *
- * Each function says whether it suspends: *always*, *sometimes* (only when it has to wait) or *never*. A function that may
- * suspend is also a point of cancellation: in a cancelled scope it returns -ECANCELED (-ETIMEDOUT when the innermost
- * scope's own deadline has passed) until that scope is left.
+ * Each function says whether it suspends: *always*, *sometimes* (only when it has to wait) or
+ * *never*. A function that may suspend is also a point of cancellation: in a cancelled scope it
+ * returns -ECANCELED (-ETIMEDOUT when the innermost scope's own deadline has passed) until that
+ * scope is left.
  */
 #ifndef ZOKIO_TASK_H
 #define ZOKIO_TASK_H
@@ -32,25 +34,26 @@ typedef struct zk_scope zk_scope;
 typedef struct zk_task zk_task;
 
 /**
- * The record of a task. A future is one in the caller's frame, so zk_async allocates nothing. The fields are the
- * runtime's; they are here so that the compiler knows the size and can run an await in place.
+ * The record of a task. A future is one in the caller's frame, so zk_async allocates nothing. The
+ * fields are the runtime's; they are here so that the compiler knows the size and can run an await
+ * in place.
  */
 struct zk_task {
     zk_fn *fn;
     union {
         void *arg;
-        void *sp;            /* once it has waited: where it goes on */
+        void *sp; /* once it has waited: where it goes on */
     };
-    zk_task *next;           /* among the pending ones of a worker */
-    zk_scope *scope;         /* the innermost scope that it is in */
+    zk_task *next;   /* among the pending ones of a worker */
+    zk_scope *scope; /* the innermost scope that it is in */
     const zk_site *site;
     union {
-        uint64_t zk__word;   /* clears all of these in one store */
+        uint64_t zk__word; /* clears all of these in one store */
         struct {
             int result;
-            uint8_t state;   /* see the diagram in core/task.c */
+            uint8_t state; /* see the diagram in core/task.c */
             uint8_t flags;
-            bool is_away;    /* on another worker; the scope's worker's, as flags are the other's */
+            bool is_away; /* on another worker; the scope's worker's, as flags are the other's */
             uint8_t spare;
         };
     };
@@ -75,18 +78,18 @@ struct zk__scope_timer {
 /** A block of tasks that are joined before it is left. Made by ZK_SCOPE and its relatives. */
 struct zk_scope {
     zk_scope *parent;
-    zk_scope *sibling, **link;   /* among the scopes inside the parent */
+    zk_scope *sibling, **link; /* among the scopes inside the parent */
     zk_scope *children;
-    struct zk__wait *waits;      /* what tasks in this scope are suspended on */
+    struct zk__wait *waits; /* what tasks in this scope are suspended on */
     struct zk__worker *worker;
     zk_task *owner;
-    zk_task *joiner;             /* suspended until live == 0 */
-    struct zk__proxy *proxies;   /* tasks of this scope that run on other workers */
-    uint32_t live;               /* tasks not finished */
-    int error;                   /* of the first task that failed */
-    int reason;                  /* 0; -ECANCELED, -ETIMEDOUT once cancelled */
+    zk_task *joiner;           /* suspended until live == 0 */
+    struct zk__proxy *proxies; /* tasks of this scope that run on other workers */
+    uint32_t live;             /* tasks not finished */
+    int error;                 /* of the first task that failed */
+    int reason;                /* 0; -ECANCELED, -ETIMEDOUT once cancelled */
     uint8_t flags;
-    char *trail;                 /* of that first error */
+    char *trail; /* of that first error */
     struct zk__scope_timer timer;
 };
 
@@ -104,27 +107,36 @@ extern ZK_API __thread struct zk__lane zk__lane __attribute__((tls_model("initia
         &zk__here;                                                                                 \
     })
 
-/* ---- running ---------------------------------------------------------------------------------------------- */
+/* ---- running --------------------------------------------------------------------------------- */
 
-/** How zk_run runs. Zero-initialised is a good choice everywhere; the environment overrides where noted. */
+/**
+ * How zk_run runs. Zero-initialised is a good choice everywhere; the environment overrides where
+ * noted.
+ */
 typedef struct zk_config {
-    int workers;                   /* threads; 0: one per CPU allowed by affinity and cgroup quota. ZOKIO_WORKERS */
-    const char *poller;            /* "epoll" or "io_uring"; NULL: the faster one that works. ZOKIO_POLLER */
-    size_t stack_bytes;            /* of a waiting task; 0: 256 KiB, of which only what is touched takes memory */
+    /* threads; 0: one per CPU allowed by affinity and cgroup quota. ZOKIO_WORKERS */
+    int workers;
+    /* "epoll" or "io_uring"; NULL: the faster one that works. ZOKIO_POLLER */
+    const char *poller;
+    /* of a waiting task; 0: 256 KiB, of which only what is touched takes memory */
+    size_t stack_bytes;
     int blocking_threads_max;      /* for zk_blocking; 0: 64 */
     const zk_allocator *allocator; /* NULL: the built-in one */
-    bool no_crash_report;          /* do not install the SIGSEGV handler that names the task on a stack overflow */
+    /* do not install the SIGSEGV handler that names the task on a stack overflow */
+    bool no_crash_report;
 } zk_config;
 
 /**
- * Starts the runtime, runs `main_fn(arg)` as its first task, and returns when that has finished and all workers
- * have stopped. Blocks the calling thread, which becomes worker 0. One runtime per process at a time.
+ * Starts the runtime, runs `main_fn(arg)` as its first task, and returns when that has finished and
+ * all workers have stopped. Blocks the calling thread, which becomes worker 0. One runtime per
+ * process at a time.
  *
- * While it runs, SIGSEGV is handled if it was at its default (see zk_config.no_crash_report), and put back at the end.
+ * While it runs, SIGSEGV is handled if it was at its default (see zk_config.no_crash_report), and
+ * put back at the end.
  *
  * @param config  NULL for the defaults
- * @return main_fn's result; ZK_E_CONFIG, -EBUSY (a runtime is running), -ENOMEM, -errno when a thread or the poller cannot
- *         be had
+ * @return main_fn's result; ZK_E_CONFIG, -EBUSY (a runtime is running), -ENOMEM, -errno when a
+ *         thread or the poller cannot be had
  */
 ZK_API int zk_run(const zk_config *config, zk_fn *main_fn, void *arg);
 
@@ -137,15 +149,18 @@ ZK_API int zk_worker_index(void);
 /** The name of the running runtime's poller, "" outside. Never suspends. */
 ZK_API const char *zk_poller_name(void);
 
-/** The current moment as the worker knows it: read once per turn of its loop, so it costs a load. Never suspends. */
+/**
+ * The current moment as the worker knows it: read once per turn of its loop, so it costs a load.
+ * Never suspends.
+ */
 ZK_API zk_time zk_now(void);
 
-/* ---- async and await ---------------------------------------------------------------------------------------- */
+/* ---- async and await ------------------------------------------------------------------------- */
 
 /**
- * Lets `fn(arg)` run concurrently. It starts when the caller next waits for something, or in place when the caller awaits
- * it before that. It is in the caller's current scope, and must be awaited before that scope or the future's frame is left.
- * Never suspends.
+ * Lets `fn(arg)` run concurrently. It starts when the caller next waits for something, or in place
+ * when the caller awaits it before that. It is in the caller's current scope, and must be awaited
+ * before that scope or the future's frame is left. Never suspends.
  */
 #define zk_async(future, fn, arg) zk_async_at((future), (fn), (arg), ZK__SITE(#fn))
 
@@ -166,8 +181,9 @@ ZK_API int zk__await_slow(zk_future *future);
 ZK_API void zk__await_flags(zk_future *future);
 
 /**
- * Waits for the future's task to finish. Cancellation of the scope reaches the task itself, not this call: it returns the
- * task's result once it has ended. Suspends sometimes: a task that has not started is run in place.
+ * Waits for the future's task to finish. Cancellation of the scope reaches the task itself, not
+ * this call: it returns the task's result once it has ended. Suspends sometimes: a task that has
+ * not started is run in place.
  *
  * @return the task's result
  */
@@ -184,7 +200,7 @@ static inline int zk_await(zk_future *future)
     return rc;
 }
 
-/* ---- scopes ------------------------------------------------------------------------------------------------- */
+/* ---- scopes ---------------------------------------------------------------------------------- */
 
 ZK_API zk_scope *zk__scope_enter(zk_scope *scope);
 ZK_API zk_scope *zk__scope_enter_within(zk_scope *scope, zk_time span);
@@ -199,44 +215,49 @@ ZK_API void zk__scope_leave(zk_scope *scope);
 #define ZK__PASTE(a, b) ZK__PASTE2(a, b)
 
 /**
- * A block whose tasks are joined before it is left: `ZK_SCOPE(s) { zk_spawn(&s, ...); ... }`. Running off its end
- * waits for them; leaving it by break, return or goto cancels them first. The first task that fails cancels the rest, and
- * the block itself.
+ * A block whose tasks are joined before it is left: `ZK_SCOPE(s) { zk_spawn(&s, ...); ... }`.
+ * Running off its end waits for them; leaving it by break, return or goto cancels them first. The
+ * first task that fails cancels the rest, and the block itself.
  */
 #define ZK_SCOPE(name) ZK__BLOCK(name, ZK__PASTE(zk__pass_, name), zk__scope_enter(&name))
 
 /**
- * A block under a deadline: once `span` has passed, every suspending call directly in it returns -ETIMEDOUT, and in
- * scopes inside it and their tasks -ECANCELED, until the block is left. Blocks nest; the earliest deadline counts.
+ * A block under a deadline: once `span` has passed, every suspending call directly in it returns
+ * -ETIMEDOUT, and in scopes inside it and their tasks -ECANCELED, until the block is left. Blocks
+ * nest; the earliest deadline counts.
  */
 #define ZK_WITHIN(span) ZK__WITHIN(span, ZK__PASTE(zk__within_, __LINE__))
 #define ZK__WITHIN(span, name)                                                                     \
     ZK__BLOCK(name, ZK__PASTE(zk__pass_, name), zk__scope_enter_within(&name, (span)))
 
-/** A block that cancellation from outside does not reach: for cleanup that must not be cut short. */
+/**
+ * A block that cancellation from outside does not reach: for cleanup that must not be cut short.
+ */
 #define ZK_SHIELD ZK__SHIELD(ZK__PASTE(zk__shield_, __LINE__))
-#define ZK__SHIELD(name)                                                                           \
-    ZK__BLOCK(name, ZK__PASTE(zk__pass_, name), zk__scope_enter_shield(&name))
+#define ZK__SHIELD(name) ZK__BLOCK(name, ZK__PASTE(zk__pass_, name), zk__scope_enter_shield(&name))
 
 /** How a task is spawned when the defaults do not fit. */
 typedef struct zk_spawn_options {
-    const zk_site *site;  /* NULL: unnamed */
-    size_t arg_bytes;     /* of *arg to copy into the task; 0: the pointer itself is passed */
-    size_t stack_bytes;   /* a stack of its own of this size; 0: the common size */
-    int worker;           /* 1 + the number of the worker to run on; 0: any */
-    bool is_pinned;       /* never donated to another worker */
+    const zk_site *site; /* NULL: unnamed */
+    size_t arg_bytes;    /* of *arg to copy into the task; 0: the pointer itself is passed */
+    size_t stack_bytes;  /* a stack of its own of this size; 0: the common size */
+    int worker;          /* 1 + the number of the worker to run on; 0: any */
+    bool is_pinned;      /* never donated to another worker */
 } zk_spawn_options;
 
-ZK_API int zk__spawn(zk_scope *scope, zk_fn *fn, const void *arg, size_t arg_bytes, const zk_site *site);
+ZK_API int zk__spawn(zk_scope *scope, zk_fn *fn, const void *arg, size_t arg_bytes,
+                     const zk_site *site);
 
 /** Spawns a task into the scope with options; else as zk_spawn. */
-ZK_API int zk_spawn_with(zk_scope *scope, const zk_spawn_options *options, zk_fn *fn, const void *arg);
+ZK_API int zk_spawn_with(zk_scope *scope, const zk_spawn_options *options, zk_fn *fn,
+                         const void *arg);
 
 /**
- * Starts `fn` as a task of the scope. What `arg` points to is copied into the task, an array as a whole, so it may go
- * out of scope; a `void *` (and so NULL) and a `char *` are passed as they are, for how much is behind them is not known. An idle
- * worker may get the task before it has started, unless something that belongs to this worker (a
- * stream, a listener, an HTTP request) is open in the scopes around. Never suspends.
+ * Starts `fn` as a task of the scope. What `arg` points to is copied into the task, an array as a
+ * whole, so it may go out of scope; a `void *` (and so NULL) and a `char *` are passed as they are,
+ * for how much is behind them is not known. An idle worker may get the task before it has started,
+ * unless something that belongs to this worker (a stream, a listener, an HTTP request) is open in
+ * the scopes around. Never suspends.
  *
  * @return 0; -ENOMEM (the task does not run)
  */
@@ -252,24 +273,25 @@ extern "C" {
 #define ZK__TARGET_BYTES(arg)                                                                      \
     __extension__(__builtin_choose_expr(                                                           \
         __builtin_types_compatible_p(__typeof__(arg), __typeof__(&(arg)[0])),                      \
-        _Generic((arg), void * : 0, const void * : 0, char * : 0, const char * : 0,                \
-                 default : sizeof(*(arg))),                                                        \
+        _Generic((arg), void * : 0, const void * : 0, char * : 0, const char * : 0, default        \
+                 : sizeof(*(arg))),                                                                \
         sizeof(arg)))
 #endif
 #define zk_spawn(scope, fn, arg)                                                                   \
     zk__spawn((scope), (fn), (arg), ZK__TARGET_BYTES(arg), ZK__SITE(#fn))
 
 /**
- * Waits until all tasks of the scope have finished. Suspends sometimes. When the scope is cancelled its tasks are told;
- * this call still waits for their end.
+ * Waits until all tasks of the scope have finished. Suspends sometimes. When the scope is cancelled
+ * its tasks are told; this call still waits for their end.
  *
- * @return 0; the error of the first task that failed; -ECANCELED, -ETIMEDOUT if the scope was cancelled
+ * @return 0; the error of the first task that failed; -ECANCELED, -ETIMEDOUT if the scope was
+ *   cancelled
  */
 ZK_API int zk_scope_wait(zk_scope *scope);
 
 /**
- * Cancels the scope: its tasks' suspending calls return -ECANCELED from now on. On any thread, as long as the scope
- * is sure to last. Never suspends.
+ * Cancels the scope: its tasks' suspending calls return -ECANCELED from now on. On any thread, as
+ * long as the scope is sure to last. Never suspends.
  */
 ZK_API void zk_scope_cancel(zk_scope *scope);
 
@@ -283,18 +305,21 @@ ZK_API int zk_cancelled(void);
  */
 ZK_API int zk_timeout(zk_time span, zk_fn *fn, void *arg);
 
-/* ---- waiting ------------------------------------------------------------------------------------------------ */
+/* ---- waiting --------------------------------------------------------------------------------- */
 
-/** Waits for a span of time, never less. Suspends always, unless the span is <= 0. @return 0; -ECANCELED, -ETIMEDOUT, -ENOMEM */
+/**
+ * Waits for a span of time, never less. Suspends always, unless the span is <= 0. @return 0;
+ * -ECANCELED, -ETIMEDOUT, -ENOMEM
+ */
 ZK_API int zk_sleep(zk_time span);
 
 /** Lets other tasks run. Suspends sometimes. @return 0; -ECANCELED, -ETIMEDOUT, -ENOMEM */
 ZK_API int zk_yield(void);
 
 /**
- * Runs `fn(arg)` on a thread where it may block, and waits for it. `fn` must not call what suspends. A call that
- * has begun is waited for even when the scope is cancelled, so `arg` may lie on the stack; one that is still queued is
- * taken back. Suspends always.
+ * Runs `fn(arg)` on a thread where it may block, and waits for it. `fn` must not call what
+ * suspends. A call that has begun is waited for even when the scope is cancelled, so `arg` may lie
+ * on the stack; one that is still queued is taken back. Suspends always.
  *
  * @return fn's result; -ECANCELED, -ETIMEDOUT (not begun), -EAGAIN (no thread can be had), -ENOMEM
  */

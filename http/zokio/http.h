@@ -1,10 +1,11 @@
 /*
  * Requests and responses: what a handler sees, whichever version of HTTP carries it.
  *
- * A handler is an async function. It may sleep, query, stream; writing is the backpressure. The request, its arena and
- * every zk_str taken from it live until the handler returns. There is always exactly one response: a
- * handler that returns without one, or with an error before the response has begun, gets an error page sent for it; an error
- * after that breaks the connection off, so that the client cannot mistake half a response for a whole one.
+ * A handler is an async function. It may sleep, query, stream; writing is the backpressure. The
+ * request, its arena and every zk_str taken from it live until the handler returns. There is always
+ * exactly one response: a handler that returns without one, or with an error before the response
+ * has begun, gets an error page sent for it; an error after that breaks the connection off, so that
+ * the client cannot mistake half a response for a whole one.
  */
 #ifndef ZOKIO_HTTP_H
 #define ZOKIO_HTTP_H
@@ -18,13 +19,19 @@ ZK_BEGIN
 typedef struct zk_request zk_request;
 typedef struct zk_response zk_response;
 
-/** Answers a request: 0, or an error < 0, which is reported and, if nothing was sent yet, becomes the response. */
+/**
+ * Answers a request: 0, or an error < 0, which is reported and, if nothing was sent yet, becomes
+ * the response.
+ */
 typedef int zk_handler(zk_request *req, zk_response *res);
 
 /** What is left to run of a route: further middleware and the handler. */
 typedef struct zk_next zk_next;
 
-/** Runs around a handler: does its part before and after `zk_next_run(next)`, or responds itself and does not call it. */
+/**
+ * Runs around a handler: does its part before and after `zk_next_run(next)`, or responds itself and
+ * does not call it.
+ */
 typedef int zk_middleware(zk_request *req, zk_response *res, zk_next *next);
 
 /** Runs the rest. Suspends as that does. @return its result */
@@ -35,7 +42,7 @@ typedef struct zk_field {
     zk_str name, value;
 } zk_field;
 
-/* ---- the request: none of these suspends, but for the body's functions ---------------------------------------- */
+/* ---- the request: none of these suspends, but for the body's functions ----------------------- */
 
 /** "GET" */
 ZK_API zk_str zk_request_method(const zk_request *req);
@@ -49,7 +56,9 @@ ZK_API zk_str zk_request_query(const zk_request *req);
 /** The whole request target, as it was sent. */
 ZK_API zk_str zk_request_target(const zk_request *req);
 
-/** The host that the request is for, with its port if one was sent; empty for HTTP/1.0 without one. */
+/**
+ * The host that the request is for, with its port if one was sent; empty for HTTP/1.0 without one.
+ */
 ZK_API zk_str zk_request_host(const zk_request *req);
 
 /** HTTP's version: 10, 11 or 20. */
@@ -64,16 +73,22 @@ ZK_API size_t zk_request_header_count(const zk_request *req);
 /** One header field, by its place in the order of sending; i < zk_request_header_count. */
 ZK_API zk_field zk_request_header_at(const zk_request *req, size_t i);
 
-/** The part of the path that `{name}` stands for in the route; data is NULL if the route has no such name. */
+/**
+ * The part of the path that `{name}` stands for in the route; data is NULL if the route has no such
+ * name.
+ */
 ZK_API zk_str zk_request_param(const zk_request *req, const char *name);
 
-/** The parameter as a whole decimal number. @return 0; ZK_E_HTTP_PATH if it is none, or does not fit */
+/**
+ * The parameter as a whole decimal number. @return 0; ZK_E_HTTP_PATH if it is none, or does not fit
+ */
 ZK_API int zk_request_param_u64(const zk_request *req, const char *name, uint64_t *ret_number);
 
 /**
  * The first `name` in the query string, decoded.
  *
- * @return 1; 0 if it is absent (*ret_value is untouched); ZK_E_HTTP_PATH for a bad percent sequence; -ENOMEM
+ * @return 1; 0 if it is absent (*ret_value is untouched); ZK_E_HTTP_PATH for a bad percent
+ *   sequence; -ENOMEM
  */
 ZK_API int zk_request_query_get(zk_request *req, const char *name, zk_str *ret_value);
 
@@ -86,36 +101,41 @@ ZK_API void *zk_request_context(const zk_request *req);
 /** The client's address. @return 0; -ENOTCONN and other system errors */
 ZK_API int zk_request_peer(const zk_request *req, zk_addr *ret_addr);
 
-/** The body's length as announced; -1 if it is sent in chunks of unknown number; 0 without a body. */
+/**
+ * The body's length as announced; -1 if it is sent in chunks of unknown number; 0 without a body.
+ */
 ZK_API int64_t zk_body_length(const zk_request *req);
 
 /**
  * Reads the whole body. Suspends until it is there.
  *
  * @param ret_body  lives as long as the request
- * @return 0; ZK_E_HTTP_BODY_TOO_LARGE (over zk_server.body_bytes_max); ZK_E_HTTP_SYNTAX; ZK_E_HTTP_TIMEOUT, ZK_E_SLOW;
- *         ZK_E_CLOSED (the client left in the middle); -ENOMEM; -ECANCELED, -ETIMEDOUT
+ * @return 0; ZK_E_HTTP_BODY_TOO_LARGE (over zk_server.body_bytes_max); ZK_E_HTTP_SYNTAX;
+ *         ZK_E_HTTP_TIMEOUT, ZK_E_SLOW; ZK_E_CLOSED (the client left in the middle); -ENOMEM;
+ *         -ECANCELED, -ETIMEDOUT
  */
 ZK_API int zk_body(zk_request *req, zk_str *ret_body) ZK_NODISCARD;
 
 /**
  * Reads some of the body. Suspends until at least one byte is there, or the end.
  *
- * @return bytes read (1..size); 0 at the end; errors as zk_body, the limit being zk_server.body_stream_bytes_max
+ * @return bytes read (1..size); 0 at the end; errors as zk_body, the limit being
+ *   zk_server.body_stream_bytes_max
  */
 ZK_API ssize_t zk_body_read(zk_request *req, void *buf, size_t size) ZK_NODISCARD;
 
 /** A trailer field, once the body has been read to its end; data is NULL if there is none. */
 ZK_API zk_str zk_request_trailer(const zk_request *req, const char *name);
 
-/* ---- the response ---------------------------------------------------------------------------------------------- */
+/* ---- the response ---------------------------------------------------------------------------- */
 
 /**
- * Adds a header field to the response, before it begins. The message's own fields (Content-Length, Transfer-Encoding,
- * Connection, Keep-Alive, Upgrade, Trailer, Date, Server) are the library's. Content-Type replaces the one of zk_respond.
- * Never suspends.
+ * Adds a header field to the response, before it begins. The message's own fields (Content-Length,
+ * Transfer-Encoding, Connection, Keep-Alive, Upgrade, Trailer, Date, Server) are the library's.
+ * Content-Type replaces the one of zk_respond. Never suspends.
  *
- * @return 0; ZK_E_HTTP_FIELD (not a valid name or value, or the library's); ZK_E_HTTP_STATE (it has begun); -ENOMEM
+ * @return 0; ZK_E_HTTP_FIELD (not a valid name or value, or the library's); ZK_E_HTTP_STATE (it has
+ *   begun); -ENOMEM
  */
 ZK_API int zk_response_header(zk_response *res, const char *name, const char *value);
 
@@ -123,11 +143,13 @@ ZK_API int zk_response_header(zk_response *res, const char *name, const char *va
 ZK_API int zk_response_header_n(zk_response *res, const char *name, zk_str value);
 
 /**
- * Sends a whole response. It may be gathered with others of the connection into one send. Suspends sometimes.
+ * Sends a whole response. It may be gathered with others of the connection into one send. Suspends
+ * sometimes.
  *
  * @param content_type  NULL for none
- * @return 0; ZK_E_HTTP_STATE (a response has begun); -EINVAL (not a final status); -ENOMEM; -ECANCELED, -ETIMEDOUT, ZK_E_HTTP_TIMEOUT (the client does
- *         not read), -EPIPE and other errors of the stream
+ * @return 0; ZK_E_HTTP_STATE (a response has begun); -EINVAL (not a final status); -ENOMEM;
+ *         -ECANCELED, -ETIMEDOUT, ZK_E_HTTP_TIMEOUT (the client does not read), -EPIPE and other
+ *         errors of the stream
  */
 ZK_API int zk_respond(zk_response *res, int status, const char *content_type, const void *data,
                       size_t size);
@@ -148,8 +170,9 @@ ZK_API int zk_respond_status(zk_response *res, int status);
 #define ZK_LENGTH_UNKNOWN (-1)
 
 /**
- * Begins a response whose body is written piece by piece. With a length exactly so many bytes have to follow; without one the body is
- * sent in chunks (to an HTTP/1.0 client: up to the end of the connection). Suspends sometimes.
+ * Begins a response whose body is written piece by piece. With a length exactly so many bytes have
+ * to follow; without one the body is sent in chunks (to an HTTP/1.0 client: up to the end of the
+ * connection). Suspends sometimes.
  *
  * @param length  bytes, or ZK_LENGTH_UNKNOWN
  * @return as zk_respond
@@ -158,10 +181,11 @@ ZK_API int zk_response_begin(zk_response *res, int status, const char *content_t
                              int64_t length);
 
 /**
- * Writes a piece of the body. Small pieces are gathered; zk_response_flush sends what there is. Suspends while the client does
- * not take it.
+ * Writes a piece of the body. Small pieces are gathered; zk_response_flush sends what there is.
+ * Suspends while the client does not take it.
  *
- * @return as zk_respond; ZK_E_HTTP_STATE (not begun, or ended), ZK_E_HTTP_LENGTH (more than announced: nothing of it is sent)
+ * @return as zk_respond; ZK_E_HTTP_STATE (not begun, or ended), ZK_E_HTTP_LENGTH (more than
+ *   announced: nothing of it is sent)
  */
 ZK_API int zk_response_write(zk_response *res, const void *data, size_t size);
 
@@ -169,7 +193,8 @@ ZK_API int zk_response_write(zk_response *res, const void *data, size_t size);
 ZK_API int zk_response_flush(zk_response *res);
 
 /**
- * Adds a trailer field, sent behind a body of unknown length; not to HTTP/1.0 clients. Between begin and end. Never suspends.
+ * Adds a trailer field, sent behind a body of unknown length; not to HTTP/1.0 clients. Between
+ * begin and end. Never suspends.
  *
  * @return as zk_response_header
  */
@@ -182,13 +207,19 @@ ZK_API int zk_response_trailer(zk_response *res, const char *name, const char *v
  */
 ZK_API int zk_response_end(zk_response *res);
 
-/** Closes the connection behind this response. Before it begins, or it has no effect. Never suspends. */
+/**
+ * Closes the connection behind this response. Before it begins, or it has no effect. Never
+ * suspends.
+ */
 ZK_API void zk_response_close(zk_response *res);
 
 /** The status that was sent; 0 before. Never suspends. */
 ZK_API int zk_response_status(const zk_response *res);
 
-/** The reason phrase of a status ("Not Found"), "Unknown" for one that is not registered. Never suspends. */
+/**
+ * The reason phrase of a status ("Not Found"), "Unknown" for one that is not registered. Never
+ * suspends.
+ */
 ZK_API const char *zk_status_text(int status);
 
 ZK_END

@@ -1,10 +1,10 @@
 /*
- * Byte streams: TCP and Unix sockets, in-memory pairs, and whatever else carries bytes both ways in order. All share these
- * functions; HTTP knows nothing else.
+ * Byte streams: TCP and Unix sockets, in-memory pairs, and whatever else carries bytes both ways in
+ * order. All share these functions; HTTP knows nothing else.
  *
- * A stream belongs to the worker that first uses it; calls from others return ZK_E_WORKER. Tasks started by one that has opened a
- * stream or a listener stay on its worker, so that needs no thought unless a task is sent to another worker by
- * name. One task may read while another writes.
+ * A stream belongs to the worker that first uses it; calls from others return ZK_E_WORKER. Tasks
+ * started by one that has opened a stream or a listener stay on its worker, so that needs no
+ * thought unless a task is sent to another worker by name. One task may read while another writes.
  */
 #ifndef ZOKIO_STREAM_H
 #define ZOKIO_STREAM_H
@@ -20,30 +20,36 @@ ZK_BEGIN
 typedef struct zk_stream zk_stream;
 
 /**
- * Reads up to `size` bytes. Suspends until at least one byte is there, the peer has finished, or the scope is cancelled.
- * The buffer is the caller's; the kernel holds no reference to it once this returns.
+ * Reads up to `size` bytes. Suspends until at least one byte is there, the peer has finished, or
+ * the scope is cancelled. The buffer is the caller's; the kernel holds no reference to it once this
+ * returns.
  *
  * @param size  bytes; 0 returns 0 at once
- * @return bytes read (1..size); 0 when the peer has shut its side down; -ECANCELED, -ETIMEDOUT from the scope (no byte is
- *         taken); -ECONNRESET and other system errors
+ * @return bytes read (1..size); 0 when the peer has shut its side down; -ECANCELED, -ETIMEDOUT from
+ *         the scope (no byte is taken); -ECONNRESET and other system errors
  */
 ZK_API ssize_t zk_stream_read(zk_stream *stream, void *buf, size_t size);
 
 /**
  * Reads what is there without waiting. Never suspends.
  *
- * @return bytes read (1..size); 0 when the peer has shut its side down; -EAGAIN when nothing is there; a system error
+ * @return bytes read (1..size); 0 when the peer has shut its side down; -EAGAIN when nothing is
+ *   there; a system error
  */
 ZK_API ssize_t zk_stream_try_read(zk_stream *stream, void *buf, size_t size);
 
 /**
  * Writes all of `size` bytes. Suspends while the peer does not take them: that is the backpressure.
  *
- * @return 0; -ECANCELED, -ETIMEDOUT, -EPIPE, -ECONNRESET and other system errors: part of it may have been sent
+ * @return 0; -ECANCELED, -ETIMEDOUT, -EPIPE, -ECONNRESET and other system errors: part of it may
+ *   have been sent
  */
 ZK_API int zk_stream_write(zk_stream *stream, const void *data, size_t size) ZK_NODISCARD;
 
-/** Writes all of several pieces, in one system call if it can. The array is used up. As zk_stream_write otherwise. */
+/**
+ * Writes all of several pieces, in one system call if it can. The array is used up. As
+ * zk_stream_write otherwise.
+ */
 ZK_API int zk_stream_writev(zk_stream *stream, struct iovec *iov, int iov_count) ZK_NODISCARD;
 
 /**
@@ -53,22 +59,30 @@ ZK_API int zk_stream_writev(zk_stream *stream, struct iovec *iov, int iov_count)
  */
 ZK_API ssize_t zk_stream_try_write(zk_stream *stream, const void *data, size_t size);
 
-/** Tells the peer that nothing more will be written; reading goes on. Never suspends. @return 0; a system error */
+/**
+ * Tells the peer that nothing more will be written; reading goes on. Never suspends. @return 0; a
+ * system error
+ */
 ZK_API int zk_stream_shutdown(zk_stream *stream);
 
 /** Closes and frees the stream; NULL is allowed. No task may be using it. Never suspends. */
 ZK_API void zk_stream_close(zk_stream *stream);
 
 /**
- * Parks the stream: `on_ready(context)` is called once when there is something to read (data, the end or an error). Until then the stream
- * needs neither a stack nor a buffer. It is called on the worker's loop and must not suspend; it usually
- * spawns a task. Nobody may read meanwhile. Never suspends.
+ * Parks the stream: `on_ready(context)` is called once when there is something to read (data, the
+ * end or an error). Until then the stream needs neither a stack nor a buffer. It is called on the
+ * worker's loop and must not suspend; it usually spawns a task. Nobody may read meanwhile. Never
+ * suspends.
  *
- * @return 0; 1 when there is something already (on_ready will not be called); -ENOMEM and other system errors
+ * @return 0; 1 when there is something already (on_ready will not be called); -ENOMEM and other
+ *   system errors
  */
 ZK_API int zk_stream_park(zk_stream *stream, void (*on_ready)(void *context), void *context);
 
-/** Takes a park back: on_ready will not be called. Nothing happens if the stream is not parked. Never suspends. */
+/**
+ * Takes a park back: on_ready will not be called. Nothing happens if the stream is not parked.
+ * Never suspends.
+ */
 ZK_API void zk_stream_unpark(zk_stream *stream);
 
 /** How a peer has gone while nobody was reading. */
@@ -78,20 +92,24 @@ typedef enum zk_hangup {
 } zk_hangup;
 
 /**
- * From now on calls `on_hangup` when the peer goes while nobody reads, and at once if it has; NULL ends that. It is called on the worker's loop, must not
- * suspend, and may be called more than once. The context is that of zk_stream_park. Never suspends.
+ * From now on calls `on_hangup` when the peer goes while nobody reads, and at once if it has; NULL
+ * ends that. It is called on the worker's loop, must not suspend, and may be called more than once.
+ * The context is that of zk_stream_park. Never suspends.
  */
 ZK_API void zk_stream_on_hangup(zk_stream *stream, void (*on_hangup)(void *context, zk_hangup how),
                                 void *context);
 
-/** The peer's address. Never suspends. @return 0; -ENOTCONN and other system errors; -EOPNOTSUPP for a stream that has none */
+/**
+ * The peer's address. Never suspends. @return 0; -ENOTCONN and other system errors; -EOPNOTSUPP for
+ * a stream that has none
+ */
 ZK_API int zk_stream_peer(const zk_stream *stream, zk_addr *ret_addr);
 /** The own address. As zk_stream_peer. */
 ZK_API int zk_stream_local(const zk_stream *stream, zk_addr *ret_addr);
 
 /**
- * Makes a pair of connected streams in memory, each direction buffering 16 KiB. Both belong to this worker.
- * Never suspends.
+ * Makes a pair of connected streams in memory, each direction buffering 16 KiB. Both belong to this
+ * worker. Never suspends.
  *
  * @return 0; -ENOMEM; ZK_E_NO_RUNTIME
  */

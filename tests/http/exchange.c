@@ -398,7 +398,8 @@ ZK_HTTP_TEST(exchange, a_report_has_no_trail_of_another_request, .routes = trail
 }
 
 /* To an HTTP/1.0 client the end of the connection would be the end of the body. */
-ZK_HTTP_TEST(exchange, a_body_that_ends_with_the_connection_is_broken_off_by_a_reset, .routes = faulty)
+ZK_HTTP_TEST(exchange, a_body_that_ends_with_the_connection_is_broken_off_by_a_reset,
+             .routes = faulty)
 {
     wire c, *w = &c;
     wire_open(w, f);

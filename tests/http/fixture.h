@@ -98,7 +98,7 @@ static inline void fixture_close(fixture *f)
 {
     settle();
     cr_assert_eq(f->shard.conn_count, 0u, "%u connections are left", f->shard.conn_count);
-    zk__sessions_free(&f->shard);
+    zk__shard_done(&f->shard);
     zk__route_table_free(f->routes);
 }
 

@@ -181,7 +181,7 @@ static int connect_and_send(const server *s, const char *text)
 
 ZK_ASYNC_TEST(hostile, others_are_served_among_slow_and_idle_crowds)
 {
-    enum { SLOW = 500, IDLE = 2000, ROUNDS = 20 };
+    enum { SLOW = 500, IDLE = 5000, ROUNDS = 20 };
     static const char slow_text[] = "GET / HTTP/1.1\r\nHost: a\r\nX-Slow: 0123456789";
     static int fds[SLOW + IDLE];
     struct rlimit limit;

@@ -41,6 +41,7 @@ void zk__shard_init(zk__shard *shard)
     shard->common_size = (size_t)size + 31;
     shard->common_second = -1;
     zk__shard_common_renew(shard);
+    shard->stage = zk_alloc(ZK__STAGE_BYTES); /* without one, responses are sent one by one */
 }
 
 void zk__shard_common_renew(zk__shard *shard)
