@@ -163,6 +163,17 @@ static inline void zk__hook_arm(zk__worker *w, zk__hook *hook)
     w->hooks = hook;
 }
 
+/* Takes that back. */
+static inline void zk__hook_disarm(zk__worker *w, zk__hook *hook)
+{
+    for (zk__hook **link = &w->hooks; *link; link = &(*link)->next) {
+        if (*link != hook) continue;
+        *link = hook->next;
+        hook->is_armed = false;
+        return;
+    }
+}
+
 /* Hands a message to a worker, from any thread. */
 void zk__post(zk__worker *to, zk__msg *msg);
 

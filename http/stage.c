@@ -92,6 +92,7 @@ void zk__ahead_give(zk__shard *shard, zk__ahead *ahead)
 void zk__shard_done(zk__shard *shard)
 {
     zk__stage_flush(shard);
+    zk__hook_disarm(zk__worker_self(), &shard->stage_hook);
     zk__sessions_free(shard);
     zk_free(shard->stage);
     shard->stage = NULL;

@@ -67,12 +67,12 @@ ZK_ASYNC_TEST(trail, follows_the_error_of_a_future)
     cr_assert_str_eq(zk_trail(), whole, "that had ended before");
 }
 
-static int fail_with_letter(void *arg) { return zk_fail(-EIO, "task %c", *(char *)arg); }
+static int fail_with_letter(void *arg) { return zk_fail(-EIO, "task %c", *(int *)arg); }
 
 ZK_ASYNC_TEST(trail, follows_the_first_error_of_a_scope)
 {
     ZK_SCOPE(s) {
-        for (char c = 'a'; c <= 'c'; c++)
+        for (int c = 'a'; c <= 'c'; c++)
             cr_assert_ok(zk_spawn(&s, fail_with_letter, &c));
         cr_assert_rc(zk_scope_wait(&s), -EIO);
         cr_assert_str_eq(zk_trail(), "task a: EIO (Input/output error)");

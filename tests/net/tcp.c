@@ -321,7 +321,9 @@ ZK_ASYNC_TEST(tcp, nobody_listening_refuses)
 
 ZK_ASYNC_TEST(tcp, a_connect_in_a_cancelled_scope_is_refused)
 {
-    static const char *const rows[] = {"127.0.0.1:0", "unix:@zokio-test-cancelled"};
+    char name[64];
+    snprintf(name, sizeof name, "unix:@zokio-test-cancelled-%d", (int)getpid());
+    const char *const rows[] = {"127.0.0.1:0", name};
     for (size_t i = 0; i < 2; i++) {
         zk_addr addr;
         zk_listener *listener = listen_on(rows[i], &addr);
@@ -389,7 +391,9 @@ ZK_ASYNC_TEST(tcp, a_connect_that_waits_can_be_cancelled) { wait_for_room("127.0
 
 ZK_ASYNC_TEST(tcp, a_unix_connect_waits_for_room_in_the_queue)
 {
-    wait_for_room("unix:@zokio-test-narrow");
+    char name[64]; /* of this process: the test runs once per poller, side by side */
+    snprintf(name, sizeof name, "unix:@zokio-test-narrow-%d", (int)getpid());
+    wait_for_room(name);
 }
 
 /* ---- the connection ---- */
