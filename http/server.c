@@ -236,7 +236,7 @@ static int drainer_wait(void *arg)
 static int accept_all(zk__shard *shard)
 {
     for (int accepted = 1;; accepted++) {
-        zk_stream *stream;
+        zk_stream *stream = NULL;
         int rc = 0;
         if (shard->conn_count >= shard->conn_max) rc = acceptor_wait(shard);
         if (rc >= 0) rc = zk_accept(shard->listener, &stream);
