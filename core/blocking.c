@@ -156,7 +156,13 @@ int zk_blocking(zk_fn *fn, void *arg)
     zk__worker *w = zk__lane.worker;
     zk__blocking *b = pool_of(w->runtime);
     if (!b) return -ENOMEM;
-    job j = {.msg.run = on_done, .wait.cancel = job_cancel, .fn = fn, .arg = arg, .worker = w};
+    static const zk__wait_kind kind = {.name = "blocking call"};
+    job j = {.msg.run = on_done,
+             .wait.cancel = job_cancel,
+             .wait.kind = &kind,
+             .fn = fn,
+             .arg = arg,
+             .worker = w};
     pthread_mutex_lock(&b->lock);
     j.link = b->last;
     *b->last = &j;

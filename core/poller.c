@@ -75,6 +75,12 @@ typedef struct op_wait {
     zk__op *op;
 } op_wait;
 
+static const zk__wait_kind kinds[] = {
+    [ZK__OP_READ] = {.name = "read"},       [ZK__OP_READABLE] = {.name = "readable"},
+    [ZK__OP_ACCEPT] = {.name = "accept"},   [ZK__OP_WRITE] = {.name = "write"},
+    [ZK__OP_CONNECT] = {.name = "connect"},
+};
+
 static void op_complete(zk__op *op) { zk__wait_end(op->wait, op->result); }
 
 static void op_cancel(zk__wait *wait)
@@ -88,7 +94,7 @@ ssize_t zk__op_run(zk__op *op)
 {
     int rc = zk__wait_begin();
     if (ZK_UNLIKELY(rc < 0)) return rc;
-    op_wait w = {.wait.cancel = op_cancel, .op = op};
+    op_wait w = {.wait.cancel = op_cancel, .wait.kind = &kinds[op->code], .op = op};
     op->complete = op_complete;
     op->wait = &w.wait;
     zk__poller *poller = &zk__worker_self()->poller;

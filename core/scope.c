@@ -217,7 +217,8 @@ static void sleep_cancel(zk__wait *wait)
 
 static int sleep_for(zk_time span)
 {
-    sleeper s = {.wait.cancel = sleep_cancel, .timer.fire = sleep_over};
+    static const zk__wait_kind sleeping = {.name = "sleep"};
+    sleeper s = {.wait.cancel = sleep_cancel, .wait.kind = &sleeping, .timer.fire = sleep_over};
     zk__wheel_add(&zk__lane.worker->wheel, &s.timer, zk__moment_in(span));
     return (int)zk__wait_for(&s.wait);
 }

@@ -8,6 +8,14 @@
 
 typedef struct zk__wait zk__wait;
 
+/* What kind of thing a task waits for; for dumps. */
+typedef struct zk__wait_kind {
+    const char *name; /* "sleep", "channel receive" */
+    /* NULL, or: writes who holds it or what is known of it, as snprintf does. Async-signal-safe,
+     * and must not trust what `wait` points to more than a debugger would. */
+    int (*describe)(const zk__wait *wait, char *buf, size_t size);
+} zk__wait_kind;
+
 /* What a task is suspended on. Lies in the frame of the function that waits. */
 struct zk__wait {
     zk__wait *next, **link; /* in the scope's list */
@@ -15,6 +23,7 @@ struct zk__wait {
     /* asked to end early: sees to it that zk__wait_end is called, now or soon */
     void (*cancel)(zk__wait *);
     ssize_t result;
+    const zk__wait_kind *kind; /* NULL: not said */
 };
 
 /*
