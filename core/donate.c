@@ -96,6 +96,7 @@ static void on_run(zk__msg *msg)
     zk__worker *w = p->target;
     zk__scope_root_init(&p->scope, &w->root, w);
     p->scope.owner = p->task;
+    p->scope.bindings = p->origin_scope->bindings; /* fixed before the task was sent */
     p->task->scope = &p->scope;
     p->is_running = true;
     p->began = p->is_donated ? zk__clock() : 0;

@@ -13,6 +13,7 @@
 #include <time.h>
 
 #include "core/cpus.h"
+#include "core/guard.h"
 #include "core/switch.h"
 #include "core/task.h"
 
@@ -416,6 +417,7 @@ int zk_run(const zk_config *given, zk_fn *main_fn, void *arg)
     if (atomic_exchange(&is_running, true)) return -EBUSY;
     zk__runtime *rt = runtime_new(&config);
     if (rt) {
+        zk__guards_init(config.workers);
         if (!config.no_crash_report) zk__crash_report_install();
         rc = run_workers(rt, &(main_task){.fn = main_fn, .arg = arg});
         if (!config.no_crash_report) zk__crash_report_uninstall();

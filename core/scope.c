@@ -50,6 +50,7 @@ zk_scope *zk__scope_enter(zk_scope *scope)
         .owner = me,
         .reason = parent->reason ? -ECANCELED : 0,
         .flags = parent->flags & ZK__SCOPE_BOUND,
+        .bindings = parent->bindings,
     };
     scope_link(scope, parent);
     me->scope = scope;

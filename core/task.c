@@ -27,6 +27,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "core/select.h"
 #include "core/switch.h"
 
 /* Parked loop stacks that a worker keeps: while it is busy, and when it idles. */
@@ -260,9 +261,15 @@ static __attribute__((noinline)) void finish_slow(zk__worker *w, zk_task *task, 
     if (!(task->flags & ZK__TASK_SPAWNED)) {
         /* A future. Once it is FINISHED its owner may be gone, so that comes last. */
         zk_task *awaiter = task->awaiter;
+        bool is_selected = task->is_selected;
         task->result = rc;
         task->state = ZK__TASK_FINISHED;
-        if (awaiter) zk__ready(w, awaiter);
+        if (!awaiter) return;
+        if (is_selected) {
+            zk__waiter_give((zk__waiter *)(void *)awaiter, 0);
+        } else {
+            zk__ready(w, awaiter);
+        }
         return;
     }
     zk_scope *scope = task->scope;

@@ -97,6 +97,9 @@ struct zk__worker {
     uint64_t polls;  /* turns of the loop */
     zk__hook *hooks; /* to be called when the next turn begins */
 
+    uint32_t budget, budget_head; /* see budget.h */
+    uint32_t select_turn;         /* see select.c */
+
     /* Donation, see donate.c. */
     uint32_t fresh_run, donate_at, donate_skip, donate_wait;
     zk_time donate_clock;

@@ -54,7 +54,7 @@ struct zk_task {
             uint8_t state; /* see the diagram in core/task.c */
             uint8_t flags;
             bool is_away; /* on another worker; the scope's worker's, as flags are the other's */
-            uint8_t spare;
+            bool is_selected; /* awaiter is a zk__waiter, see core/select.c */
         };
     };
     uint32_t ring_index;     /* its place in the run queue */
@@ -89,7 +89,8 @@ struct zk_scope {
     int error;                 /* of the first task that failed */
     int reason;                /* 0; -ECANCELED, -ETIMEDOUT once cancelled */
     uint8_t flags;
-    char *trail; /* of that first error */
+    char *trail;                        /* of that first error */
+    const struct zk__binding *bindings; /* task-local values, innermost first */
     struct zk__scope_timer timer;
 };
 

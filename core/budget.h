@@ -1,0 +1,36 @@
+/*
+ * The cooperative budget: how long a task may go on without waiting.
+ *
+ * A task that always finds something to do (a busy connection, a full channel) would keep its
+ * worker for ever. So each operation that might have waited takes one from a budget, and when that
+ * is used up lets the others run first. The budget is the worker's and is renewed when the worker
+ * takes another task from its run queue, which costs the run queue nothing: its head has moved.
+ */
+#ifndef ZOKIO_CORE_BUDGET_H
+#define ZOKIO_CORE_BUDGET_H
+
+#include "core/worker.h"
+
+enum { ZK__BUDGET = 128 };
+
+/* The budget has come to its end: lets others run. returns as zk__spend. */
+int zk__budget_renew(zk__worker *w);
+
+/*
+ * What an operation that may suspend begins with: zk__wait_begin, and one from the budget. May let
+ * other tasks run.
+ */
+static inline int zk__spend(void)
+{
+    int rc = zk__wait_begin();
+    if (ZK_UNLIKELY(rc < 0)) return rc;
+    zk__worker *w = zk__lane.worker;
+    uint32_t head = w->head;
+    if (w->budget_head != head) {
+        w->budget_head = head;
+        w->budget = ZK__BUDGET;
+    }
+    return ZK_LIKELY(--w->budget) ? 0 : zk__budget_renew(w);
+}
+
+#endif

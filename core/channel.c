@@ -1,0 +1,222 @@
+/*
+ * Channels: a ring of items, and two lines of who waits: receivers while the channel is empty,
+ * senders while it is full (a rendezvous is always both).
+ *
+ * Who comes meets the first of the other side, if there is one, and hands the item over directly:
+ * into the receiver's variable, or out of the sender's into the place that the caller has just made
+ * in the ring. So the order of the items is that of the sends, and nobody is overtaken.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include <zokio/channel.h>
+
+#include "core/budget.h"
+#include "core/select.h"
+
+struct zk_channel {
+    zk__guard guard;
+    zk__line receivers, senders;
+    size_t item_bytes, capacity;
+    size_t first, count; /* in the ring */
+    bool is_closed;
+    char items[];
+};
+
+int zk_channel_new(size_t item_bytes, size_t capacity, zk_channel **ret_channel)
+{
+    size_t bytes;
+    if (!zk__worker_self()) return ZK_E_NO_RUNTIME;
+    if (!item_bytes || __builtin_mul_overflow(item_bytes, capacity, &bytes) ||
+        bytes > PTRDIFF_MAX - sizeof(zk_channel)) {
+        return -EINVAL;
+    }
+    zk_channel *c = zk_alloc(sizeof *c + bytes);
+    if (!c) return -ENOMEM;
+    *c = (zk_channel){.item_bytes = item_bytes, .capacity = capacity};
+    *ret_channel = c;
+    return 0;
+}
+
+void zk_channel_free(zk_channel *channel) { zk_free(channel); }
+
+/* Items are mostly pointers, and sometimes pairs of them. */
+static inline void copy(void *to, const void *from, size_t bytes)
+{
+    if (ZK_LIKELY(bytes == 8)) {
+        memcpy(to, from, 8);
+    } else {
+        memcpy(to, from, bytes);
+    }
+}
+
+static inline void *slot(zk_channel *c, size_t index)
+{
+    if (index >= c->capacity) index -= c->capacity;
+    return c->items + index * c->item_bytes;
+}
+
+static inline void push(zk_channel *c, const void *item)
+{
+    copy(slot(c, c->first + c->count++), item, c->item_bytes);
+}
+
+static inline void pop(zk_channel *c, void *ret_item)
+{
+    copy(ret_item, slot(c, c->first), c->item_bytes);
+    if (++c->first == c->capacity) c->first = 0;
+    c->count--;
+}
+
+/* The guard is held. returns 0, -EAGAIN, ZK_E_CLOSED. */
+static inline int send_now(zk_channel *c, const void *item)
+{
+    if (ZK_UNLIKELY(c->is_closed)) return ZK_E_CLOSED;
+    zk__waiter *receiver = zk__line_take(&c->receivers);
+    if (receiver) {
+        copy(receiver->data, item, c->item_bytes);
+        zk__waiter_wake(receiver, 0);
+        return 0;
+    }
+    if (c->count == c->capacity) return -EAGAIN;
+    push(c, item);
+    return 0;
+}
+
+static inline int recv_now(zk_channel *c, void *ret_item)
+{
+    if (c->count) {
+        pop(c, ret_item);
+        zk__waiter *sender = zk__line_take(&c->senders);
+        if (sender) {
+            push(c, sender->data);
+            zk__waiter_wake(sender, 0);
+        }
+        return 0;
+    }
+    zk__waiter *sender = zk__line_take(&c->senders);
+    if (sender) {
+        copy(ret_item, sender->data, c->item_bytes);
+        zk__waiter_wake(sender, 0);
+        return 0;
+    }
+    return c->is_closed ? ZK_E_CLOSED : -EAGAIN;
+}
+
+static const zk__wait_kind receiving = {.name = "channel receive"};
+static const zk__wait_kind sending = {.name = "channel send"};
+
+/* Apart, so that the usual way needs no such frame. */
+static __attribute__((noinline)) int line_wait(zk_channel *c, zk__line *line, void *item,
+                                               const zk__wait_kind *kind)
+{
+    zk__waiter w;
+    zk__waiter_init(&w, item, 0);
+    return (int)zk__line_wait(&c->guard, line, &w, kind);
+}
+
+int zk_channel_send(zk_channel *channel, const void *item)
+{
+    int rc = zk__spend();
+    if (ZK_UNLIKELY(rc < 0)) return rc;
+    zk__guard_enter(&channel->guard);
+    rc = send_now(channel, item);
+    if (rc != -EAGAIN) {
+        zk__guard_leave(&channel->guard);
+        return rc;
+    }
+    return line_wait(channel, &channel->senders, (void *)item, &sending);
+}
+
+int zk_channel_recv(zk_channel *channel, void *ret_item)
+{
+    int rc = zk__spend();
+    if (ZK_UNLIKELY(rc < 0)) return rc;
+    zk__guard_enter(&channel->guard);
+    rc = recv_now(channel, ret_item);
+    if (rc != -EAGAIN) {
+        zk__guard_leave(&channel->guard);
+        return rc;
+    }
+    return line_wait(channel, &channel->receivers, ret_item, &receiving);
+}
+
+int zk_channel_try_send(zk_channel *channel, const void *item)
+{
+    zk__guard_enter(&channel->guard);
+    int rc = send_now(channel, item);
+    zk__guard_leave(&channel->guard);
+    return rc;
+}
+
+int zk_channel_try_recv(zk_channel *channel, void *ret_item)
+{
+    zk__guard_enter(&channel->guard);
+    int rc = recv_now(channel, ret_item);
+    zk__guard_leave(&channel->guard);
+    return rc;
+}
+
+void zk_channel_close(zk_channel *channel)
+{
+    zk__guard_enter(&channel->guard);
+    channel->is_closed = true;
+    zk__line_wake_all(&channel->receivers, ZK_E_CLOSED);
+    zk__line_wake_all(&channel->senders, ZK_E_CLOSED);
+    zk__guard_leave(&channel->guard);
+}
+
+size_t zk_channel_count(zk_channel *channel)
+{
+    zk__guard_enter(&channel->guard);
+    size_t count = channel->count;
+    zk__guard_leave(&channel->guard);
+    return count;
+}
+
+/* ---- as cases of a select ---- */
+
+static zk_channel *of(const zk_case *c) { return c->object; }
+static zk__guard *case_guard(const zk_case *c) { return &of(c)->guard; }
+
+static int recv_poll(zk_case *c) { return recv_now(of(c), c->data); }
+static int send_poll(zk_case *c) { return send_now(of(c), c->data); }
+
+static int recv_enqueue(zk_case *c, zk__slot *s)
+{
+    s->waiter.data = c->data;
+    zk__line_add(&of(c)->receivers, &s->waiter);
+    return -EAGAIN;
+}
+
+static int send_enqueue(zk_case *c, zk__slot *s)
+{
+    s->waiter.data = c->data;
+    zk__line_add(&of(c)->senders, &s->waiter);
+    return -EAGAIN;
+}
+
+static void recv_dequeue(zk_case *c, zk__slot *s)
+{
+    if (s->waiter.link) zk__line_remove(&of(c)->receivers, &s->waiter);
+}
+
+static void send_dequeue(zk_case *c, zk__slot *s)
+{
+    if (s->waiter.link) zk__line_remove(&of(c)->senders, &s->waiter);
+}
+
+const struct zk__case_ops zk__case_recv = {
+    .name = "receive",
+    .guard = case_guard,
+    .poll = recv_poll,
+    .enqueue = recv_enqueue,
+    .dequeue = recv_dequeue,
+};
+const struct zk__case_ops zk__case_send = {
+    .name = "send",
+    .guard = case_guard,
+    .poll = send_poll,
+    .enqueue = send_enqueue,
+    .dequeue = send_dequeue,
+};

@@ -1,0 +1,280 @@
+/*
+ * Select.
+ *
+ *   1. Each case is tried by itself, beginning with another one each time. Mostly one is ready.
+ *   2. All guards are entered, in the order of their addresses; each case is tried again, and if
+ *      none is ready all are put in line before the guards are left. So nothing can come between.
+ *   3. The task waits. Who has something for one of the cases claims the selection (waiter.h): the
+ *      first succeeds, has committed the case, and wakes the task; the others pass it over.
+ *   4. What is still in line is taken out.
+ */
+#include "core/select.h"
+
+#include <errno.h>
+
+#include "core/budget.h"
+#include "core/task.h"
+
+enum { SLOTS_IN_FRAME = 8, CASES_MAX = 4096 };
+
+static inline zk__guard *guard_of(const zk_case *c)
+{
+    return c->ops->guard ? c->ops->guard(c) : NULL;
+}
+
+static int poll_guarded(zk_case *c)
+{
+    zk__guard *guard = guard_of(c);
+    if (!guard) return c->ops->poll(c);
+    zk__guard_enter(guard);
+    int rc = c->ops->poll(c);
+    zk__guard_leave(guard);
+    return rc;
+}
+
+/* What select returns for the case that was committed with this outcome. */
+static int outcome(const zk_case *c, size_t index, int rc)
+{
+    if (c->ret_rc) {
+        *c->ret_rc = rc;
+        return (int)index;
+    }
+    return rc < 0 ? rc : (int)index;
+}
+
+/* The index of the first case of a kind, or -1. */
+static int find(const zk_case *cases, size_t count, const struct zk__case_ops *ops)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (cases[i].ops == ops) return (int)i;
+    }
+    return -1;
+}
+
+/* ---- waiting ---- */
+
+typedef struct selecting {
+    zk__selection selection; /* first */
+    zk_case *cases;
+    zk__slot *slots;
+    size_t count, guard_count;
+} selecting;
+
+static void guards_enter(selecting *s)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < s->count; i++) {
+        zk__guard *guard = guard_of(&s->cases[i]);
+        if (!guard) continue;
+        size_t at = n;
+        while (at > 0 && s->slots[at - 1].sorted > guard)
+            at--;
+        if (at > 0 && s->slots[at - 1].sorted == guard) continue;
+        for (size_t j = n++; j > at; j--)
+            s->slots[j].sorted = s->slots[j - 1].sorted;
+        s->slots[at].sorted = guard;
+    }
+    s->guard_count = n;
+    for (size_t i = 0; i < n; i++)
+        zk__guard_enter(s->slots[i].sorted);
+}
+
+static void guards_leave(selecting *s)
+{
+    for (size_t i = s->guard_count; i-- > 0;)
+        zk__guard_leave(s->slots[i].sorted);
+}
+
+/* Tries all cases, then puts all in line. returns the committed case and its outcome, or -EAGAIN:
+ * all are in line. */
+static int enqueue_all(selecting *s, size_t start)
+{
+    for (size_t i = 0, at = start; i < s->count; i++, at = at + 1 < s->count ? at + 1 : 0) {
+        int rc = s->cases[at].ops->poll(&s->cases[at]);
+        if (rc != -EAGAIN) return outcome(&s->cases[at], at, rc);
+    }
+    for (size_t i = 0; i < s->count; i++) {
+        zk__slot *slot = &s->slots[i];
+        slot->waiter.link = NULL;
+        slot->waiter.selection = &s->selection;
+        slot->waiter.index = (int)i;
+        int rc = s->cases[i].ops->enqueue(&s->cases[i], slot);
+        if (rc == -EAGAIN) continue;
+        while (i-- > 0)
+            s->cases[i].ops->dequeue(&s->cases[i], &s->slots[i]);
+        return outcome(&s->cases[slot->waiter.index], (size_t)slot->waiter.index, rc);
+    }
+    return -EAGAIN;
+}
+
+static void dequeue_all(selecting *s)
+{
+    for (size_t i = 0; i < s->count; i++) {
+        zk_case *c = &s->cases[i];
+        zk__guard *guard = guard_of(c);
+        if (guard) zk__guard_enter(guard);
+        c->ops->dequeue(c, &s->slots[i]);
+        if (guard) zk__guard_leave(guard);
+    }
+}
+
+static void select_cancel(zk__wait *wait)
+{
+    zk__selection *s = (zk__selection *)(void *)wait;
+    int unchosen = ZK__UNCHOSEN;
+    if (__atomic_compare_exchange_n(&s->chosen, &unchosen, ZK__CHOSEN_CANCEL, false,
+                                    __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
+        zk__wait_end(wait, -ECANCELED);
+    }
+}
+
+static int select_wait(zk_case *cases, size_t count, size_t start, int default_index,
+                       zk__slot *slots)
+{
+    static const zk__wait_kind kind = {.name = "select"};
+    selecting s;
+    s.selection.wait.cancel = select_cancel;
+    s.selection.wait.kind = &kind;
+    s.selection.worker = zk__lane.worker;
+    s.selection.is_single = false;
+    s.selection.chosen = ZK__UNCHOSEN;
+    s.cases = cases;
+    s.slots = slots;
+    s.count = count;
+    guards_enter(&s);
+    int rc = enqueue_all(&s, start);
+    guards_leave(&s);
+    if (rc != -EAGAIN) return rc;
+    if (default_index >= 0) {
+        dequeue_all(&s);
+        return default_index;
+    }
+    rc = (int)zk__wait_for(&s.selection.wait);
+    dequeue_all(&s);
+    int chosen = s.selection.chosen;
+    if (chosen > 0) return outcome(&cases[chosen - 1], (size_t)chosen - 1, rc);
+    int index = find(cases, count, &zk__case_cancel);
+    return index >= 0 ? index : rc;
+}
+
+static __attribute__((noinline)) int select_slow(zk_case *cases, size_t count, size_t start)
+{
+    int default_index = find(cases, count, &zk__case_default);
+    bool must_enqueue = default_index < 0;
+    for (size_t i = 0; i < count; i++)
+        must_enqueue |= cases[i].ops->only_enqueue_tells;
+    if (!must_enqueue) return default_index;
+    if (count <= SLOTS_IN_FRAME) {
+        zk__slot slots[SLOTS_IN_FRAME];
+        return select_wait(cases, count, start, default_index, slots);
+    }
+    zk__slot *slots = zk_alloc(count * sizeof *slots);
+    if (!slots) return -ENOMEM;
+    int rc = select_wait(cases, count, start, default_index, slots);
+    zk_free(slots);
+    return rc;
+}
+
+/* ---- the public functions ---- */
+
+static int may_not_wait(const zk_case *cases, size_t count, int rc)
+{
+    int index = rc == -ECANCELED || rc == -ETIMEDOUT ? find(cases, count, &zk__case_cancel) : -1;
+    return index >= 0 ? index : rc;
+}
+
+static inline int select_from(zk_case *cases, size_t count, size_t start)
+{
+    for (size_t i = 0, at = start; i < count; i++, at = at + 1 < count ? at + 1 : 0) {
+        int rc = poll_guarded(&cases[at]);
+        if (rc != -EAGAIN) return outcome(&cases[at], at, rc);
+    }
+    return select_slow(cases, count, start);
+}
+
+int zk_select_cases(zk_case *cases, size_t count)
+{
+    if (ZK_UNLIKELY(count - 1 >= CASES_MAX)) return -EINVAL;
+    int rc = zk__spend();
+    if (ZK_UNLIKELY(rc < 0)) return may_not_wait(cases, count, rc);
+    /* Each case comes first equally often (a Weyl sequence: no division, no random numbers). */
+    uint32_t turn = zk__lane.worker->select_turn += 0x9E3779B9u;
+    return select_from(cases, count, (size_t)((uint64_t)turn * count >> 32));
+}
+
+int zk_select_cases_ordered(zk_case *cases, size_t count)
+{
+    if (ZK_UNLIKELY(count - 1 >= CASES_MAX)) return -EINVAL;
+    int rc = zk__spend();
+    return ZK_LIKELY(rc == 0) ? select_from(cases, count, 0) : may_not_wait(cases, count, rc);
+}
+
+/* ---- futures, timers, cancellation, default ---- */
+
+static int never(zk_case *c)
+{
+    (void)c;
+    return -EAGAIN;
+}
+
+static int never_enqueue(zk_case *c, zk__slot *slot)
+{
+    (void)slot;
+    return never(c);
+}
+
+static void nothing(zk_case *c, zk__slot *slot) { (void)c, (void)slot; }
+
+static int await_poll(zk_case *c)
+{
+    const zk_future *future = c->object;
+    return future->state == ZK__TASK_FINISHED ? 0 : -EAGAIN;
+}
+
+static int await_enqueue(zk_case *c, zk__slot *slot)
+{
+    zk_future *future = c->object;
+    if (zk__lane.pending) zk__pending_flush(zk__lane.worker); /* it resets the awaiter */
+    future->is_selected = true;
+    future->awaiter = (zk_task *)(void *)&slot->waiter;
+    return -EAGAIN;
+}
+
+static void await_dequeue(zk_case *c, zk__slot *slot)
+{
+    (void)slot;
+    zk_future *future = c->object;
+    future->is_selected = false;
+    future->awaiter = NULL;
+}
+
+static int after_poll(zk_case *c) { return c->span <= 0 ? 0 : -EAGAIN; }
+
+static void after_fire(zk__timer *timer)
+{
+    zk__slot *slot = (zk__slot *)(void *)((char *)timer - offsetof(zk__slot, timer));
+    zk__waiter_give(&slot->waiter, 0);
+}
+
+static int after_enqueue(zk_case *c, zk__slot *slot)
+{
+    slot->timer.fire = after_fire;
+    slot->timer.link = NULL;
+    zk__wheel_add(&zk__lane.worker->wheel, &slot->timer, zk__moment_in(c->span));
+    return -EAGAIN;
+}
+
+static void after_dequeue(zk_case *c, zk__slot *slot)
+{
+    (void)c;
+    zk__wheel_remove(&zk__lane.worker->wheel, &slot->timer);
+}
+
+const struct zk__case_ops zk__case_await = {
+    .name = "await", .poll = await_poll, .enqueue = await_enqueue, .dequeue = await_dequeue};
+const struct zk__case_ops zk__case_after = {
+    .name = "after", .poll = after_poll, .enqueue = after_enqueue, .dequeue = after_dequeue};
+const struct zk__case_ops zk__case_cancel = {
+    .name = "cancel", .poll = never, .enqueue = never_enqueue, .dequeue = nothing};
+const struct zk__case_ops zk__case_default = {
+    .name = "default", .poll = never, .enqueue = never_enqueue, .dequeue = nothing};
