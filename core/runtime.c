@@ -185,6 +185,7 @@ static int worker_open(zk__worker *w)
     w->ring = malloc(RING_CAPACITY * sizeof *w->ring);
     w->ring_mask = RING_CAPACITY - 1;
     w->now = zk__clock();
+    w->random = (uint64_t)w->now ^ (uint64_t)w->index << 56;
     zk__wheel_init(&w->wheel, w->now);
     w->poller.worker = w;
     w->tasks = malloc(ZK__TASKS_CACHED * sizeof *w->tasks);

@@ -17,7 +17,7 @@ typedef struct zk__slot {
 
 struct zk__case_ops {
     const char *name;
-    /* The guard under which the others are called; NULL: what this waits for is the worker's own. */
+    /* The guard under which the others are called; NULL: it is about what the worker owns. */
     zk__guard *(*guard)(const zk_case *c);
     /* Commits if that is possible now. returns 0, its error, -EAGAIN. */
     int (*poll)(zk_case *c);

@@ -99,6 +99,7 @@ struct zk__worker {
 
     uint32_t budget, budget_head; /* see budget.h */
     uint32_t select_turn;         /* see select.c */
+    uint64_t random;              /* see zk__random */
 
     /* Donation, see donate.c. */
     uint32_t fresh_run, donate_at, donate_skip, donate_wait;
@@ -119,6 +120,15 @@ typedef struct zk__runtime {
     int looping; /* workers that have not left their loops for good */
     zk__worker *workers[];
 } zk__runtime;
+
+/* The next of a worker's pseudo-random numbers (SplitMix64): for spreading load, not for secrets. */
+static inline uint64_t zk__random(zk__worker *w)
+{
+    uint64_t z = w->random += 0x9E3779B97F4A7C15u;
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ z >> 27) * 0x94D049BB133111EBu;
+    return z ^ z >> 31;
+}
 
 static inline zk__worker *zk__worker_self(void) { return zk__lane.worker; }
 

@@ -7,10 +7,14 @@
 #include <zokio/addr.h>
 #include <zokio/alloc.h>
 #include <zokio/base.h>
+#include <zokio/call.h>
+#include <zokio/channel.h>
 #include <zokio/error.h>
 #include <zokio/http.h>
+#include <zokio/select.h>
 #include <zokio/server.h>
 #include <zokio/stream.h>
+#include <zokio/sync.h>
 #include <zokio/task.h>
 #include <zokio/tcp.h>
 

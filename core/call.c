@@ -1,0 +1,123 @@
+/*
+ * Join, race and any: the calls are futures in a scope of their own, the first one is made in
+ * place. The first that decides the matter cancels the scope; all are awaited.
+ */
+#include <errno.h>
+
+#include <zokio/call.h>
+
+#include "core/task.h"
+
+enum { RUNNERS_IN_FRAME = 8 };
+enum decides { BY_FAILURE = 1 << 0, BY_SUCCESS = 1 << 1 };
+
+typedef struct together {
+    zk_scope scope;
+    unsigned decided_by;
+    int decided;     /* the index of the call that decided; -1 */
+    bool is_success; /* and how that ended */
+    int error;       /* the first one; 0 */
+    const zk_call *calls;
+    int *results; /* or NULL */
+} together;
+
+typedef struct runner {
+    zk_future future;
+    together *all;
+    int index;
+} runner;
+
+static int note(together *all, int index, int rc)
+{
+    if (all->results) all->results[index] = rc;
+    bool is_first_error = rc < 0 && !all->error;
+    if (is_first_error) all->error = rc;
+    /* One error is told; so is one trail. */
+    if (rc < 0 && !is_first_error) zk__trail_drop(zk__lane.current);
+    if (all->decided < 0 && all->decided_by & (rc < 0 ? BY_FAILURE : BY_SUCCESS)) {
+        all->decided = index;
+        all->is_success = rc >= 0;
+        zk__scope_cancel_as(&all->scope, -ECANCELED);
+    }
+    return rc;
+}
+
+static int run(void *arg)
+{
+    runner *r = arg;
+    const zk_call *call = &r->all->calls[r->index];
+    return note(r->all, r->index, call->fn(call->arg));
+}
+
+static void run_all(together *all, runner *runners, size_t count)
+{
+    static const zk_site site = {"(joined call)", "", 0};
+    for (size_t i = count; i-- > 1;) {
+        runner *r = &runners[i - 1];
+        r->all = all;
+        r->index = (int)i;
+        zk_async_at(&r->future, run, r, &site);
+    }
+    note(all, 0, all->calls[0].fn(all->calls[0].arg));
+    for (size_t i = 1; i < count; i++)
+        zk_await(&runners[i - 1].future);
+}
+
+static inline void together_run(together *all, const zk_call *calls, runner *runners, size_t count,
+                                unsigned decided_by, int *ret_results)
+{
+    zk__scope_enter(&all->scope);
+    all->decided_by = decided_by;
+    all->decided = -1;
+    all->error = 0;
+    all->calls = calls;
+    all->results = ret_results;
+    run_all(all, runners, count);
+    /* For this call, unlike for those that it made, the deadline around it is its own. */
+    int reason = all->scope.parent->reason;
+    if (all->error == -ECANCELED && reason) all->error = reason;
+    zk__scope_leave(&all->scope);
+}
+
+/* Makes the calls. returns 0, -ENOMEM. */
+static int run_together(together *all, const zk_call *calls, size_t count, unsigned decided_by,
+                        int *ret_results)
+{
+    if (!zk__lane.worker) return ZK_E_NO_RUNTIME;
+    if (count <= RUNNERS_IN_FRAME + 1) {
+        runner runners[RUNNERS_IN_FRAME];
+        together_run(all, calls, runners, count, decided_by, ret_results);
+        return 0;
+    }
+    runner *runners = zk_alloc((count - 1) * sizeof *runners);
+    if (!runners) return -ENOMEM;
+    together_run(all, calls, runners, count, decided_by, ret_results);
+    zk_free(runners);
+    return 0;
+}
+
+int zk_join_calls(const zk_call *calls, size_t count, int *ret_results)
+{
+    together all;
+    if (!count) return 0;
+    int rc = run_together(&all, calls, count, BY_FAILURE, ret_results);
+    return rc < 0 ? rc : all.error;
+}
+
+int zk_race_calls(const zk_call *calls, size_t count, int *ret_results)
+{
+    together all;
+    if (!count) return -EINVAL;
+    int rc = run_together(&all, calls, count, BY_FAILURE | BY_SUCCESS, ret_results);
+    if (rc < 0) return rc;
+    return all.is_success ? all.decided : all.error;
+}
+
+int zk_any_calls(const zk_call *calls, size_t count, int *ret_results)
+{
+    together all;
+    if (!count) return -EINVAL;
+    int rc = run_together(&all, calls, count, BY_SUCCESS, ret_results);
+    if (rc < 0) return rc;
+    return all.decided >= 0 ? all.decided : all.error;
+}
