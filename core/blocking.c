@@ -30,6 +30,7 @@ typedef struct zk__blocking {
     job *first, **last;
     int job_count, thread_count, idle_count, threads_max;
     bool is_stopping;
+    const cpu_set_t *cpus; /* where its threads may run; NULL: as their maker */
 } zk__blocking;
 
 static pthread_mutex_t creation = PTHREAD_MUTEX_INITIALIZER;
@@ -106,6 +107,7 @@ static zk__blocking *pool_of(zk__runtime *rt)
     pthread_mutex_lock(&creation);
     if (!rt->blocking) rt->blocking = pool_new(rt->config.blocking_threads_max);
     zk__blocking *b = rt->blocking;
+    if (b && rt->is_pinned_to_cpus) b->cpus = &rt->cpus_allowed;
     pthread_mutex_unlock(&creation);
     return b;
 }
@@ -118,6 +120,8 @@ static int thread_add(zk__blocking *b)
     pthread_attr_t detached;
     pthread_attr_init(&detached);
     pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
+    /* A pinned worker's thread would hand its one CPU on. */
+    if (b->cpus) pthread_attr_setaffinity_np(&detached, sizeof *b->cpus, b->cpus);
     int rc = pthread_create(&thread, &detached, thread_main, b);
     pthread_attr_destroy(&detached);
     if (!rc) b->thread_count++;

@@ -191,3 +191,33 @@ int zk__cpus_allowed(const char *root)
     int cpus = stricter(affinity_cpus(), cgroup_cpus(root));
     return cpus > 0 ? cpus : 1;
 }
+
+/* The n-th CPU of a set, counted round; -1 if it is empty. */
+static int nth_of_set(const cpu_set_t *set, int n)
+{
+    int count = CPU_COUNT(set);
+    if (!count) return -1;
+    n %= count;
+    int cpu = 0;
+    for (;; cpu++) {
+        if (CPU_ISSET((size_t)cpu, set) && n-- == 0) return cpu;
+    }
+}
+
+static int nth_of_list(const int *list, int n)
+{
+    int count = 0;
+    while (list[count] >= 0)
+        count++;
+    return count ? list[n % count] : -1;
+}
+
+int zk__cpu_pin(const cpu_set_t *allowed, const int *list, int n)
+{
+    int cpu = list ? nth_of_list(list, n) : nth_of_set(allowed, n);
+    if (cpu < 0 || cpu >= CPU_SETSIZE) return -EINVAL;
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET((size_t)cpu, &one);
+    return sched_setaffinity(0, sizeof one, &one) ? -errno : 0;
+}

@@ -81,7 +81,10 @@ void zk__inbox_run(zk__worker *w)
 
 /* ---- the turn ---- */
 
-static bool is_idle(const zk__worker *w) { return w->head == w->tail && !w->overflow; }
+static bool is_idle(const zk__worker *w)
+{
+    return w->head == w->tail && !w->overflow && !w->urgent;
+}
 
 /* How long the poller may wait: until the next timer. */
 static zk_time poll_timeout(const zk__worker *w)
@@ -147,7 +150,8 @@ void zk__worker_turn(zk__worker *w)
     w->now = zk__clock();
     if (w->wheel.pending) zk__wheel_advance(&w->wheel, w->now);
     zk__inbox_run(w);
-    w->turn_end = w->head + TURN_TASKS;
+    w->turn_goal = w->head + TURN_TASKS;
+    w->turn_end = w->urgent ? w->head : w->turn_goal;
     if (!is_idle(w)) w->is_trimmed = false;
 }
 
@@ -173,6 +177,13 @@ static void worker_close(zk__worker *w)
     zk__lane = (struct zk__lane){.current = &zk__task_outside};
 }
 
+static int worker_pin(zk__worker *w)
+{
+    zk__runtime *rt = w->runtime;
+    if (!rt->is_pinned_to_cpus) return 0;
+    return zk__cpu_pin(&rt->cpus_allowed, rt->config.cpus, w->index);
+}
+
 /* What a worker needs, made on its own thread (io_uring allows only one submitter). */
 static int worker_open(zk__worker *w)
 {
@@ -190,6 +201,7 @@ static int worker_open(zk__worker *w)
     w->poller.worker = w;
     w->tasks = malloc(ZK__TASKS_CACHED * sizeof *w->tasks);
     int rc = w->ring && w->tasks && zk__loop_stack_reserve(w) ? 0 : -ENOMEM;
+    if (!rc && w->index) rc = worker_pin(w);
     if (!rc) rc = zk__poller_open(&w->poller, w->runtime->config.poller);
     if (rc < 0) worker_close(w);
     return rc;
@@ -201,7 +213,8 @@ static void worker_run(zk__worker *w)
     void *crash_stack = NULL;
     bool has_crash_stack = !zk__crash_stack_open(&crash_stack);
     zk__stack_of_thread(&w->thread_stack);
-    w->turn_end = w->head + TURN_TASKS;
+    w->turn_goal = w->head + TURN_TASKS;
+    w->turn_end = w->urgent ? w->head : w->turn_goal;
     zk__stack *stack = w->loops;
     w->loops = stack->next;
     w->loop_count--;
@@ -313,6 +326,8 @@ static zk__runtime *runtime_new(const zk_config *config)
     if (!rt) return NULL;
     rt->config = *config;
     rt->worker_count = config->workers;
+    rt->is_pinned_to_cpus = (config->is_pinned_to_cpus || config->cpus) &&
+                            !sched_getaffinity(0, sizeof rt->cpus_allowed, &rt->cpus_allowed);
     pthread_mutex_init(&rt->lock, NULL);
     pthread_cond_init(&rt->has_left, NULL);
     for (int i = 0; i < config->workers; i++) {
@@ -395,6 +410,8 @@ static int run_workers(zk__runtime *rt, main_task *m)
         rc = worker_thread_start(rt->workers[started]);
         if (!rc) started++;
     }
+    /* Last, for the other threads inherit this one's CPUs. */
+    if (!rc) rc = worker_pin(w);
     if (!rc) {
         zk_spawn_options options = {.site = &main_site, .is_pinned = true};
         rc = zk_spawn_with(&w->root, &options, run_main, m);
@@ -407,6 +424,9 @@ static int run_workers(zk__runtime *rt, main_task *m)
     workers_stop(rt, started);
     inboxes_drain(rt, started);
     worker_close(w);
+    if (rt->is_pinned_to_cpus) {
+        sched_setaffinity(0, sizeof rt->cpus_allowed, &rt->cpus_allowed);
+    }
     return rc;
 }
 

@@ -33,6 +33,9 @@
 /* Parked loop stacks that a worker keeps: while it is busy, and when it idles. */
 enum { LOOPS_MAX = 1024, LOOPS_IDLE = 16 };
 
+/* Urgent tasks in a row while others are ready. */
+enum { URGENT_MAX = 16 };
+
 zk_task zk__task_outside;
 
 __thread struct zk__lane zk__lane = {.current = &zk__task_outside};
@@ -62,8 +65,42 @@ static void overflow_add(zk__worker *w, zk_task *task)
     w->overflow_tail = &task->next;
 }
 
+/*
+ * Urgent tasks have a list of their own. To make the loop look at it, the ring index at which it
+ * looks up is set to where it is: the ring itself is as quick as without them. After URGENT_MAX of
+ * them in a row one task of the ring has its turn, so neither the ring nor the poller starves.
+ */
+static void urgent_add(zk__worker *w, zk_task *task)
+{
+    task->next = NULL;
+    if (!w->urgent) w->urgent_tail = &w->urgent;
+    *w->urgent_tail = task;
+    w->urgent_tail = &task->next;
+    w->turn_end = w->head;
+}
+
+/* The urgent task to run next; NULL: the ring and the poller are to go on up to w->turn_end. */
+static zk_task *urgent_take(zk__worker *w)
+{
+    if (w->urgent && w->urgent_run < URGENT_MAX) {
+        zk_task *task = w->urgent;
+        w->urgent = task->next;
+        w->urgent_run++;
+        if (!w->urgent) w->turn_end = w->turn_goal;
+        return task;
+    }
+    w->urgent_run = 0;
+    bool is_one_due = w->urgent && w->head != w->tail && w->head != w->turn_goal;
+    w->turn_end = is_one_due ? w->head + 1 : w->turn_goal;
+    return NULL;
+}
+
 void zk__ready_slow(zk__worker *w, zk_task *task)
 {
+    if (task->flags & ZK__TASK_URGENT) {
+        urgent_add(w, task);
+        return;
+    }
     if (!w->overflow && (w->tail - w->head <= w->ring_mask || ring_grow(w))) {
         zk__ready(w, task);
         return;
@@ -224,7 +261,7 @@ int zk_yield(void)
     zk__worker *w = zk__lane.worker;
     if (w->head == w->tail && !zk__lane.pending && w->head != w->turn_end) {
         /* Nobody else is ready; let the poller have a look now and then. */
-        w->turn_end--;
+        w->turn_goal = --w->turn_end;
         return 0;
     }
     if (zk__lane.pending) zk__pending_flush(w); /* they go first: this is their turn */
@@ -288,7 +325,8 @@ static inline void finish(zk__worker *w, zk_task *task, int rc)
         zk__panic("task %s (%s:%d) ended without awaiting a future that it had started",
                   task->site->name, task->site->file, task->site->line);
     }
-    if (ZK_UNLIKELY((task->flags & ~ZK__TASK_PINNED) != ZK__TASK_SPAWNED || rc < 0)) {
+    if (ZK_UNLIKELY((task->flags & ~(ZK__TASK_PINNED | ZK__TASK_URGENT)) != ZK__TASK_SPAWNED ||
+                    rc < 0)) {
         finish_slow(w, task, rc);
         return;
     }
@@ -305,6 +343,11 @@ static inline void finish(zk__worker *w, zk_task *task, int rc)
 /* Moves a task that has a stack to the front of the run queue. returns false if there is none. */
 static bool started_to_front(zk__worker *w)
 {
+    while (w->urgent && w->tail - w->head <= w->ring_mask) {
+        zk_task *task = w->urgent;
+        w->urgent = task->next;
+        w->ring[w->tail++ & w->ring_mask] = task;
+    }
     for (uint32_t i = w->head; i != w->tail; i++) {
         zk_task **slot = &w->ring[i & w->ring_mask], **front = &w->ring[w->head & w->ring_mask];
         zk_task *task = *slot;
@@ -352,7 +395,7 @@ static __attribute__((noinline)) void join_without_memory(zk__worker *w, const z
         }
         zk__lane.current = me;
     }
-    if (w->turn_end == w->head) w->turn_end++;
+    if (w->turn_end == w->head) w->turn_goal = ++w->turn_end;
 }
 
 void zk__join(zk_task **ret_waiter, const zk_scope *scope)
@@ -427,17 +470,23 @@ _Noreturn void zk__loop(void)
     if (mine->first) loop_run_first(w, mine);
     for (;;) {
         uint32_t head = w->head;
+        zk_task *task;
         if (ZK_UNLIKELY(head == w->tail || head == w->turn_end)) {
-            if (w->is_stopping && head == w->tail && !w->overflow) {
-                loop_stack_put(w, mine);
-                loop_switch(w, mine, &w->thread_stack, w->thread_stack.sp);
+            task = urgent_take(w);
+            if (!task) {
+                if (head != w->tail && head != w->turn_end) continue;
+                if (w->is_stopping && head == w->tail && !w->overflow && !w->urgent) {
+                    loop_stack_put(w, mine);
+                    loop_switch(w, mine, &w->thread_stack, w->thread_stack.sp);
+                }
+                zk__worker_turn(w);
+                continue;
             }
-            zk__worker_turn(w);
-            continue;
+        } else {
+            task = w->ring[head & w->ring_mask];
+            w->head = head + 1;
+            if (ZK_UNLIKELY(!task)) continue;
         }
-        zk_task *task = w->ring[head & w->ring_mask];
-        w->head = head + 1;
-        if (ZK_UNLIKELY(!task)) continue;
         if (task->state == ZK__TASK_STARTED) {
             loop_stack_put(w, mine);
             zk__lane.current = task;
@@ -583,6 +632,7 @@ int zk_spawn_with(zk_scope *scope, const zk_spawn_options *options, zk_fn *fn, c
     if (options->is_pinned || options->stack_bytes || options->worker) {
         task->flags |= ZK__TASK_PINNED;
     }
+    if (options->is_urgent) task->flags |= ZK__TASK_URGENT;
     if (options->stack_bytes) {
         task->flags |= ZK__TASK_OWN_STACK;
         task->stack_bytes = (uint32_t)options->stack_bytes;
@@ -602,4 +652,12 @@ int zk_spawn_with(zk_scope *scope, const zk_spawn_options *options, zk_fn *fn, c
     scope->live++;
     if (to == w) zk__ready(w, task);
     return 0;
+}
+
+int zk__spawn_on(zk_scope *scope, int worker_index, zk_fn *fn, const void *arg, size_t arg_bytes,
+                 const zk_site *site)
+{
+    if (worker_index < 0) return -EINVAL;
+    zk_spawn_options options = {.site = site, .arg_bytes = arg_bytes, .worker = worker_index + 1};
+    return zk_spawn_with(scope, &options, fn, arg);
 }

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,6 +47,7 @@ enum {
     ZK__TASK_OWN_STACK = 1 << 4,  /* to be started on a stack of task.stack_bytes */
     ZK__TASK_LARGE = 1 << 5,      /* its memory is larger than ZK__TASK_BYTES */
     ZK__TASK_OVERFLOWED = 1 << 6, /* in worker.overflow, not in the ring */
+    ZK__TASK_URGENT = 1 << 7,     /* runs before others that are ready */
 };
 enum { ZK__TASKS_CACHED = 1024 };
 enum {
@@ -76,8 +78,11 @@ struct zk__worker {
     zk__stack *stack; /* the one in use */
     zk__stack *loops; /* those with a parked loop frame, or fresh */
     uint32_t loop_count;
-    uint32_t turn_end; /* ring index at which the poller has its turn */
-    zk__stack *dead;   /* special stacks whose task is over */
+    uint32_t turn_end;  /* ring index at which the loop looks up: turn_goal, or earlier */
+    uint32_t turn_goal; /* ring index at which the poller has its turn */
+    zk_task *urgent, **urgent_tail; /* ready, and to be run before the ring */
+    uint32_t urgent_run;            /* how many of them in a row */
+    zk__stack *dead;                /* special stacks whose task is over */
     bool is_stopping;
     bool is_trimmed; /* surplus memory was given back, and nothing has run since */
     zk_time now;
@@ -115,13 +120,15 @@ typedef struct zk__runtime {
     atomic_bool is_stopping;
     zk_config config;
     struct zk__blocking *blocking;
+    cpu_set_t cpus_allowed; /* to the thread that called zk_run */
+    bool is_pinned_to_cpus;
     pthread_mutex_t lock; /* of the next two */
     pthread_cond_t has_left;
     int looping; /* workers that have not left their loops for good */
     zk__worker *workers[];
 } zk__runtime;
 
-/* The next of a worker's pseudo-random numbers (SplitMix64): for spreading load, not for secrets. */
+/* The next of a worker's pseudo-random numbers (SplitMix64): to spread load, not for secrets. */
 static inline uint64_t zk__random(zk__worker *w)
 {
     uint64_t z = w->random += 0x9E3779B97F4A7C15u;
@@ -155,7 +162,8 @@ void zk__ready_slow(zk__worker *w, zk_task *task);
 static inline void zk__ready(zk__worker *w, zk_task *task)
 {
     uint32_t tail = w->tail;
-    if (ZK_UNLIKELY(tail - w->head > w->ring_mask || w->overflow)) {
+    if (ZK_UNLIKELY(tail - w->head > w->ring_mask || w->overflow ||
+                    task->flags & ZK__TASK_URGENT)) {
         zk__ready_slow(w, task);
         return;
     }

@@ -24,8 +24,12 @@ typedef struct zk_case {
     int *ret_rc; /* where the chosen case's error goes; NULL: zk_select returns it */
 } zk_case;
 
-extern ZK_API const struct zk__case_ops zk__case_recv, zk__case_send, zk__case_await,
-    zk__case_after, zk__case_cancel, zk__case_default;
+extern ZK_API const struct zk__case_ops zk__case_recv;
+extern ZK_API const struct zk__case_ops zk__case_send;
+extern ZK_API const struct zk__case_ops zk__case_await;
+extern ZK_API const struct zk__case_ops zk__case_after;
+extern ZK_API const struct zk__case_ops zk__case_cancel;
+extern ZK_API const struct zk__case_ops zk__case_default;
 
 /**
  * Receives an item from a channel. Chosen also when the channel is closed and empty: then zk_select

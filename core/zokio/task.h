@@ -125,6 +125,10 @@ typedef struct zk_config {
     const zk_allocator *allocator; /* NULL: the built-in one */
     /* do not install the SIGSEGV handler that names the task on a stack overflow */
     bool no_crash_report;
+    /* each worker stays on one CPU: the i-th on the i-th of those that the process may use, or of
+     * `cpus`. Else the system moves them as it likes */
+    bool is_pinned_to_cpus;
+    const int *cpus; /* NULL, or numbers of CPUs, ended by -1; implies the above */
 } zk_config;
 
 /**
@@ -244,6 +248,9 @@ typedef struct zk_spawn_options {
     size_t stack_bytes;  /* a stack of its own of this size; 0: the common size */
     int worker;          /* 1 + the number of the worker to run on; 0: any */
     bool is_pinned;      /* never donated to another worker */
+    /* runs before others that are ready, whenever it is; for short work whose delay matters. Every
+     * 16 urgent tasks in a row one of the others has its turn. */
+    bool is_urgent;
 } zk_spawn_options;
 
 ZK_API int zk__spawn(zk_scope *scope, zk_fn *fn, const void *arg, size_t arg_bytes,
@@ -253,12 +260,31 @@ ZK_API int zk__spawn(zk_scope *scope, zk_fn *fn, const void *arg, size_t arg_byt
 ZK_API int zk_spawn_with(zk_scope *scope, const zk_spawn_options *options, zk_fn *fn,
                          const void *arg);
 
+/* Handles: to be passed on as they are, for what is behind them is the library's own. */
+#define ZK__HANDLES(X)                                                                             \
+    X(zk_channel)                                                                                  \
+    X(zk_broadcast)                                                                                \
+    X(zk_watch)                                                                                    \
+    X(zk_iter)                                                                                     \
+    X(zk_file)                                                                                     \
+    X(zk_process)                                                                                  \
+    X(zk_stream)                                                                                   \
+    X(zk_listener)                                                                                 \
+    X(zk_udp)                                                                                      \
+    X(zk_request)                                                                                  \
+    X(zk_response)
+
+#define ZK__HANDLE_TYPEDEF(type) typedef struct type type;
+ZK__HANDLES(ZK__HANDLE_TYPEDEF)
+#undef ZK__HANDLE_TYPEDEF
+
 /**
  * Starts `fn` as a task of the scope. What `arg` points to is copied into the task, an array as a
- * whole, so it may go out of scope; a `void *` (and so NULL) and a `char *` are passed as they are,
- * for how much is behind them is not known. An idle worker may get the task before it has started,
- * unless something that belongs to this worker (a stream, a listener, an HTTP request) is open in
- * the scopes around. Never suspends.
+ * whole, so it may go out of scope. Passed as they are: a `void *` (and so NULL) and a `char *`,
+ * for how much is behind them is not known, and handles of this library (`zk_stream *` and the
+ * like).
+ * An idle worker may get the task before it has started, unless something that belongs to this
+ * worker (a stream, a listener, an HTTP request) is open in the scopes around. Never suspends.
  *
  * @return 0; -ENOMEM (the task does not run)
  */
@@ -267,19 +293,39 @@ ZK_API int zk_spawn_with(zk_scope *scope, const zk_spawn_options *options, zk_fn
 template <typename T> static inline size_t zk__target_bytes(const T *) { return sizeof(T); }
 static inline size_t zk__target_bytes(const void *) { return 0; }
 template <> inline size_t zk__target_bytes<char>(const char *) { return 0; }
+#define ZK__HANDLE_BYTES(type)                                                                     \
+    template <> inline size_t zk__target_bytes<type>(const type *) { return 0; }
+ZK__HANDLES(ZK__HANDLE_BYTES)
 extern "C" {
 #define ZK__TARGET_BYTES(arg) zk__target_bytes(arg)
 #else
 /* Of an array its size; of a pointer that of what it points to. */
 #define ZK__TARGET_BYTES(arg)                                                                      \
-    __extension__(__builtin_choose_expr(                                                           \
-        __builtin_types_compatible_p(__typeof__(arg), __typeof__(&(arg)[0])),                      \
-        _Generic((arg), void * : 0, const void * : 0, char * : 0, const char * : 0, default        \
-                 : sizeof(*(arg))),                                                                \
-        sizeof(arg)))
+    __extension__(                                                                                 \
+        __builtin_choose_expr(__builtin_types_compatible_p(__typeof__(arg), __typeof__(&*(arg))),  \
+                              ZK__POINTED_BYTES(arg), sizeof(arg)))
+/* What is not selected has to compile, too: so the pointer to a handle is made one to char. */
+#define ZK__POINTED_BYTES(arg)                                                                     \
+    _Generic((arg)ZK__HANDLES(ZK__HANDLE_ZERO), void * : 0, const void * : 0, char * : 0,          \
+             const char * : 0, default                                                             \
+             : sizeof(*_Generic((arg)ZK__HANDLES(ZK__HANDLE_CHAR), default                         \
+                                : (arg))))
+#define ZK__HANDLE_ZERO(type) , type * : 0, const type * : 0
+#define ZK__HANDLE_CHAR(type) , type * : (char *)0, const type * : (char *)0
 #endif
 #define zk_spawn(scope, fn, arg)                                                                   \
     zk__spawn((scope), (fn), (arg), ZK__TARGET_BYTES(arg), ZK__SITE(#fn))
+
+/**
+ * As zk_spawn, on the worker with this number. What belongs to another worker (streams, listeners)
+ * must not be used there.
+ *
+ * @return 0; -ENOMEM; -EINVAL (no such worker)
+ */
+#define zk_spawn_on(scope, worker_index, fn, arg)                                                  \
+    zk__spawn_on((scope), (worker_index), (fn), (arg), ZK__TARGET_BYTES(arg), ZK__SITE(#fn))
+ZK_API int zk__spawn_on(zk_scope *scope, int worker_index, zk_fn *fn, const void *arg,
+                        size_t arg_bytes, const zk_site *site);
 
 /**
  * Waits until all tasks of the scope have finished. Suspends sometimes. When the scope is cancelled
