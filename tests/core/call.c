@@ -1,0 +1,114 @@
+/*
+ * Join, race, any.
+ */
+#include <errno.h>
+
+#include "tests/async.h"
+
+#include <zokio/call.h>
+
+static int give(void *arg) { return (int)(intptr_t)arg; }
+
+static int cancelled_count;
+
+/* Sleeps so many ms and returns them. */
+static int after_ms(void *arg)
+{
+    int rc = zk_sleep(ZK_MS((intptr_t)arg));
+    if (rc == -ECANCELED) cancelled_count++;
+    return rc < 0 ? rc : (int)(intptr_t)arg;
+}
+
+static int fail_after_ms(void *arg)
+{
+    int rc = after_ms(arg);
+    return rc < 0 ? rc : zk_fail(-EIO, "failing after %d ms", rc);
+}
+
+static void *ms(intptr_t n) { return (void *)n; }
+
+ZK_ASYNC_TEST(join, all_results_are_there)
+{
+    zk_call calls[] = {{after_ms, ms(3)}, {give, ms(7)}, {after_ms, ms(1)}};
+    int results[3];
+    cr_assert_rc(zk_join_calls(calls, 3, results), 0);
+    cr_assert(results[0] == 3 && results[1] == 7 && results[2] == 1);
+    cr_assert_rc(zk_join({give, ms(1)}, {give, ms(2)}), 0);
+    cr_assert_rc(zk_join_calls(NULL, 0, NULL), 0);
+}
+
+/* The calls run at the same time: the whole takes no longer than the longest. */
+ZK_ASYNC_TEST(join, the_calls_run_concurrently)
+{
+    zk_call calls[40];
+    for (int i = 0; i < 40; i++)
+        calls[i] = (zk_call){after_ms, ms(20)};
+    zk_time start = zk_now();
+    cr_assert_rc(zk_join_calls(calls, 40, NULL), 0);
+    cr_assert_lt(zk_now() - start, ZK_MS(400));
+}
+
+ZK_ASYNC_TEST(join, the_first_error_cancels_the_rest)
+{
+    zk_call calls[] = {{after_ms, ms(100000)}, {fail_after_ms, ms(1)}, {after_ms, ms(100000)}};
+    int results[3];
+    cr_assert_rc(zk_join_calls(calls, 3, results), -EIO);
+    cr_assert_str_eq(zk_trail(), "failing after 1 ms: EIO (Input/output error)");
+    cr_assert(results[0] == -ECANCELED && results[1] == -EIO && results[2] == -ECANCELED);
+    cr_assert_eq(cancelled_count, 2);
+    cr_assert_ok(zk_sleep(1)); /* the caller itself is not cancelled */
+}
+
+ZK_ASYNC_TEST(race, the_first_to_end_wins)
+{
+    cr_assert_rc(zk_race({after_ms, ms(100000)}, {after_ms, ms(2)}, {after_ms, ms(100000)}), 1);
+    cr_assert_eq(cancelled_count, 2);
+    cr_assert_rc(zk_race({after_ms, ms(100000)}, {fail_after_ms, ms(1)}), -EIO);
+    cr_assert_rc(zk_race({give, ms(5)}, {after_ms, ms(100000)}), 0);
+    cr_assert_rc(zk_race_calls(NULL, 0, NULL), -EINVAL);
+}
+
+ZK_ASYNC_TEST(any, the_first_to_succeed_wins)
+{
+    cr_assert_rc(zk_any({fail_after_ms, ms(1)}, {after_ms, ms(5)}, {after_ms, ms(100000)}), 1);
+    cr_assert_eq(cancelled_count, 1);
+    zk_call calls[] = {{fail_after_ms, ms(4)}, {fail_after_ms, ms(1)}};
+    cr_assert_rc(zk_any_calls(calls, 2, NULL), -EIO);
+    cr_assert_str_eq(zk_trail(), "failing after 1 ms: EIO (Input/output error)");
+    cr_assert_rc(zk_any_calls(NULL, 0, NULL), -EINVAL);
+}
+
+/* A deadline around them is told as such, and ends them all. */
+ZK_ASYNC_TEST(join, a_deadline_around_ends_them_all)
+{
+    int joined = 0, raced = 0, any = 0;
+    ZK_WITHIN(ZK_MS(2)) {
+        joined = zk_join({after_ms, ms(100000)}, {after_ms, ms(100000)});
+    }
+    ZK_WITHIN(ZK_MS(2)) {
+        raced = zk_race({after_ms, ms(100000)}, {after_ms, ms(100000)});
+    }
+    ZK_WITHIN(ZK_MS(2)) {
+        any = zk_any({after_ms, ms(100000)}, {after_ms, ms(100000)});
+    }
+    cr_assert_rc(joined, -ETIMEDOUT);
+    cr_assert_rc(raced, -ETIMEDOUT);
+    cr_assert_rc(any, -ETIMEDOUT);
+    cr_assert_eq(cancelled_count, 6);
+}
+
+static int nested(void *arg)
+{
+    intptr_t depth = (intptr_t)arg;
+    if (depth == 0) return after_ms(ms(1));
+    return zk_join({nested, ms(depth - 1)}, {nested, ms(depth - 1)});
+}
+
+ZK_ASYNC_TEST_ON(join, joins_nest, 2) { cr_assert_rc(nested(ms(8)), 0); }
+
+ZK_TEST(join, outside_a_runtime_it_is_an_error)
+{
+    cr_assert_rc(zk_join({give, ms(1)}), ZK_E_NO_RUNTIME);
+    cr_assert_rc(zk_race({give, ms(1)}), ZK_E_NO_RUNTIME);
+    cr_assert_rc(zk_any({give, ms(1)}), ZK_E_NO_RUNTIME);
+}
