@@ -174,6 +174,8 @@ size_t zk_channel_count(zk_channel *channel)
     return count;
 }
 
+size_t zk_channel_item_bytes(const zk_channel *channel) { return channel->item_bytes; }
+
 /* ---- as cases of a select ---- */
 
 static zk_channel *of(const zk_case *c) { return c->object; }

@@ -65,6 +65,9 @@ ZK_API void zk_channel_close(zk_channel *channel);
 /** Items that wait in the channel now. Never suspends. On any thread. */
 ZK_API size_t zk_channel_count(zk_channel *channel);
 
+/** The size of its items. Never suspends. On any thread. */
+ZK_API size_t zk_channel_item_bytes(const zk_channel *channel);
+
 /* ---- broadcast ------------------------------------------------------------------------------- */
 
 /** A channel whose every item goes to all its subscribers. */

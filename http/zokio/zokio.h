@@ -11,6 +11,7 @@
 #include <zokio/channel.h>
 #include <zokio/error.h>
 #include <zokio/http.h>
+#include <zokio/iter.h>
 #include <zokio/select.h>
 #include <zokio/server.h>
 #include <zokio/stream.h>
