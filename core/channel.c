@@ -178,47 +178,28 @@ size_t zk_channel_item_bytes(const zk_channel *channel) { return channel->item_b
 
 /* ---- as cases of a select ---- */
 
-static zk_channel *of(const zk_case *c) { return c->object; }
-static zk__guard *case_guard(const zk_case *c) { return &of(c)->guard; }
+static int recv_poll(zk_case *c) { return recv_now(c->object, c->data); }
+static int send_poll(zk_case *c) { return send_now(c->object, c->data); }
 
-static int recv_poll(zk_case *c) { return recv_now(of(c), c->data); }
-static int send_poll(zk_case *c) { return send_now(of(c), c->data); }
-
-static int recv_enqueue(zk_case *c, zk__slot *s)
+static int enqueue(zk_case *c, zk__slot *slot, zk__line *line)
 {
-    s->waiter.data = c->data;
-    zk__line_add(&of(c)->receivers, &s->waiter);
+    slot->waiter.data = c->data;
+    slot->line = line;
+    zk__line_add(line, &slot->waiter);
     return -EAGAIN;
 }
 
-static int send_enqueue(zk_case *c, zk__slot *s)
+static int recv_enqueue(zk_case *c, zk__slot *slot)
 {
-    s->waiter.data = c->data;
-    zk__line_add(&of(c)->senders, &s->waiter);
-    return -EAGAIN;
+    return enqueue(c, slot, &((zk_channel *)c->object)->receivers);
 }
 
-static void recv_dequeue(zk_case *c, zk__slot *s)
+static int send_enqueue(zk_case *c, zk__slot *slot)
 {
-    if (s->waiter.link) zk__line_remove(&of(c)->receivers, &s->waiter);
-}
-
-static void send_dequeue(zk_case *c, zk__slot *s)
-{
-    if (s->waiter.link) zk__line_remove(&of(c)->senders, &s->waiter);
+    return enqueue(c, slot, &((zk_channel *)c->object)->senders);
 }
 
 const struct zk__case_ops zk__case_recv = {
-    .name = "receive",
-    .guard = case_guard,
-    .poll = recv_poll,
-    .enqueue = recv_enqueue,
-    .dequeue = recv_dequeue,
-};
+    .name = "receive", .is_guarded = true, .poll = recv_poll, .enqueue = recv_enqueue};
 const struct zk__case_ops zk__case_send = {
-    .name = "send",
-    .guard = case_guard,
-    .poll = send_poll,
-    .enqueue = send_enqueue,
-    .dequeue = send_dequeue,
-};
+    .name = "send", .is_guarded = true, .poll = send_poll, .enqueue = send_enqueue};

@@ -10,8 +10,12 @@
 
 #include "core/switch.h"
 
-/* Spinning pays while the holder runs; when it has lost its processor, ours is the one it needs. */
-enum { SPINS_MAX = 200 };
+/*
+ * Spinning pays while the holder runs; when it has lost its processor, ours is the one it needs.
+ * Who finds a guard taken stays away for a while: so its holder enters it many times before the
+ * cache line changes sides. (A channel between two workers: 46 ns an item, 180 ns with 1 pause.)
+ */
+enum { SPINS_MAX = 200, PAUSES = 128, ROUNDS_MAX = 16 };
 
 static char revoking, shared; /* their addresses are values of zk__guard.bias */
 static bool may_bias;
@@ -30,15 +34,20 @@ void zk__guards_init(int worker_count)
 #endif
 }
 
+static inline void processor_pause(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+}
+
 static inline void relax(unsigned *spins)
 {
     if (++*spins % SPINS_MAX == 0) {
         sched_yield();
-        return;
+    } else {
+        processor_pause();
     }
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#endif
 }
 
 /* The bias has been taken from its owner by this thread. */
@@ -53,10 +62,12 @@ static void bias_revoke(zk__guard *guard)
 
 static void lock(zk__guard *guard)
 {
-    unsigned spins = 0;
+    unsigned rounds = 0;
     while (__atomic_exchange_n(&guard->is_locked, true, __ATOMIC_ACQUIRE)) {
         do {
-            relax(&spins);
+            for (int i = 0; i < PAUSES; i++)
+                processor_pause();
+            if (++rounds % ROUNDS_MAX == 0) sched_yield();
         } while (__atomic_load_n(&guard->is_locked, __ATOMIC_RELAXED));
     }
 }

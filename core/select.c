@@ -19,7 +19,7 @@ enum { SLOTS_IN_FRAME = 8, CASES_MAX = 4096 };
 
 static inline zk__guard *guard_of(const zk_case *c)
 {
-    return c->ops->guard ? c->ops->guard(c) : NULL;
+    return c->ops->is_guarded ? c->object : NULL;
 }
 
 static int poll_guarded(zk_case *c)
@@ -85,35 +85,44 @@ static void guards_leave(selecting *s)
         zk__guard_leave(s->slots[i].sorted);
 }
 
-/* Tries all cases, then puts all in line. returns the committed case and its outcome, or -EAGAIN:
- * all are in line. */
+static inline void slot_leave(zk_case *c, zk__slot *slot)
+{
+    if (slot->waiter.link) zk__line_remove(slot->line, &slot->waiter);
+    if (c->ops->dequeue) c->ops->dequeue(c, slot);
+}
+
+/* Tries all cases, then puts all in line. The guards are held. returns the outcome of the one that
+ * was ready; -EAGAIN: all are in line. */
 static int enqueue_all(selecting *s, size_t start)
 {
+    /* All are tried before any is in line: two cases of one select must not meet each other. */
     for (size_t i = 0, at = start; i < s->count; i++, at = at + 1 < s->count ? at + 1 : 0) {
         int rc = s->cases[at].ops->poll(&s->cases[at]);
         if (rc != -EAGAIN) return outcome(&s->cases[at], at, rc);
     }
-    for (size_t i = 0; i < s->count; i++) {
-        zk__slot *slot = &s->slots[i];
+    for (size_t at = 0; at < s->count; at++) {
+        zk__slot *slot = &s->slots[at];
         slot->waiter.link = NULL;
         slot->waiter.selection = &s->selection;
-        slot->waiter.index = (int)i;
-        int rc = s->cases[i].ops->enqueue(&s->cases[i], slot);
-        if (rc == -EAGAIN) continue;
-        while (i-- > 0)
-            s->cases[i].ops->dequeue(&s->cases[i], &s->slots[i]);
-        return outcome(&s->cases[slot->waiter.index], (size_t)slot->waiter.index, rc);
+        slot->waiter.index = (int)at;
+        int rc = s->cases[at].ops->enqueue(&s->cases[at], slot);
+        if (ZK_LIKELY(rc == -EAGAIN)) continue;
+        for (size_t i = 0; i < at; i++)
+            slot_leave(&s->cases[i], &s->slots[i]);
+        return outcome(&s->cases[at], at, rc);
     }
     return -EAGAIN;
 }
 
-static void dequeue_all(selecting *s)
+/* Takes out of line what is still there. Whoever claimed a waiter has taken that one out. */
+static void dequeue_all(selecting *s, size_t claimed)
 {
     for (size_t i = 0; i < s->count; i++) {
         zk_case *c = &s->cases[i];
         zk__guard *guard = guard_of(c);
+        if (guard && i == claimed) continue;
         if (guard) zk__guard_enter(guard);
-        c->ops->dequeue(c, &s->slots[i]);
+        slot_leave(c, &s->slots[i]);
         if (guard) zk__guard_leave(guard);
     }
 }
@@ -146,12 +155,12 @@ static int select_wait(zk_case *cases, size_t count, size_t start, int default_i
     guards_leave(&s);
     if (rc != -EAGAIN) return rc;
     if (default_index >= 0) {
-        dequeue_all(&s);
+        dequeue_all(&s, SIZE_MAX);
         return default_index;
     }
     rc = (int)zk__wait_for(&s.selection.wait);
-    dequeue_all(&s);
     int chosen = s.selection.chosen;
+    dequeue_all(&s, (size_t)chosen - 1);
     if (chosen > 0) return outcome(&cases[chosen - 1], (size_t)chosen - 1, rc);
     int index = find(cases, count, &zk__case_cancel);
     return index >= 0 ? index : rc;
@@ -223,8 +232,6 @@ static int never_enqueue(zk_case *c, zk__slot *slot)
     return never(c);
 }
 
-static void nothing(zk_case *c, zk__slot *slot) { (void)c, (void)slot; }
-
 static int await_poll(zk_case *c)
 {
     const zk_future *future = c->object;
@@ -275,6 +282,6 @@ const struct zk__case_ops zk__case_await = {
 const struct zk__case_ops zk__case_after = {
     .name = "after", .poll = after_poll, .enqueue = after_enqueue, .dequeue = after_dequeue};
 const struct zk__case_ops zk__case_cancel = {
-    .name = "cancel", .poll = never, .enqueue = never_enqueue, .dequeue = nothing};
+    .name = "cancel", .poll = never, .enqueue = never_enqueue};
 const struct zk__case_ops zk__case_default = {
-    .name = "default", .poll = never, .enqueue = never_enqueue, .dequeue = nothing};
+    .name = "default", .poll = never, .enqueue = never_enqueue};

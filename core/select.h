@@ -11,21 +11,24 @@
 /* A case's place in a select that waits. */
 typedef struct zk__slot {
     zk__waiter waiter;
+    zk__line *line; /* NULL, or where enqueue has put the waiter */
     zk__timer timer;
     zk__guard *sorted; /* the i-th of the select's guards */
 } zk__slot;
 
 struct zk__case_ops {
     const char *name;
-    /* The guard under which the others are called; NULL: it is about what the worker owns. */
-    zk__guard *(*guard)(const zk_case *c);
+    /* The object begins with its guard, under which the others are called; else it is the worker's
+     * own. */
+    bool is_guarded;
+    bool only_enqueue_tells; /* poll does not know */
     /* Commits if that is possible now. returns 0, its error, -EAGAIN. */
     int (*poll)(zk_case *c);
-    /* As poll, or else sees to it that the waiter is claimed and woken. */
+    /* Sees to it that the waiter is claimed and woken. returns -EAGAIN; or as poll, where that could
+     * not tell. */
     int (*enqueue)(zk_case *c, zk__slot *slot);
-    /* Takes that back, if it has not happened. */
+    /* Takes that back, if it has not happened. NULL: leaving the slot's line is all. */
     void (*dequeue)(zk_case *c, zk__slot *slot);
-    bool only_enqueue_tells; /* poll does not know */
 };
 
 /* Claims the waiter for what is ready now, and wakes it; nothing if another case was first. */
