@@ -12,7 +12,16 @@
 
 int zk__poller_open(zk__poller *poller, const char *name)
 {
-    static const struct zk__poller_ops *const best_first[] = {&zk__poller_epoll, &zk__poller_uring};
+    static const struct zk__poller_ops *const best_first[] = {
+        &zk__poller_epoll,
+#if ZK__IO_URING
+        &zk__poller_uring,
+#endif
+    };
+#if !ZK__IO_URING
+    /* Known, but not in this build: the same as where the system forbids it. */
+    if (name && !strcmp(name, "io_uring")) name = NULL;
+#endif
     int rc = ZK_E_CONFIG;
     for (size_t i = 0; i < sizeof best_first / sizeof *best_first; i++) {
         if (name && strcmp(name, best_first[i]->name) != 0) continue;

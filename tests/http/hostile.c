@@ -229,7 +229,7 @@ ZK_ASYNC_TEST(hostile, others_are_served_among_slow_and_idle_crowds)
 /* ---- allocations ---- */
 
 /* With the sanitizer each zk_alloc is a malloc, so that it sees them. */
-#if !ZK__ASAN
+#if !ZK__ASAN && !ZK__TSAN
 static atomic_long malloc_calls;
 
 void *__libc_malloc(size_t size);

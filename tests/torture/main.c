@@ -1,0 +1,144 @@
+/*
+ * The main of a test program under torture: PROGRAM [--strict] [--one MANNER N] [WORD]..
+ *
+ * Runs each test (of those with a WORD in SUITE.NAME) again and again, and lets a different call of
+ * the library fail each time, until every call that it makes has. An assertion of the test may fail
+ * then: the test has not been told. But nothing may crash, no sanitizer may complain, no assertion
+ * of the library may fail, and a test that passes nevertheless may not leave descriptors open.
+ * --strict is for tests that expect failures (scenarios.c): for them every assertion counts, and
+ * the time limit too.
+ *
+ * ZOKIO_TORTURE_MAX: at most so many runs per test and manner, spread over the calls; else all.
+ * --one: a single run, to look into what was found. The last line is for tests/tally.
+ */
+#include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tests/shim/shim.h"
+#include "tests/torture/inject.h"
+
+enum { CALLS_MAX = 20000, SHOWN_MAX = 20 };
+
+static const char *const manners[TORTURE_MANNERS] = {"once", "stretch", "interrupt", "short"};
+static torture *shared;
+static bool is_strict, is_quiet = true;
+
+static int descriptors_open(void)
+{
+    DIR *folder = opendir("/proc/self/fd");
+    int count = 0;
+    while (folder && readdir(folder))
+        count++;
+    if (folder) closedir(folder);
+    return count;
+}
+
+static void at_end(void) { shared->descriptors = descriptors_open(); }
+
+static void prepare(void)
+{
+    /* What fails on purpose is no news. A sanitizer's report goes to its log file. */
+    int null = is_quiet ? open("/dev/null", O_WRONLY | O_CLOEXEC) : -1;
+    if (null >= 0) {
+        dup2(null, STDERR_FILENO);
+        close(null);
+    }
+    atexit(at_end);
+    torture_state = shared;
+}
+
+/* returns the status of waitpid. */
+static int run(const shim_test *test, torture_manner manner, int first, double timeout_s)
+{
+    *shared = (torture){.manner = manner, .first = first, .descriptors = -1};
+    return shim_run(test, timeout_s, prepare);
+}
+
+/* What is wrong with how it went; NULL: nothing. */
+static const char *judge(const shim_test *test, int status, int descriptors)
+{
+    if (shim_has_passed(test, status)) {
+        return shared->descriptors > descriptors ? "a descriptor was left open" : NULL;
+    }
+    bool has_asserted = WIFEXITED(status) && WEXITSTATUS(status) == SHIM_EXIT_FAILED;
+    bool is_late = WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM;
+    if (!is_strict && (has_asserted || is_late)) return NULL;
+    return shim_outcome(test, status);
+}
+
+typedef struct sums {
+    int passed, failed, late;
+} sums;
+
+static void torment(const shim_test *test, torture_manner manner, int max, sums *sums)
+{
+    double timeout_s = is_strict ? test->options.timeout : 1;
+    int status = run(test, manner, 0, test->options.timeout);
+    if (!shim_has_passed(test, status)) {
+        printf("failed: %s.%s as it is: %s\n", test->suite, test->name, shim_outcome(test, status));
+        sums->failed++;
+        return;
+    }
+    int calls = shared->calls, descriptors = shared->descriptors, shown = 0;
+    int stride = max > 0 && calls > max ? calls / max : 1;
+    for (int first = 1; first <= CALLS_MAX; first += stride) {
+        status = run(test, manner, first, timeout_s);
+        if (shared->calls < first && !shared->failed) break;
+        if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM) sums->late++;
+        const char *what = judge(test, status, descriptors);
+        if (!what) {
+            sums->passed++;
+            continue;
+        }
+        sums->failed++;
+        if (shown++ >= SHOWN_MAX) continue;
+        printf("failed: %s.%s: --one %s %d (%s): %s\n", test->suite, test->name, manners[manner],
+               first, shared->failed ? shared->failed : "?", what);
+        fflush(stdout);
+    }
+}
+
+static int run_one(const shim_test *test, const char *manner, int first)
+{
+    int m = 0;
+    while (m < TORTURE_MANNERS - 1 && strcmp(manners[m], manner))
+        m++;
+    is_quiet = false;
+    int status = run(test, (torture_manner)m, first, 0);
+    const char *failed = shared->failed;
+    printf("%s.%s: %s; failed: %s, %d calls\n", test->suite, test->name, shim_outcome(test, status),
+           failed ? failed : "nothing", shared->calls);
+    return !shim_has_passed(test, status);
+}
+
+int main(int argc, char **argv)
+{
+    const char *max = getenv("ZOKIO_TORTURE_MAX"), *one = NULL;
+    int first = 0;
+    sums sums = {0};
+    shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (shared == MAP_FAILED) return 1;
+    char **words = argv + 1;
+    if (*words && !strcmp(*words, "--strict")) {
+        is_strict = true;
+        words++;
+    }
+    if (*words && !strcmp(*words, "--one") && words[1] && words[2]) {
+        one = words[1];
+        first = atoi(words[2]);
+        words += 3;
+    }
+    for (const shim_test *test = shim_first; test; test = test->next) {
+        if (!shim_is_wanted(test, words, (int)(argv + argc - words))) continue;
+        if (one) return run_one(test, one, first);
+        for (int m = 0; m < TORTURE_MANNERS; m++)
+            torment(test, (torture_manner)m, max ? atoi(max) : 0, &sums);
+    }
+    if (sums.late) printf("out of time: %d\n", sums.late);
+    printf("tally: %d %d\n", sums.passed, sums.failed);
+    return sums.failed > 0 || sums.passed == 0;
+}
