@@ -1,5 +1,6 @@
 /*
- * Walking directories: what is found, how deep, what is not followed, errors on the way, cancellation.
+ * Walking directories: what is found, how deep, what is not followed, errors on the way,
+ * cancellation.
  */
 #include "tests/core/folder.h"
 
@@ -190,8 +191,7 @@ FOLDER_TEST(dir, an_error_below_is_told_once)
     while ((rc = zk_dir_next(dir, &e)) != 0) {
         if (rc < 0) {
             cr_assert_rc(rc, ZK_E_LIMIT);
-            path[2 * ZK_DIR_DEPTH_MAX + 1] = '\0';
-            cr_assert(strstr(zk_trail(), path), "%s", zk_trail());
+            cr_assert(strstr(zk_trail(), in_folder("d/d/d/d")), "%s", zk_trail());
             errors++;
         } else if (e.kind == ZK_KIND_DIR) {
             dirs++;

@@ -1,5 +1,6 @@
 /*
- * Files: reading, writing and their errors; whole files; names; cancellation, and what is left open.
+ * Files: reading, writing and their errors; whole files; names; cancellation, and what is left
+ * open.
  */
 #include "tests/core/folder.h"
 
