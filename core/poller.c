@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/sigpipe.h"
 #include "core/worker.h"
 
 int zk__poller_open(zk__poller *poller, const char *name)
@@ -26,9 +27,21 @@ int zk__poller_open(zk__poller *poller, const char *name)
     return rc;
 }
 
+/* A pipe's reader may be gone. */
+static ssize_t write_quietly(const zk__op *op)
+{
+    zk__sigpipe quiet;
+    zk__sigpipe_hold(&quiet);
+    ssize_t n = writev(op->io->fd, op->iov, op->iov_count);
+    int error = n < 0 ? errno : 0;
+    zk__sigpipe_release(&quiet, error == EPIPE);
+    errno = error;
+    return n;
+}
+
 static ssize_t try_write(const zk__op *op)
 {
-    if (!(op->io->bits & ZK__IO_SOCKET)) return writev(op->io->fd, op->iov, op->iov_count);
+    if (!(op->io->bits & ZK__IO_SOCKET)) return write_quietly(op);
     if (op->iov_count == 1) {
         return send(op->io->fd, op->iov->iov_base, op->iov->iov_len, MSG_NOSIGNAL | MSG_DONTWAIT);
     }
