@@ -5,6 +5,7 @@
 #include "core/poller.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -63,6 +64,13 @@ static ssize_t try_connect(const zk__op *op)
     return -1;
 }
 
+/* Who asks has been told EAGAIN by a call of its own, which the io's bits do not know of. */
+static ssize_t try_writable(const zk__op *op)
+{
+    struct pollfd p = {.fd = op->io->fd, .events = POLLOUT};
+    return poll(&p, 1, 0) == 0 ? -EAGAIN : 0;
+}
+
 ssize_t zk__op_try(zk__op *op)
 {
     for (;;) {
@@ -77,6 +85,7 @@ ssize_t zk__op_try(zk__op *op)
             break;
         case ZK__OP_WRITE: n = try_write(op); break;
         case ZK__OP_CONNECT: n = try_connect(op); break;
+        case ZK__OP_WRITABLE: return try_writable(op);
         }
         if (ZK_LIKELY(n >= 0)) return n;
         if (errno != EINTR) return errno == EWOULDBLOCK ? -EAGAIN : -errno;
@@ -91,7 +100,7 @@ typedef struct op_wait {
 static const zk__wait_kind kinds[] = {
     [ZK__OP_READ] = {.name = "read"},       [ZK__OP_READABLE] = {.name = "readable"},
     [ZK__OP_ACCEPT] = {.name = "accept"},   [ZK__OP_WRITE] = {.name = "write"},
-    [ZK__OP_CONNECT] = {.name = "connect"},
+    [ZK__OP_CONNECT] = {.name = "connect"}, [ZK__OP_WRITABLE] = {.name = "writable"},
 };
 
 static void op_complete(zk__op *op) { zk__wait_end(op->wait, op->result); }

@@ -9,7 +9,8 @@
  *   spawn -> running --the pidfd is readable--> ended, a zombie --reap--> is_reaped
  *
  * The number of a process is its own until it is reaped, so signals go to numbers only before that.
- * Where no pidfd can be had (before Linux 5.3, or out of descriptors) waiting looks again and again.
+ * Where no pidfd can be had (before Linux 5.3, or out of descriptors) waiting looks again and
+ * again.
  */
 #include <zokio/process.h>
 

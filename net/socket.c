@@ -102,6 +102,8 @@ static int socket_address(const zk_stream *stream, bool is_peer, zk_addr *ret_ad
     return 0;
 }
 
+static zk__io *socket_io(zk_stream *stream) { return &of(stream)->io; }
+
 static const struct zk__stream_ops socket_ops = {
     .kind = "socket",
     .read = socket_read,
@@ -112,6 +114,7 @@ static const struct zk__stream_ops socket_ops = {
     .park = socket_park,
     .unpark = socket_unpark,
     .watch = socket_watch,
+    .io = socket_io,
     .address = socket_address,
 };
 

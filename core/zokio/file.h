@@ -178,8 +178,8 @@ ZK_API int zk_dir_open(const char *path, int depth_max, zk_dir **ret_dir) ZK_NOD
  * left out. Suspends sometimes: entries are fetched many at a time.
  *
  * An error of one directory below (-EACCES, ZK_E_LIMIT, -ENAMETOOLONG) is returned once, with the
- * beginning of its path in zk_trail, and the calls after it go on with the rest; one that has vanished meanwhile is
- * no error. An entry that appears or goes meanwhile is found or not.
+ * beginning of its path in zk_trail, and the calls after it go on with the rest; one that has
+ * vanished meanwhile is no error. An entry that appears or goes meanwhile is found or not.
  *
  * @return 1; 0 at the end; -errno, ZK_E_LIMIT as above, -ECANCELED, -ETIMEDOUT (no entry is lost)
  */
