@@ -5,9 +5,11 @@
 #include "core/poller.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "core/sigpipe.h"
 #include "core/worker.h"
 
 int zk__poller_open(zk__poller *poller, const char *name)
@@ -35,9 +37,21 @@ int zk__poller_open(zk__poller *poller, const char *name)
     return rc;
 }
 
+/* A pipe's reader may be gone. */
+static ssize_t write_quietly(const zk__op *op)
+{
+    zk__sigpipe quiet;
+    zk__sigpipe_hold(&quiet);
+    ssize_t n = writev(op->io->fd, op->iov, op->iov_count);
+    int error = n < 0 ? errno : 0;
+    zk__sigpipe_release(&quiet, error == EPIPE);
+    errno = error;
+    return n;
+}
+
 static ssize_t try_write(const zk__op *op)
 {
-    if (!(op->io->bits & ZK__IO_SOCKET)) return writev(op->io->fd, op->iov, op->iov_count);
+    if (!(op->io->bits & ZK__IO_SOCKET)) return write_quietly(op);
     if (op->iov_count == 1) {
         return send(op->io->fd, op->iov->iov_base, op->iov->iov_len, MSG_NOSIGNAL | MSG_DONTWAIT);
     }
@@ -59,6 +73,13 @@ static ssize_t try_connect(const zk__op *op)
     return -1;
 }
 
+/* Who asks has been told EAGAIN by a call of its own, which the io's bits do not know of. */
+static ssize_t try_writable(const zk__op *op)
+{
+    struct pollfd p = {.fd = op->io->fd, .events = POLLOUT};
+    return poll(&p, 1, 0) == 0 ? -EAGAIN : 0;
+}
+
 ssize_t zk__op_try(zk__op *op)
 {
     for (;;) {
@@ -73,6 +94,7 @@ ssize_t zk__op_try(zk__op *op)
             break;
         case ZK__OP_WRITE: n = try_write(op); break;
         case ZK__OP_CONNECT: n = try_connect(op); break;
+        case ZK__OP_WRITABLE: return try_writable(op);
         }
         if (ZK_LIKELY(n >= 0)) return n;
         if (errno != EINTR) return errno == EWOULDBLOCK ? -EAGAIN : -errno;
@@ -87,7 +109,7 @@ typedef struct op_wait {
 static const zk__wait_kind kinds[] = {
     [ZK__OP_READ] = {.name = "read"},       [ZK__OP_READABLE] = {.name = "readable"},
     [ZK__OP_ACCEPT] = {.name = "accept"},   [ZK__OP_WRITE] = {.name = "write"},
-    [ZK__OP_CONNECT] = {.name = "connect"},
+    [ZK__OP_CONNECT] = {.name = "connect"}, [ZK__OP_WRITABLE] = {.name = "writable"},
 };
 
 static void op_complete(zk__op *op) { zk__wait_end(op->wait, op->result); }

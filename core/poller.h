@@ -31,6 +31,7 @@ enum zk__op_code {
     ZK__OP_ACCEPT,   /* a new descriptor, non-blocking and close-on-exec */
     ZK__OP_WRITE,    /* iov, iov_count: some bytes; no SIGPIPE */
     ZK__OP_CONNECT,  /* addr, addr_size; result 0 */
+    ZK__OP_WRITABLE, /* a write would find room, or an error; result 0 */
 };
 
 struct zk__op {

@@ -102,6 +102,8 @@ static int socket_address(const zk_stream *stream, bool is_peer, zk_addr *ret_ad
     return 0;
 }
 
+static zk__io *socket_io(zk_stream *stream) { return &of(stream)->io; }
+
 static const struct zk__stream_ops socket_ops = {
     .kind = "socket",
     .read = socket_read,
@@ -112,10 +114,11 @@ static const struct zk__stream_ops socket_ops = {
     .park = socket_park,
     .unpark = socket_unpark,
     .watch = socket_watch,
+    .io = socket_io,
     .address = socket_address,
 };
 
-int zk__socket_stream(int fd, zk_stream **ret_stream)
+int zk__fd_stream(int fd, uint32_t bits, zk_stream **ret_stream)
 {
     socket_stream *s = zk_alloc(sizeof *s);
     if (!s) {
@@ -123,10 +126,15 @@ int zk__socket_stream(int fd, zk_stream **ret_stream)
         return -ENOMEM;
     }
     s->head = (zk_stream){.ops = &socket_ops};
-    zk__io_init(&s->io, fd, ZK__IO_SOCKET | ZK__IO_STREAM);
+    zk__io_init(&s->io, fd, bits);
     zk__bind_to_worker();
     *ret_stream = &s->head;
     return 0;
+}
+
+int zk__socket_stream(int fd, zk_stream **ret_stream)
+{
+    return zk__fd_stream(fd, ZK__IO_SOCKET | ZK__IO_STREAM, ret_stream);
 }
 
 zk__io *zk__socket_stream_io(zk_stream *stream) { return &of(stream)->io; }

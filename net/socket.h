@@ -10,6 +10,9 @@
  * returns 0, -ENOMEM. */
 int zk__socket_stream(int fd, zk_stream **ret_stream);
 
+/* The same for any non-blocking descriptor. bits: those of zk__io_init. */
+int zk__fd_stream(int fd, uint32_t bits, zk_stream **ret_stream);
+
 /* What the poller knows the stream's socket by. */
 struct zk__io *zk__socket_stream_io(zk_stream *stream);
 

@@ -21,6 +21,8 @@ struct zk__stream_ops {
     void (*unpark)(zk_stream *stream);
     /* on_hangup has been set or cleared. */
     void (*watch)(zk_stream *stream);
+    /* NULL, or the descriptor that carries the bytes as they are, for copying by the kernel */
+    struct zk__io *(*io)(zk_stream *stream);
     int (*address)(const zk_stream *stream, bool is_peer, zk_addr *ret_addr);
 };
 

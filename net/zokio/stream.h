@@ -14,6 +14,7 @@
 
 #include <zokio/addr.h>
 #include <zokio/base.h>
+#include <zokio/file.h>
 
 ZK_BEGIN
 
@@ -58,6 +59,32 @@ ZK_API int zk_stream_writev(zk_stream *stream, struct iovec *iov, int iov_count)
  * @return bytes written; -EAGAIN when nothing fits; a system error
  */
 ZK_API ssize_t zk_stream_try_write(zk_stream *stream, const void *data, size_t size);
+
+/**
+ * Writes `size` bytes of a file from `offset` on. Sockets and pipes have the kernel copy them from
+ * its cache (sendfile); what is not in the cache is read there by a thread of zk_blocking first, as
+ * far as the file system can tell. Other streams get them through a buffer. Suspends as
+ * zk_stream_write does.
+ *
+ * @return 0; -ENODATA: the file has ended before; -EINVAL: a negative offset; what zk_stream_write
+ *   and zk_file_read_at return. Unless it is 0, part of it may have been sent.
+ */
+ZK_API int zk_stream_send_file(zk_stream *stream, zk_file *file, int64_t offset, uint64_t size)
+    ZK_NODISCARD;
+
+/**
+ * Moves bytes from one stream to another until `bytes_max` have been moved or `from` has ended; by
+ * the kernel alone (splice) where it can, else through a buffer. Nothing is shut down or closed.
+ * Suspends as reading and writing do.
+ *
+ * @return bytes moved, fewer than bytes_max only at the end of `from`; what zk_stream_read and
+ *   zk_stream_write return, -EINVAL for a negative bytes_max. After an error, cancellation too,
+ *   bytes may have been taken from `from` that have not arrived.
+ */
+ZK_API int64_t zk_stream_splice(zk_stream *from, zk_stream *to, int64_t bytes_max) ZK_NODISCARD;
+
+/** zk_stream_splice until `from` has ended. */
+ZK_API int64_t zk_stream_copy(zk_stream *from, zk_stream *to) ZK_NODISCARD;
 
 /**
  * Tells the peer that nothing more will be written; reading goes on. Never suspends. @return 0; a
