@@ -147,7 +147,7 @@ static int dial_fail(dial *d, const char *host)
     return zk_fail(d->rcs[0], "connecting to %.300s (%s)", host, list);
 }
 
-/* Splits "name:port". An address is none of ours: returns false for it, and for what has no port. */
+/* Splits "name:port". returns false for an address, and for what has no port. */
 static bool host_split(const char *host, char *name, uint16_t *ret_port)
 {
     const char *colon = strrchr(host, ':');
