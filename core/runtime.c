@@ -159,7 +159,10 @@ void zk__worker_turn(zk__worker *w)
 
 static void worker_close(zk__worker *w)
 {
-    if (w->http_state) w->http_state_done(w->http_state);
+    for (int i = 0; i < ZK__SLOT_COUNT; i++) {
+        if (w->slots[i].state) w->slots[i].done(w->slots[i].state);
+        w->slots[i].state = NULL;
+    }
     if (w->poller.ops) w->poller.ops->close(&w->poller);
     while (w->loops) {
         zk__stack *stack = w->loops;

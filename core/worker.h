@@ -63,6 +63,14 @@ struct zk__hook {
     bool is_armed;
 };
 
+/* What a module keeps per worker: whatever it likes, and NULL before its first use. */
+enum { ZK__SLOT_HTTP, ZK__SLOT_NAMES, ZK__SLOT_COUNT };
+typedef struct zk__slot {
+    void *state;
+    /* Called when the worker ends, if there is a state: all tasks are over, the poller works. */
+    void (*done)(void *state);
+} zk__slot;
+
 typedef struct zk__worker zk__worker;
 struct zk__worker {
     /* The run queue: a ring of tasks; NULL entries are futures that have been awaited in place
@@ -97,8 +105,7 @@ struct zk__worker {
     zk__stack thread_stack; /* of the thread itself; left while the loop runs */
     zk_scope root;          /* of what runs here for other workers */
     zk_task root_task;      /* what is current while no task is */
-    void *http_state;       /* the HTTP module's, see zk__worker_slot */
-    void (*http_state_done)(void *state);
+    zk__slot slots[ZK__SLOT_COUNT];
     uint64_t polls;  /* turns of the loop */
     zk__hook *hooks; /* to be called when the next turn begins */
 

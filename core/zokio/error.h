@@ -28,7 +28,14 @@
     X(ZK_E_HTTP_FIELD, -4209, "invalid HTTP field name or value")                                  \
     X(ZK_E_HTTP_ROUTE, -4210, "invalid route pattern")                                             \
     X(ZK_E_HTTP_PATH, -4211, "invalid path in the HTTP request target")                            \
-    X(ZK_E_HTTP_CODING, -4212, "unsupported HTTP transfer coding")
+    X(ZK_E_HTTP_CODING, -4212, "unsupported HTTP transfer coding")                                 \
+    X(ZK_E_DNS_NOT_FOUND, -4300, "there is no such name")                                          \
+    X(ZK_E_DNS_NO_DATA, -4301, "the name has no address")                                          \
+    X(ZK_E_DNS_SERVER, -4302, "the DNS server failed")                                             \
+    X(ZK_E_DNS_REFUSED, -4303, "the DNS server refused to answer")                                 \
+    X(ZK_E_DNS_TIMEOUT, -4304, "no DNS server answered in time")                                   \
+    X(ZK_E_DNS_NAME, -4305, "not a valid host name")                                               \
+    X(ZK_E_DNS_ANSWER, -4306, "malformed DNS answer")
 
 ZK_BEGIN
 

@@ -9,11 +9,15 @@
 #include <zokio/base.h>
 #include <zokio/call.h>
 #include <zokio/channel.h>
+#include <zokio/dns.h>
 #include <zokio/error.h>
+#include <zokio/file.h>
 #include <zokio/http.h>
 #include <zokio/iter.h>
+#include <zokio/process.h>
 #include <zokio/select.h>
 #include <zokio/server.h>
+#include <zokio/signal.h>
 #include <zokio/stream.h>
 #include <zokio/sync.h>
 #include <zokio/task.h>
