@@ -181,7 +181,7 @@ size_t zk_channel_item_bytes(const zk_channel *channel) { return channel->item_b
 static int recv_poll(zk_case *c) { return recv_now(c->object, c->data); }
 static int send_poll(zk_case *c) { return send_now(c->object, c->data); }
 
-static int enqueue(zk_case *c, zk__slot *slot, zk__line *line)
+static int enqueue(zk_case *c, zk__place *slot, zk__line *line)
 {
     slot->waiter.data = c->data;
     slot->line = line;
@@ -189,12 +189,12 @@ static int enqueue(zk_case *c, zk__slot *slot, zk__line *line)
     return -EAGAIN;
 }
 
-static int recv_enqueue(zk_case *c, zk__slot *slot)
+static int recv_enqueue(zk_case *c, zk__place *slot)
 {
     return enqueue(c, slot, &((zk_channel *)c->object)->receivers);
 }
 
-static int send_enqueue(zk_case *c, zk__slot *slot)
+static int send_enqueue(zk_case *c, zk__place *slot)
 {
     return enqueue(c, slot, &((zk_channel *)c->object)->senders);
 }

@@ -56,7 +56,7 @@ static int find(const zk_case *cases, size_t count, const struct zk__case_ops *o
 typedef struct selecting {
     zk__selection selection; /* first */
     zk_case *cases;
-    zk__slot *slots;
+    zk__place *slots;
     size_t count, guard_count;
 } selecting;
 
@@ -85,7 +85,7 @@ static void guards_leave(selecting *s)
         zk__guard_leave(s->slots[i].sorted);
 }
 
-static inline void slot_leave(zk_case *c, zk__slot *slot)
+static inline void slot_leave(zk_case *c, zk__place *slot)
 {
     if (slot->waiter.link) zk__line_remove(slot->line, &slot->waiter);
     if (c->ops->dequeue) c->ops->dequeue(c, slot);
@@ -101,7 +101,7 @@ static int enqueue_all(selecting *s, size_t start)
         if (rc != -EAGAIN) return outcome(&s->cases[at], at, rc);
     }
     for (size_t at = 0; at < s->count; at++) {
-        zk__slot *slot = &s->slots[at];
+        zk__place *slot = &s->slots[at];
         slot->waiter.link = NULL;
         slot->waiter.selection = &s->selection;
         slot->waiter.index = (int)at;
@@ -138,7 +138,7 @@ static void select_cancel(zk__wait *wait)
 }
 
 static int select_wait(zk_case *cases, size_t count, size_t start, int default_index,
-                       zk__slot *slots)
+                       zk__place *slots)
 {
     static const zk__wait_kind kind = {.name = "select"};
     selecting s;
@@ -174,10 +174,10 @@ static __attribute__((noinline)) int select_slow(zk_case *cases, size_t count, s
         must_enqueue |= cases[i].ops->only_enqueue_tells;
     if (!must_enqueue) return default_index;
     if (count <= SLOTS_IN_FRAME) {
-        zk__slot slots[SLOTS_IN_FRAME];
+        zk__place slots[SLOTS_IN_FRAME];
         return select_wait(cases, count, start, default_index, slots);
     }
-    zk__slot *slots = zk_alloc(count * sizeof *slots);
+    zk__place *slots = zk_alloc(count * sizeof *slots);
     if (!slots) return -ENOMEM;
     int rc = select_wait(cases, count, start, default_index, slots);
     zk_free(slots);
@@ -226,7 +226,7 @@ static int never(zk_case *c)
     return -EAGAIN;
 }
 
-static int never_enqueue(zk_case *c, zk__slot *slot)
+static int never_enqueue(zk_case *c, zk__place *slot)
 {
     (void)slot;
     return never(c);
@@ -238,7 +238,7 @@ static int await_poll(zk_case *c)
     return future->state == ZK__TASK_FINISHED ? 0 : -EAGAIN;
 }
 
-static int await_enqueue(zk_case *c, zk__slot *slot)
+static int await_enqueue(zk_case *c, zk__place *slot)
 {
     zk_future *future = c->object;
     if (zk__lane.pending) zk__pending_flush(zk__lane.worker); /* it resets the awaiter */
@@ -247,7 +247,7 @@ static int await_enqueue(zk_case *c, zk__slot *slot)
     return -EAGAIN;
 }
 
-static void await_dequeue(zk_case *c, zk__slot *slot)
+static void await_dequeue(zk_case *c, zk__place *slot)
 {
     (void)slot;
     zk_future *future = c->object;
@@ -259,11 +259,11 @@ static int after_poll(zk_case *c) { return c->span <= 0 ? 0 : -EAGAIN; }
 
 static void after_fire(zk__timer *timer)
 {
-    zk__slot *slot = (zk__slot *)(void *)((char *)timer - offsetof(zk__slot, timer));
+    zk__place *slot = (zk__place *)(void *)((char *)timer - offsetof(zk__place, timer));
     zk__waiter_give(&slot->waiter, 0);
 }
 
-static int after_enqueue(zk_case *c, zk__slot *slot)
+static int after_enqueue(zk_case *c, zk__place *slot)
 {
     slot->timer.fire = after_fire;
     slot->timer.link = NULL;
@@ -271,7 +271,7 @@ static int after_enqueue(zk_case *c, zk__slot *slot)
     return -EAGAIN;
 }
 
-static void after_dequeue(zk_case *c, zk__slot *slot)
+static void after_dequeue(zk_case *c, zk__place *slot)
 {
     (void)c;
     zk__wheel_remove(&zk__lane.worker->wheel, &slot->timer);

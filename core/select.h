@@ -9,12 +9,12 @@
 #include "core/waiter.h"
 
 /* A case's place in a select that waits. */
-typedef struct zk__slot {
+typedef struct zk__place {
     zk__waiter waiter;
     zk__line *line; /* NULL, or where enqueue has put the waiter */
     zk__timer timer;
     zk__guard *sorted; /* the i-th of the select's guards */
-} zk__slot;
+} zk__place;
 
 struct zk__case_ops {
     const char *name;
@@ -26,9 +26,9 @@ struct zk__case_ops {
     int (*poll)(zk_case *c);
     /* Sees to it that the waiter is claimed and woken. returns -EAGAIN; or as poll, where that could
      * not tell. */
-    int (*enqueue)(zk_case *c, zk__slot *slot);
+    int (*enqueue)(zk_case *c, zk__place *slot);
     /* Takes that back, if it has not happened. NULL: leaving the slot's line is all. */
-    void (*dequeue)(zk_case *c, zk__slot *slot);
+    void (*dequeue)(zk_case *c, zk__place *slot);
 };
 
 /* Claims the waiter for what is ready now, and wakes it; nothing if another case was first. */
