@@ -293,7 +293,7 @@ ZK_ASYNC_TEST(process, wait_tells_code_or_signal)
     cr_assert_rc(zk_process_signal(p, SIGTERM), -ESRCH);
     zk_process_close(p);
 
-    p = spawn_shell("kill -USR1 $$; sleep 100");
+    p = spawn_shell("kill -USR1 $$; exec sleep 100");
     cr_assert_ok(zk_process_wait(p, &end));
     cr_assert(end.code == -1 && end.signal == SIGUSR1);
     zk_process_close(p);
@@ -304,14 +304,8 @@ ZK_ASYNC_TEST(process, wait_tells_code_or_signal)
 ZK_ASYNC_TEST(process, signals_reach_it)
 {
     zk_process_exit end;
-    zk_process *p = spawn_shell("trap 'echo got it; exit 5' HUP; echo ready; read x");
-    zk_process_options with_input = {
-        .argv = SHELL("trap 'echo got it; exit 5' HUP; echo ready; cat & wait"),
-        .in = from_pipe,
-        .out = from_pipe,
-    };
-    zk_process_close(p);
-    p = spawn(&with_input);
+    zk_process *p = spawn_shell("trap 'echo got it; exit 5' HUP; echo ready; "
+                                "while :; do sleep 0.01; done");
     await_line(p, "ready");
     cr_assert_rc(zk_process_signal(p, 999), -EINVAL);
     cr_assert_ok(zk_process_signal(p, SIGHUP));
@@ -452,7 +446,7 @@ ZK_ASYNC_TEST(process, stop_asks_first_and_kills_then)
 ZK_ASYNC_TEST(process, closing_kills_and_leaves_no_zombie)
 {
     int open_before = open_count();
-    zk_process *p = spawn_shell("sleep 100");
+    zk_process *p = spawn_shell("exec sleep 100");
     pid_t pid = zk_process_pid(p);
     ZK_SCOPE(s) {
         zk_scope_cancel(&s);
@@ -468,7 +462,8 @@ ZK_ASYNC_TEST(process, closing_kills_and_leaves_no_zombie)
 ZK_ASYNC_TEST(process, a_group_is_stopped_as_a_whole)
 {
     zk_process_options o = {
-        .argv = SHELL("trap 'exit 9' TERM; (trap '' TERM; echo ready; sleep 100) & wait"),
+        .argv = SHELL("trap 'exit 9' TERM; (trap '' TERM; echo ready; sleep 100) & while :; do "
+                      "sleep 0.01; done"),
         .out = from_pipe,
         .has_own_group = true,
     };
