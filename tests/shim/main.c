@@ -3,8 +3,8 @@
  *
  * Runs the tests whose SUITE.NAME contains one of the words. --here: the first of them in this very
  * process, without a time limit, for a debugger. ZOKIO_TEST_PATIENCE multiplies the time limits,
- * for slow machines and emulators. ZOKIO_TEST_SKIP: words, separated by white space, of tests to leave
- * out. The last line, "tally: PASSED FAILED", is for tests/tally.
+ * for slow machines and emulators. ZOKIO_TEST_SKIP: words, separated by white space, of tests to
+ * leave out. The last line, "tally: PASSED FAILED", is for tests/tally.
  */
 #include "tests/shim/shim.h"
 
