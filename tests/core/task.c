@@ -362,7 +362,7 @@ static int join_the_crowd(void *arg)
 ZK_ASYNC_TEST(task, a_hundred_thousand_tasks_wait_and_give_their_memory_back)
 {
     /* Instrumented stacks are larger, and the guards' mappings are not what sanitizers are for. */
-    int tasks = ZK_TEST_ASAN ? 5000 : 100000;
+    int tasks = ZK_TEST_ASAN || ZK_TEST_TSAN ? 5000 : 100000;
     size_t before = resident_bytes();
     crowd c = {0};
     ZK_SCOPE(s) {

@@ -3,8 +3,8 @@
  *
  * Runs the tests whose SUITE.NAME contains one of the words. --here: the first of them in this very
  * process, without a time limit, for a debugger. ZOKIO_TEST_PATIENCE multiplies the time limits,
- * for slow machines and emulators. ZOKIO_TEST_SKIP: words, separated by blanks, of tests to leave
- * out. The last line, "tally: PASSED FAILED", is for tests/tally.
+ * for slow machines and emulators. ZOKIO_TEST_SKIP: words, separated by white space, of tests to
+ * leave out. The last line, "tally: PASSED FAILED", is for tests/tally.
  */
 #include "tests/shim/shim.h"
 
@@ -15,7 +15,7 @@ static bool is_skipped(const shim_test *test)
     const char *skipped = getenv("ZOKIO_TEST_SKIP");
     if (!skipped) return false;
     snprintf(text, sizeof text, "%s", skipped);
-    while (count < 64 && (words[count] = strsep(&rest, " ")))
+    while (count < 64 && (words[count] = strsep(&rest, " \n")))
         if (*words[count]) count++;
     return count > 0 && shim_is_wanted(test, words, count);
 }

@@ -245,7 +245,12 @@ static int talk_over_tcp(void *arg)
     if (rc >= 0) {
         ZK_SCOPE(s) {
             rc = zk_spawn(&s, connect_to, &to);
-            if (rc >= 0) rc = zk_accept(listener, &accepted);
+            /* Without memory for it a connection is dropped, and the next one waited for. */
+            if (rc >= 0) {
+                ZK_WITHIN(ZK_SEC(1)) {
+                    rc = zk_accept(listener, &accepted);
+                }
+            }
             if (rc < 0) zk_scope_cancel(&s);
             int joined = zk_scope_wait(&s);
             if (rc >= 0 || rc == -ECANCELED) rc = joined < 0 ? joined : rc;
@@ -349,6 +354,7 @@ static int serve_and_ask(void *arg)
             }
             if (here.serving) zk_serving_drain(here.serving);
         }
+        if (rc < 0) zk_scope_cancel(&s);
         int joined = zk_scope_wait(&s);
         if (rc >= 0 || rc == -ECANCELED) rc = joined < 0 ? joined : rc;
     }
