@@ -24,7 +24,7 @@ struct zk__case_ops {
     bool only_enqueue_tells; /* poll does not know */
     /* Commits if that is possible now. returns 0, its error, -EAGAIN. */
     int (*poll)(zk_case *c);
-    /* Sees to it that the waiter is claimed and woken. returns -EAGAIN; or as poll, where that could
+    /* Sees to it that the waiter is claimed and woken. returns -EAGAIN; or as poll, where that did
      * not tell. */
     int (*enqueue)(zk_case *c, zk__place *slot);
     /* Takes that back, if it has not happened. NULL: leaving the slot's line is all. */

@@ -105,18 +105,31 @@ static void *server_tcp(void *arg)
     return NULL;
 }
 
+/* One port for both protocols: the one that UDP is given may be taken by somebody else's TCP. */
+static int sockets_bind(server *s)
+{
+    for (int tries = 0; tries < 100; tries++) {
+        struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        socklen_t size = sizeof in;
+        s->fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        s->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        cr_assert(bind(s->fd, (struct sockaddr *)&in, size) == 0);
+        cr_assert(getsockname(s->fd, (struct sockaddr *)&in, &size) == 0);
+        if (bind(s->listener, (struct sockaddr *)&in, size) == 0) return ntohs(in.sin_port);
+        close(s->fd);
+        close(s->listener);
+    }
+    cr_assert_fail("no port is free for both UDP and TCP");
+    return -1;
+}
+
 static void server_start(server *s)
 {
-    struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t size = sizeof in;
     pthread_t tcp;
-    *s = (server){.fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0),
-                  .listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
-    cr_assert(bind(s->fd, (struct sockaddr *)&in, size) == 0);
-    cr_assert(getsockname(s->fd, (struct sockaddr *)&in, &size) == 0);
-    cr_assert(bind(s->listener, (struct sockaddr *)&in, size) == 0);
+    *s = (server){0};
+    int port = sockets_bind(s);
     cr_assert(listen(s->listener, 8) == 0);
-    snprintf(s->servers, sizeof s->servers, "127.0.0.1:%d", ntohs(in.sin_port));
+    snprintf(s->servers, sizeof s->servers, "127.0.0.1:%d", port);
     cr_assert(pthread_create(&s->thread, NULL, server_udp, s) == 0);
     cr_assert(pthread_create(&tcp, NULL, server_tcp, s) == 0);
     pthread_detach(tcp); /* ends with the test's process */
