@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <time.h>
 
+#include "core/sim.h"
 #include "core/task.h"
 
 enum { IDLE_SECONDS = 10 };
@@ -157,6 +158,7 @@ int zk_blocking(zk_fn *fn, void *arg)
 {
     int rc = zk__wait_begin();
     if (rc < 0) return rc;
+    if (ZK_UNLIKELY(zk__sim_current != NULL)) return zk__sim_blocking(fn, arg);
     zk__worker *w = zk__lane.worker;
     zk__blocking *b = pool_of(w->runtime);
     if (!b) return -ENOMEM;

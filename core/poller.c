@@ -10,10 +10,15 @@
 #include <unistd.h>
 
 #include "core/sigpipe.h"
+#include "core/sim_kernel.h"
 #include "core/worker.h"
 
 int zk__poller_open(zk__poller *poller, const char *name)
 {
+    if (zk__sim_current) {
+        poller->ops = &zk__poller_sim;
+        return poller->ops->open(poller);
+    }
     static const struct zk__poller_ops *const best_first[] = {
         &zk__poller_epoll,
 #if ZK__IO_URING

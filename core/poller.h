@@ -19,6 +19,7 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include "core/kernel.h"
 #include "core/wait.h"
 
 typedef struct zk__io zk__io;
@@ -79,6 +80,7 @@ struct zk__io {
 /* A backend. Functions are called on the worker's own thread, but for wake. */
 struct zk__poller_ops {
     const char *name;
+    const struct zk__kernel *kernel; /* whose sockets it moves bytes of */
     /* returns 0, or -errno: then the next backend is tried. */
     int (*open)(zk__poller *poller);
     void (*close)(zk__poller *poller);

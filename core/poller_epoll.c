@@ -242,6 +242,7 @@ static void epoll_wake(zk__poller *poller)
 
 const struct zk__poller_ops zk__poller_epoll = {
     .name = "epoll",
+    .kernel = &zk__kernel_system,
     .open = epoll_open,
     .close = epoll_close,
     .submit = epoll_submit,

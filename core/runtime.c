@@ -14,6 +14,7 @@
 
 #include "core/cpus.h"
 #include "core/guard.h"
+#include "core/sim.h"
 #include "core/switch.h"
 #include "core/task.h"
 
@@ -25,6 +26,7 @@ static atomic_bool is_running;
 
 zk_time zk__clock(void)
 {
+    if (ZK_UNLIKELY(zk__sim_current != NULL)) return zk__sim_current->now;
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return ZK_SEC(t.tv_sec) + t.tv_nsec;
@@ -129,6 +131,14 @@ static void dead_stacks_free(zk__worker *w)
     }
 }
 
+/* How far the loop goes before the next turn. */
+static void turn_begin(zk__worker *w)
+{
+    w->turn_goal = w->head + TURN_TASKS;
+    w->turn_end = w->urgent ? w->head : w->turn_goal;
+    if (ZK_UNLIKELY(zk__sim_current != NULL)) zk__sim_turn(w);
+}
+
 void zk__worker_turn(zk__worker *w)
 {
     zk__lane.current = &w->root_task;
@@ -150,8 +160,7 @@ void zk__worker_turn(zk__worker *w)
     w->now = zk__clock();
     if (w->wheel.pending) zk__wheel_advance(&w->wheel, w->now);
     zk__inbox_run(w);
-    w->turn_goal = w->head + TURN_TASKS;
-    w->turn_end = w->urgent ? w->head : w->turn_goal;
+    turn_begin(w);
     if (!is_idle(w)) w->is_trimmed = false;
 }
 
@@ -216,8 +225,7 @@ static void worker_run(zk__worker *w)
     void *crash_stack = NULL;
     bool has_crash_stack = !zk__crash_stack_open(&crash_stack);
     zk__stack_of_thread(&w->thread_stack);
-    w->turn_goal = w->head + TURN_TASKS;
-    w->turn_end = w->urgent ? w->head : w->turn_goal;
+    turn_begin(w);
     zk__stack *stack = w->loops;
     w->loops = stack->next;
     w->loop_count--;
@@ -433,22 +441,35 @@ static int run_workers(zk__runtime *rt, main_task *m)
     return rc;
 }
 
+static int run(const zk_config *config, zk_fn *main_fn, void *arg)
+{
+    zk__runtime *rt = runtime_new(config);
+    if (!rt) return -ENOMEM;
+    zk__guards_init(config->workers);
+    if (!config->no_crash_report) zk__crash_report_install();
+    int rc = run_workers(rt, &(main_task){.fn = main_fn, .arg = arg});
+    if (!config->no_crash_report) zk__crash_report_uninstall();
+    runtime_free(rt);
+    return rc;
+}
+
 int zk_run(const zk_config *given, zk_fn *main_fn, void *arg)
 {
     zk_config config;
     int rc = config_read(given, &config);
     if (rc < 0) return rc;
     if (atomic_exchange(&is_running, true)) return -EBUSY;
-    zk__runtime *rt = runtime_new(&config);
-    if (rt) {
-        zk__guards_init(config.workers);
-        if (!config.no_crash_report) zk__crash_report_install();
-        rc = run_workers(rt, &(main_task){.fn = main_fn, .arg = arg});
-        if (!config.no_crash_report) zk__crash_report_uninstall();
-        runtime_free(rt);
-    } else {
-        rc = -ENOMEM;
-    }
+    rc = run(&config, main_fn, arg);
+    atomic_store(&is_running, false);
+    return rc;
+}
+
+int zk__run_simulated(const zk_config *config, zk_fn *main_fn, void *arg, zk__sim *sim)
+{
+    if (atomic_exchange(&is_running, true)) return -EBUSY;
+    zk__sim_current = sim;
+    int rc = run(config, main_fn, arg);
+    zk__sim_current = NULL;
     atomic_store(&is_running, false);
     return rc;
 }

@@ -90,6 +90,17 @@ void zk__trail_keep(zk_task *task)
     snprintf(run_text, sizeof run_text, "%s", t ? t->text : "");
 }
 
+void zk__trail_prefix(int rc, const char *context)
+{
+    char old[TRAIL_BYTES];
+    if (run_text[0]) {
+        memcpy(old, run_text, sizeof old);
+    } else {
+        snprintf(old, sizeof old, "%s (%s)", zk_errname(rc), zk_strerror(rc));
+    }
+    snprintf(run_text, sizeof run_text, "%.200s: %.300s", context, old);
+}
+
 const char *zk_trail(void)
 {
     if (!zk__lane.worker) return run_text;

@@ -232,7 +232,11 @@ void zk__proxy_finished(zk__worker *w, zk_task *task, int rc);
 int zk__spawn_remote(zk_scope *scope, zk_task *task, zk__worker *to);
 void zk__scope_cancel_remote(zk_scope *scope);
 
-/* CLOCK_MONOTONIC, read now. */
+struct zk__sim;
+/* zk_run on the simulated kernel: the environment has no say. */
+int zk__run_simulated(const zk_config *config, zk_fn *main_fn, void *arg, struct zk__sim *sim);
+
+/* CLOCK_MONOTONIC, read now; or the simulation's. */
 zk_time zk__clock(void);
 /* The moment `span` from now; INT64_MAX if that is beyond time. */
 zk_time zk__moment_in(zk_time span);
@@ -253,6 +257,8 @@ void zk__trail_take(zk_task *from, zk_task *to);
 void zk__trail_drop(zk_task *task);
 /* Keeps a copy that zk_trail gives outside zk_run. */
 void zk__trail_keep(zk_task *task);
+/* Outside zk_run: puts a context in front of that copy. */
+void zk__trail_prefix(int rc, const char *context);
 
 /* The blocking pool: made at the first use, ended with the runtime. */
 void zk__blocking_stop(zk__runtime *rt);

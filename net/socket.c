@@ -43,14 +43,15 @@ static ssize_t socket_writev(zk_stream *stream, const struct iovec *iov, int iov
 
 static int socket_shutdown(zk_stream *stream)
 {
-    return shutdown(of(stream)->io.fd, SHUT_WR) ? -errno : 0;
+    return poller()->ops->kernel->shutdown(of(stream)->io.fd, SHUT_WR);
 }
 
 static void socket_reset_on_close(zk_stream *stream)
 {
     struct linger now = {.l_onoff = 1};
     /* Fails only for sockets that know no reset, as Unix ones. */
-    (void)setsockopt(of(stream)->io.fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+    (void)poller()->ops->kernel->set_option(of(stream)->io.fd, SOL_SOCKET, SO_LINGER, &now,
+                                            sizeof now);
 }
 
 static void socket_close(zk_stream *stream)
@@ -95,9 +96,8 @@ static int socket_address(const zk_stream *stream, bool is_peer, zk_addr *ret_ad
 {
     const socket_stream *s = (const socket_stream *)(const void *)stream;
     zk_addr addr = {.size = sizeof addr.un};
-    int failed = is_peer ? getpeername(s->io.fd, &addr.sa, &addr.size)
-                         : getsockname(s->io.fd, &addr.sa, &addr.size);
-    if (failed) return -errno;
+    int rc = poller()->ops->kernel->name(s->io.fd, is_peer, &addr.sa, &addr.size);
+    if (rc < 0) return rc;
     *ret_addr = addr;
     return 0;
 }
@@ -122,7 +122,7 @@ int zk__fd_stream(int fd, uint32_t bits, zk_stream **ret_stream)
 {
     socket_stream *s = zk_alloc(sizeof *s);
     if (!s) {
-        close(fd);
+        poller()->ops->kernel->close(fd);
         return -ENOMEM;
     }
     s->head = (zk_stream){.ops = &socket_ops};

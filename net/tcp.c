@@ -7,7 +7,6 @@
 #include "net/tcp.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -25,25 +24,27 @@ struct zk_listener {
     zk_addr addr;
 };
 
+static const struct zk__kernel *kernel(void) { return zk__worker_self()->poller.ops->kernel; }
+
 static int set_flag(int fd, int level, int option)
 {
-    return setsockopt(fd, level, option, &(int){1}, sizeof(int)) ? -errno : 0;
+    return kernel()->set_option(fd, level, option, &(int){1}, sizeof(int));
 }
 
 static int socket_for(const zk_addr *addr)
 {
-    int fd = socket(addr->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0) return -errno;
-    if (addr->sa.sa_family == AF_UNIX) return fd;
+    int fd = kernel()->socket(addr->sa.sa_family, SOCK_STREAM, 0);
+    if (fd < 0 || addr->sa.sa_family == AF_UNIX) return fd;
     int rc = set_flag(fd, IPPROTO_TCP, TCP_NODELAY);
     if (rc == 0) return fd;
-    close(fd);
+    kernel()->close(fd);
     return rc;
 }
 
 static bool is_unix_file(const zk_addr *addr)
 {
-    return addr->sa.sa_family == AF_UNIX && addr->un.sun_path[0] != '\0';
+    return addr->sa.sa_family == AF_UNIX && addr->un.sun_path[0] != '\0' &&
+           kernel() == &zk__kernel_system;
 }
 
 /* Removes a socket file that nobody listens on any more: what a killed server leaves behind. */
@@ -66,7 +67,7 @@ static int socket_listen(int fd, const zk_addr *addr, const zk_listen_options *o
     }
     if (!rc && addr->sa.sa_family == AF_INET6) {
         /* ":8080" is every address, whatever the system's default says. */
-        rc = setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &(int){0}, sizeof(int)) ? -errno : 0;
+        rc = kernel()->set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, &(int){0}, sizeof(int));
     }
     if (!rc && addr->sa.sa_family != AF_UNIX && options->is_client_first) {
         /* One second: the first retransmitted SYN-ACK ends it, so a silent client is accepted
@@ -74,8 +75,8 @@ static int socket_listen(int fd, const zk_addr *addr, const zk_listen_options *o
         rc = set_flag(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT);
     }
     if (!rc && is_unix_file(addr)) unix_file_remove_stale(addr);
-    if (!rc && bind(fd, &addr->sa, addr->size)) rc = -errno;
-    if (!rc && listen(fd, options->backlog > 0 ? options->backlog : BACKLOG)) rc = -errno;
+    if (!rc) rc = kernel()->bind(fd, &addr->sa, addr->size);
+    if (!rc) rc = kernel()->listen(fd, options->backlog > 0 ? options->backlog : BACKLOG);
     return rc;
 }
 
@@ -88,7 +89,7 @@ int zk_listen(const zk_addr *addr, const zk_listen_options *options, zk_listener
     int rc = fd;
     if (fd >= 0) {
         rc = socket_listen(fd, addr, options ? options : &(zk_listen_options){0});
-        if (rc < 0) close(fd);
+        if (rc < 0) kernel()->close(fd);
     }
     if (rc < 0) {
         zk_free(l);
@@ -106,11 +107,10 @@ int zk__listener_share(const zk_listener *listener, zk_listener **ret_listener)
 {
     zk_listener *l = zk_alloc_zeroed(sizeof *l);
     if (!l) return -ENOMEM;
-    int fd = fcntl(listener->io.fd, F_DUPFD_CLOEXEC, 0);
+    int fd = kernel()->duplicate(listener->io.fd);
     if (fd < 0) {
-        int rc = -errno;
         zk_free(l);
-        return rc;
+        return fd;
     }
     zk__io_init(&l->io, fd, ZK__IO_SOCKET);
     l->addr = listener->addr;
@@ -121,7 +121,8 @@ int zk__listener_share(const zk_listener *listener, zk_listener **ret_listener)
 int zk_listener_addr(const zk_listener *listener, zk_addr *ret_addr)
 {
     zk_addr addr = {.size = sizeof addr.un};
-    if (getsockname(listener->io.fd, &addr.sa, &addr.size)) return -errno;
+    int rc = kernel()->name(listener->io.fd, false, &addr.sa, &addr.size);
+    if (rc < 0) return rc;
     *ret_addr = addr;
     return 0;
 }

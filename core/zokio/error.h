@@ -15,6 +15,8 @@
     X(ZK_E_LIMIT, -4099, "a configured limit was reached")                                         \
     X(ZK_E_SLOW, -4100, "the peer is slower than the configured minimum rate")                     \
     X(ZK_E_NO_RUNTIME, -4101, "called from outside zk_run")                                        \
+    X(ZK_E_STUCK, -4103, "all tasks wait for each other")                                          \
+    X(ZK_E_LEAK, -4104, "something was not closed or freed")                                       \
     X(ZK_E_WORKER, -4102, "belongs to another worker")                                             \
     X(ZK_E_HTTP_SYNTAX, -4200, "malformed HTTP message")                                           \
     X(ZK_E_HTTP_VERSION, -4201, "unsupported HTTP version")                                        \

@@ -18,6 +18,7 @@
 #include <zokio/select.h>
 #include <zokio/server.h>
 #include <zokio/signal.h>
+#include <zokio/sim.h>
 #include <zokio/stream.h>
 #include <zokio/sync.h>
 #include <zokio/task.h>
