@@ -91,21 +91,41 @@ void zk__sim_stuck(zk__worker *w)
 
 /* ---- memory ---- */
 
+typedef struct sim_block sim_block;
+struct sim_block {
+    sim_block *next, **link;
+    _Alignas(16) char memory[];
+};
+
 static void *sim_alloc(void *context, size_t size)
 {
     zk__sim *sim = context;
     if (zk__sim_fails(sim, sim->options.out_of_memory_chance)) return NULL;
-    void *memory = aligned_alloc(16, (size + 15) & ~(size_t)15);
-    if (memory) sim->blocks++;
-    return memory;
+    sim_block *block = aligned_alloc(16, sizeof *block + ((size + 15) & ~(size_t)15));
+    if (!block) return NULL;
+    block->next = sim->blocks;
+    block->link = &sim->blocks;
+    if (block->next) block->next->link = &block->next;
+    sim->blocks = block;
+    return block->memory;
 }
 
 static void sim_free(void *context, void *memory, size_t size)
 {
-    (void)size;
-    zk__sim *sim = context;
-    sim->blocks--;
-    free(memory);
+    (void)context, (void)size;
+    sim_block *block = (sim_block *)(void *)((char *)memory - offsetof(sim_block, memory));
+    *block->link = block->next;
+    if (block->next) block->next->link = block->link;
+    free(block);
+}
+
+/* What the program has not freed. returns how many blocks there were. */
+static size_t blocks_free(zk__sim *sim)
+{
+    size_t count = 0;
+    for (; sim->blocks; count++)
+        sim_free(NULL, sim->blocks->memory, 0);
+    return count;
 }
 
 /* ---- the run ---- */
@@ -170,7 +190,7 @@ int zk_sim_run_report(uint64_t seed, const zk_sim_options *options, zk_fn *main_
     zk_config config = {.workers = 1, .poller = "sim", .allocator = &allocator};
     rc = zk__run_simulated(&config, run_program, &p, &sim);
     sim.report.virtual_time = sim.now - beginning;
-    sim.report.blocks_leaked = sim.blocks;
+    sim.report.blocks_leaked = blocks_free(&sim);
     *ret_report = sim.report;
     return rc == -EBUSY ? rc : verdict(&sim, seed, rc);
 }

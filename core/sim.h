@@ -15,7 +15,7 @@ typedef struct zk__sim {
     zk_time now;
     bool has_begun; /* the program's own code runs: faults may happen */
     bool is_stuck;
-    size_t blocks; /* of memory, not freed */
+    struct sim_block *blocks; /* of memory, not freed */
 } zk__sim;
 
 /* The one that runs; NULL: none does. */

@@ -183,7 +183,7 @@ void zk__sim_wake(sim_socket *s)
     if (!io) return;
     io->bits |= ZK__IO_MAYBE_READABLE | ZK__IO_MAYBE_WRITABLE;
     if (s->has_end_in) io->bits |= ZK__IO_PEER_DONE;
-    if (s->has_reset_in || (s->has_end_in && s->has_end_out)) io->bits |= ZK__IO_BROKEN;
+    if (s->is_dead || (s->has_end_in && s->has_end_out)) io->bits |= ZK__IO_BROKEN;
 }
 
 /* A connection attempt reaches its listener, or finds none. */
@@ -222,6 +222,12 @@ static void arrive(sim_event *e)
     }
 }
 
+void zk__sim_break(sim_socket *s)
+{
+    s->is_dead = s->is_break_untold = s->has_end_in = true;
+    s->in_count = 0;
+}
+
 static void data_in(sim_socket *s, const sim_event *e)
 {
     s->in_flight -= e->size;
@@ -246,10 +252,7 @@ void zk__sim_deliver(sim_event *e)
         break;
     case SIM_DATA: data_in(s, e); break;
     case SIM_END: s->has_end_in = true; break;
-    case SIM_RESET:
-        s->has_reset_in = s->has_end_in = true;
-        s->in_count = 0;
-        break;
+    case SIM_RESET: zk__sim_break(s); break;
     }
     free(e->data);
     zk__sim_wake(s);
@@ -265,7 +268,7 @@ void zk__sim_close(sim_socket *s)
     zk__sim_net.open--;
     if (is_connected && (s->in_count || s->resets_on_close)) {
         zk__sim_send(s->peer, SIM_RESET, NULL, 0);
-    } else if (is_connected && !s->has_end_out && !s->has_reset_in) {
+    } else if (is_connected && !s->has_end_out && !s->is_dead) {
         zk__sim_send(s->peer, SIM_END, NULL, 0);
     }
     s->in_count = 0;
@@ -341,7 +344,7 @@ static int sim_shutdown(int fd, int how)
     if (!s || s->state != SIM_CONNECTED) return s ? -ENOTCONN : -EBADF;
     if (how == SHUT_RD || s->has_end_out) return 0;
     s->has_end_out = true;
-    if (!s->has_reset_in) zk__sim_send(s->peer, SIM_END, NULL, 0);
+    if (!s->is_dead) zk__sim_send(s->peer, SIM_END, NULL, 0);
     zk__sim_wake(s);
     return 0;
 }

@@ -30,8 +30,10 @@ struct sim_socket {
     size_t in_first, in_count;
     size_t in_flight;     /* bytes on their way here */
     zk_time last_arrival; /* of what is on its way: nothing overtakes */
-    bool has_end_in, has_reset_in, has_end_out, resets_on_close;
-    int error; /* of a connect */
+    bool has_end_in, has_end_out, resets_on_close;
+    bool is_dead;         /* the connection was broken */
+    bool is_break_untold; /* and no read has said so yet */
+    int error;            /* of a connect */
 
     sim_socket *queue[64]; /* of a listener: connections to be accepted */
     int queue_first, queue_count, backlog;
@@ -81,6 +83,8 @@ void zk__sim_event_add(sim_event event);
 void zk__sim_deliver(sim_event *event);
 /* Gives a socket that has no address one. */
 void zk__sim_name(sim_socket *s);
+/* The connection is broken, on this side. */
+void zk__sim_break(sim_socket *s);
 void zk__sim_close(sim_socket *s);
 /* Something has happened that the socket's reader or writer may wait for. */
 void zk__sim_wake(sim_socket *s);

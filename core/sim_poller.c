@@ -36,8 +36,8 @@ static ssize_t try_read(sim_socket *s, void *buf, size_t size)
     zk__sim *sim = zk__sim_current;
     if (s->state != SIM_CONNECTED) return -ENOTCONN;
     if (!s->in_count) {
-        if (s->has_reset_in) {
-            s->has_reset_in = false; /* told once, then it is the end */
+        if (s->is_break_untold) {
+            s->is_break_untold = false; /* then it is the end */
             return -ECONNRESET;
         }
         return s->has_end_in ? 0 : -EAGAIN;
@@ -57,8 +57,8 @@ static ssize_t try_read(sim_socket *s, void *buf, size_t size)
 static void connection_break(sim_socket *s)
 {
     zk__sim_send(s->peer, SIM_RESET, NULL, 0);
-    s->has_reset_in = s->has_end_in = true;
-    s->in_count = 0;
+    zk__sim_break(s);
+    s->is_break_untold = false; /* the writer is told */
     zk__sim_wake(s);
 }
 
@@ -66,7 +66,7 @@ static ssize_t try_write(sim_socket *s, const struct iovec *iov, int iov_count)
 {
     zk__sim *sim = zk__sim_current;
     if (s->state != SIM_CONNECTED) return -ENOTCONN;
-    if (s->has_end_out || s->has_reset_in) return -EPIPE;
+    if (s->has_end_out || s->is_dead) return -EPIPE;
     if (zk__sim_fails(sim, sim->options.out_of_buffers_chance)) return -ENOBUFS;
     if (zk__sim_fails(sim, sim->options.reset_chance)) {
         connection_break(s);
@@ -126,7 +126,7 @@ static bool is_readable(const sim_socket *s)
 
 static bool is_writable(const sim_socket *s)
 {
-    return s->has_reset_in || s->has_end_out || !s->peer ||
+    return s->is_dead || s->has_end_out || !s->peer ||
            s->peer->in_count + s->peer->in_flight < SIM_BUFFER_BYTES;
 }
 
