@@ -33,8 +33,7 @@ static int count_for(void *arg)
 static int serve(void *arg)
 {
     zk_listener *listener = arg;
-    ZK_SCOPE(connections)
-    {
+    ZK_SCOPE(connections) {
         zk_stream *stream;
         while (zk_accept(listener, &stream) == 0) {
             if (zk_spawn(&connections, count_for, stream) < 0) zk_stream_close(stream);
@@ -56,8 +55,8 @@ static int ask_three_times(const zk_addr *addr)
         ssize_t n = zk_stream_read(stream, reply, sizeof reply - 1);
         if (n < 0) rc = (int)n;
         if (n >= 0 && atoi(reply + strlen("count=")) != i) {
-            rc = zk_fail(-EBADMSG, "asked %d times, and was told \"%.*s\"", i, (int)strcspn(reply, "\n"),
-                         reply);
+            rc = zk_fail(-EBADMSG, "asked %d times, and was told \"%.*s\"", i,
+                         (int)strcspn(reply, "\n"), reply);
         }
     }
     zk_stream_close(stream);
@@ -72,8 +71,7 @@ static int program(void *arg)
     int rc = zk_addr_parse("10.0.0.1:7000", &addr);
     if (rc == 0) rc = zk_listen(&addr, NULL, &listener);
     if (rc < 0) return rc;
-    ZK_SCOPE(all)
-    {
+    ZK_SCOPE(all) {
         rc = zk_spawn(&all, serve, listener);
         if (rc == 0) rc = ask_three_times(&addr);
         zk_scope_cancel(&all);
