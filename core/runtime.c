@@ -160,6 +160,7 @@ void zk__worker_turn(zk__worker *w)
     w->now = zk__clock();
     if (w->wheel.pending) zk__wheel_advance(&w->wheel, w->now);
     zk__inbox_run(w);
+    zk__loop_stacks_look(w);
     turn_begin(w);
     if (!is_idle(w)) w->is_trimmed = false;
 }

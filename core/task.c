@@ -30,8 +30,12 @@
 #include "core/select.h"
 #include "core/switch.h"
 
-/* Parked loop stacks that a worker keeps: while it is busy, and when it idles. */
-enum { LOOPS_MAX = 1024, LOOPS_IDLE = 16 };
+/*
+ * Parked loop stacks that a worker keeps. A burst of waiting tasks will probably come again, and
+ * pages that have to be faulted in anew cost more than all else about a task; so what was not
+ * needed for a second goes back little by little, and nearly all of it when the worker idles.
+ */
+enum { LOOPS_KEPT = 256, LOOPS_FREED_AT_ONCE = 128, LOOPS_IDLE = 16 };
 
 /* Urgent tasks in a row while others are ready. */
 enum { URGENT_MAX = 16 };
@@ -162,8 +166,19 @@ static inline zk__stack *loop_stack_take(zk__worker *w)
 {
     zk__stack *stack = w->loops;
     w->loops = stack->next;
-    w->loop_count--;
+    if (--w->loop_count < w->loops_spare) w->loops_spare = w->loop_count;
     return stack;
+}
+
+void zk__loop_stacks_look(zk__worker *w)
+{
+    if (w->loop_count <= LOOPS_KEPT || w->now < w->loops_look_at) return;
+    uint32_t spare = w->loops_spare;
+    uint32_t count = spare < LOOPS_FREED_AT_ONCE ? spare : LOOPS_FREED_AT_ONCE;
+    for (uint32_t i = 0; i < count && w->loop_count > LOOPS_KEPT; i++)
+        zk__stack_free(&w->stacks, loop_stack_take(w));
+    w->loops_spare = spare > count ? spare - count : w->loop_count;
+    w->loops_look_at = w->now + (spare > count ? ZK_MS(10) : ZK_SEC(1));
 }
 
 void zk__loop_stacks_trim(zk__worker *w)
@@ -175,9 +190,6 @@ void zk__loop_stacks_trim(zk__worker *w)
 
 static inline void loop_stack_put(zk__worker *w, zk__stack *stack)
 {
-    if (ZK_UNLIKELY(w->loop_count >= LOOPS_MAX)) {
-        zk__stack_free(&w->stacks, loop_stack_take(w));
-    }
     stack->next = w->loops;
     w->loops = stack;
     w->loop_count++;

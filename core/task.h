@@ -29,6 +29,8 @@ int zk__spawn_pinned(zk_scope *scope, zk_fn *fn, void *arg, const zk_site *site)
 void zk__wait_unlink(zk__wait *wait);
 void zk__overflow_drain(zk__worker *w);
 
+/* Gives some of the loop stacks back that have not been needed for a while. */
+void zk__loop_stacks_look(zk__worker *w);
 /* Gives surplus loop stacks back, for a worker that has been idle for a while. */
 void zk__loop_stacks_trim(zk__worker *w);
 

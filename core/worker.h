@@ -86,6 +86,8 @@ struct zk__worker {
     zk__stack *stack; /* the one in use */
     zk__stack *loops; /* those with a parked loop frame, or fresh */
     uint32_t loop_count;
+    uint32_t loops_spare; /* that have not been needed since the last look */
+    zk_time loops_look_at;
     uint32_t turn_end;  /* ring index at which the loop looks up: turn_goal, or earlier */
     uint32_t turn_goal; /* ring index at which the poller has its turn */
     zk_task *urgent, **urgent_tail; /* ready, and to be run before the ring */
