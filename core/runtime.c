@@ -132,7 +132,7 @@ static void dead_stacks_free(zk__worker *w)
 void zk__worker_turn(zk__worker *w)
 {
     zk__lane.current = &w->root_task;
-    w->polls++;
+    zk__count(&w->polls, 1);
     if (w->dead) dead_stacks_free(w);
     while (w->hooks) {
         zk__hook *hook = w->hooks;
@@ -195,6 +195,7 @@ static int worker_open(zk__worker *w)
     w->root_task.scope = &w->root;
     zk__scope_root_init(&w->root, NULL, w);
     zk__lane = (struct zk__lane){.current = &w->root_task, .worker = w};
+    w->lane = &zk__lane;
     zk__stack_pool_init(&w->stacks, w->runtime->config.stack_bytes, zk__loop);
     w->ring = malloc(RING_CAPACITY * sizeof *w->ring);
     w->ring_mask = RING_CAPACITY - 1;

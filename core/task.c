@@ -190,8 +190,9 @@ static __attribute__((noinline)) void leave_hook(zk__stack *stack)
     fn(stack->on_leave_context);
 }
 
-/* Leaves the current stack to the current task, until that is taken from the ring again. */
-static __attribute__((noinline)) void suspend(zk__worker *w)
+/* Leaves the current stack to the current task, until that is taken from the ring again. wait: for
+ * dumps; NULL for a yield. */
+static __attribute__((noinline)) void suspend(zk__worker *w, const zk__wait *wait)
 {
     zk_task *me = zk__lane.current;
     zk__stack *mine = w->stack, *to;
@@ -199,6 +200,10 @@ static __attribute__((noinline)) void suspend(zk__worker *w)
     if (ZK_UNLIKELY(mine->on_leave != NULL)) leave_hook(mine);
     me->stack = mine;
     me->state = ZK__TASK_STARTED;
+    mine->task = me;
+    mine->wait = wait;
+    mine->since = w->now;
+    zk__count(&w->suspensions, 1);
     uint32_t head = w->head;
     zk_task *next = head != w->tail && head != w->turn_end ? w->ring[head & w->ring_mask] : NULL;
     void *to_sp;
@@ -228,7 +233,7 @@ ssize_t zk__wait_for(zk__wait *wait)
         if (wait->next) wait->next->link = &wait->next;
         scope->waits = wait;
     }
-    suspend(zk__lane.worker);
+    suspend(zk__lane.worker, wait);
     return wait->result == -ECANCELED && scope->reason ? scope->reason : wait->result;
 }
 
@@ -266,7 +271,7 @@ int zk_yield(void)
     }
     if (zk__lane.pending) zk__pending_flush(w); /* they go first: this is their turn */
     zk__ready(w, zk__lane.current);
-    suspend(w);
+    suspend(w, NULL);
     return 0;
 }
 
@@ -340,6 +345,16 @@ static inline void finish(zk__worker *w, zk_task *task, int rc)
 
 /* ---- joining ---- */
 
+static zk_task *future_holder(const zk__wait *wait, const zk_site **ret_site)
+{
+    zk_task **waiter = ((const zk__join_wait *)(const void *)wait)->waiter;
+    zk_task *future = (zk_task *)(void *)((char *)waiter - offsetof(zk_task, awaiter));
+    *ret_site = future->site;
+    return future;
+}
+
+const zk__wait_kind zk__future_kind = {.name = "a future", .holder = future_holder};
+
 /* Moves a task that has a stack to the front of the run queue. returns false if there is none. */
 static bool started_to_front(zk__worker *w)
 {
@@ -398,7 +413,7 @@ static __attribute__((noinline)) void join_without_memory(zk__worker *w, const z
     if (w->turn_end == w->head) w->turn_goal = ++w->turn_end;
 }
 
-void zk__join(zk_task **ret_waiter, const zk_scope *scope)
+static void join_as(zk_task **ret_waiter, const zk_scope *scope, const zk__wait_kind *kind)
 {
     zk__worker *w = zk__lane.worker;
     *ret_waiter = zk__lane.current;
@@ -408,7 +423,15 @@ void zk__join(zk_task **ret_waiter, const zk_scope *scope)
         if (zk__lane.pending) zk__pending_flush(w);
         join_without_memory(w, scope);
     }
-    suspend(w);
+    zk__join_wait wait = {.wait.kind = kind, .waiter = ret_waiter};
+    suspend(w, &wait.wait);
+}
+
+void zk__join(zk_task **ret_waiter, const zk_scope *scope)
+{
+    static const zk__wait_kind tasks = {.name = "the tasks of its scope"},
+                               other = {.name = "the end of something"};
+    join_as(ret_waiter, scope, scope ? &tasks : &other);
 }
 
 void zk__wait_begin_always(void)
@@ -511,6 +534,7 @@ static int run_in_place(zk_task *task)
 {
     zk_task *me = zk__lane.current;
     zk__lane.current = task;
+    task->awaiter = me;
     int rc = task->fn(task->arg);
     zk__lane.current = me;
     task->result = rc;
@@ -530,7 +554,7 @@ int zk__await_slow(zk_future *future)
 {
     zk__worker *w = zk__lane.worker;
     if (future->is_away) {
-        zk__join(&future->awaiter, NULL);
+        join_as(&future->awaiter, NULL, &zk__future_kind);
         if (future->flags) zk__await_flags(future);
         return future->result;
     }
@@ -551,7 +575,7 @@ int zk__await_slow(zk_future *future)
         ring_remove(w, future);
         run_in_place(future);
     }
-    if (future->state != ZK__TASK_FINISHED) zk__join(&future->awaiter, NULL);
+    if (future->state != ZK__TASK_FINISHED) join_as(&future->awaiter, NULL, &zk__future_kind);
     if (future->flags) zk__await_flags(future);
     return future->result;
 }

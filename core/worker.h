@@ -107,6 +107,8 @@ struct zk__worker {
     zk_task root_task;      /* what is current while no task is */
     zk__slot slots[ZK__SLOT_COUNT];
     uint64_t polls;  /* turns of the loop */
+    uint64_t suspensions;
+    struct zk__lane *lane; /* of its thread */
     zk__hook *hooks; /* to be called when the next turn begins */
 
     uint32_t budget, budget_head; /* see budget.h */
@@ -120,6 +122,12 @@ struct zk__worker {
     _Alignas(64) _Atomic(zk__msg *) inbox;
     atomic_bool is_sleeping;
 };
+
+/* Counts what only this worker writes and others may read at any time. */
+static inline void zk__count(uint64_t *counter, uint64_t n)
+{
+    __atomic_store_n(counter, __atomic_load_n(counter, __ATOMIC_RELAXED) + n, __ATOMIC_RELAXED);
+}
 
 typedef struct zk__runtime {
     int worker_count;

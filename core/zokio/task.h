@@ -198,6 +198,7 @@ static inline int zk_await(zk_future *future)
     zk_task *me = zk__lane.current;
     zk__lane.pending = future->next;
     zk__lane.current = future;
+    future->awaiter = me; /* for dumps */
     int rc = future->fn(future->arg);
     zk__lane.current = me;
     if (ZK_UNLIKELY(future->flags)) zk__await_flags(future);
