@@ -126,6 +126,14 @@ void zk__proxy_finished(zk__worker *w, zk_task *task, int rc)
 
 /* ---- sending ---- */
 
+void zk__proxies_each(const zk_scope *scope,
+                      void (*each)(const zk_scope *scope, const zk_task *task, void *context),
+                      void *context)
+{
+    for (proxy *p = scope->proxies; p; p = p->next)
+        each(scope, p->task, context);
+}
+
 void zk__proxies_cancel(zk_scope *scope)
 {
     for (proxy *p = scope->proxies; p; p = p->next) {

@@ -22,6 +22,7 @@ enum { RING_CAPACITY = 512, TURN_TASKS = 256, WORKERS_MAX = 64 };
 static const zk_time trim_after = ZK_SEC(1), far = ZK_MS(200);
 
 static atomic_bool is_running;
+zk__runtime *_Atomic zk__runtime_running;
 
 zk_time zk__clock(void)
 {
@@ -444,7 +445,9 @@ int zk_run(const zk_config *given, zk_fn *main_fn, void *arg)
     if (rt) {
         zk__guards_init(config.workers);
         if (!config.no_crash_report) zk__crash_report_install();
+        atomic_store(&zk__runtime_running, rt);
         rc = run_workers(rt, &(main_task){.fn = main_fn, .arg = arg});
+        atomic_store(&zk__runtime_running, NULL);
         if (!config.no_crash_report) zk__crash_report_uninstall();
         runtime_free(rt);
     } else {

@@ -205,8 +205,7 @@ void zk__stack_pool_done(zk__stack_pool *pool)
 static zk__stack *record_of(const zk__stack_pool *pool, char *start)
 {
     for (size_t shift = 0; shift < COLOURS * COLOUR_BYTES; shift += COLOUR_BYTES) {
-        zk__stack *stack =
-            (zk__stack *)(void *)(start + pool->stack_bytes - shift - sizeof *stack);
+        zk__stack *stack = (zk__stack *)(void *)(start + pool->stack_bytes - shift - sizeof *stack);
         if (stack->start == start && stack->bytes == pool->stack_bytes) return stack;
     }
     return NULL;

@@ -353,7 +353,8 @@ static zk_task *future_holder(const zk__wait *wait, const zk_site **ret_site)
     return future;
 }
 
-const zk__wait_kind zk__future_kind = {.name = "a future", .holder = future_holder};
+const zk__wait_kind zk__future_kind = {.name = "the end", .holder = future_holder};
+const zk__wait_kind zk__tasks_kind = {.name = "the tasks of its scope"};
 
 /* Moves a task that has a stack to the front of the run queue. returns false if there is none. */
 static bool started_to_front(zk__worker *w)
@@ -429,9 +430,8 @@ static void join_as(zk_task **ret_waiter, const zk_scope *scope, const zk__wait_
 
 void zk__join(zk_task **ret_waiter, const zk_scope *scope)
 {
-    static const zk__wait_kind tasks = {.name = "the tasks of its scope"},
-                               other = {.name = "the end of something"};
-    join_as(ret_waiter, scope, scope ? &tasks : &other);
+    static const zk__wait_kind other = {.name = "the end of something"};
+    join_as(ret_waiter, scope, scope ? &zk__tasks_kind : &other);
 }
 
 void zk__wait_begin_always(void)

@@ -31,7 +31,7 @@ typedef struct zk__join_wait {
     zk__wait wait;
     zk_task **waiter;
 } zk__join_wait;
-extern const zk__wait_kind zk__future_kind;
+extern const zk__wait_kind zk__future_kind, zk__tasks_kind;
 
 void zk__wait_unlink(zk__wait *wait);
 void zk__overflow_drain(zk__worker *w);

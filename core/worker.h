@@ -232,6 +232,10 @@ void zk__task_finished(zk__worker *w, zk_task *task, int rc);
 void zk__donate(zk__worker *w);
 /* Sends an unstarted task to a worker. returns 0, -ENOMEM. */
 int zk__task_send(zk__worker *w, zk_task *task, zk__worker *to);
+/* Shows the tasks that a scope has on other workers; only to be compared. For dumps. */
+void zk__proxies_each(const zk_scope *scope,
+                      void (*each)(const zk_scope *scope, const zk_task *task, void *context),
+                      void *context);
 /* Tells the tasks that a scope has on other workers. */
 void zk__proxies_cancel(zk_scope *scope);
 /* A remote task has finished here: tells its origin. */
@@ -239,6 +243,9 @@ void zk__proxy_finished(zk__worker *w, zk_task *task, int rc);
 /* Adds a task to a scope of another worker, to be run on `to`. returns 0, -ENOMEM. */
 int zk__spawn_remote(zk_scope *scope, zk_task *task, zk__worker *to);
 void zk__scope_cancel_remote(zk_scope *scope);
+
+/* The one that is running; NULL: none. */
+extern zk__runtime *_Atomic zk__runtime_running;
 
 /* CLOCK_MONOTONIC, read now. */
 zk_time zk__clock(void);
