@@ -47,7 +47,6 @@ typedef struct collector {
     zk__worker *worker;
     zk__dump_list *list;
     uint32_t mark; /* of stacks that nobody waits on */
-    uint32_t ready;
 } collector;
 
 static zk__stack_span span_of(const zk__stack *stack)
@@ -117,37 +116,46 @@ static void wait_describe(collector *c, zk__dump_task *t, const zk__wait *wait)
     zk__proxies_each(scope, on_proxy, c);
 }
 
-static void on_stack(zk__stack *stack, void *context)
+/* A task that has been left on a stack. */
+static zk__dump_task *suspended_add(collector *c, const zk_task *task, zk__stack *stack,
+                                    zk__dump_state state)
 {
-    collector *c = context;
-    if (!stack->task || stack->mark == c->mark) return;
-    const zk_task *task = stack->task;
-    bool is_ready = stack->mark == c->ready || !stack->wait;
-    zk__dump_task *t = task_add(c, task, is_ready ? ZK__DUMP_READY : ZK__DUMP_WAITING);
-    if (!t) return;
-    t->since = stack->since;
+    zk__dump_task *t = task_add(c, task, state);
+    if (!t) return NULL;
     void *pc, *frame;
     zk__switch_saved(task->sp, &pc, &frame);
     t->frame_count = zk__frames_walk(pc, frame, span_of(stack), t->frames);
-    if (!is_ready) wait_describe(c, t, stack->wait);
+    return t;
+}
+
+static void on_stack(zk__stack *stack, void *context)
+{
+    collector *c = context;
+    if (!stack->wait || stack->mark == c->mark) return;
+    const zk_task *task = stack->wait->task;
+    zk__dump_task *t = suspended_add(c, task, stack, ZK__DUMP_WAITING);
+    if (!t) return;
+    t->since = stack->wait->since;
+    wait_describe(c, t, stack->wait);
     callers_add(c, task, stack);
 }
 
-static void queued(collector *c, zk_task *task)
+static void queued(collector *c, const zk_task *task)
 {
     if (!task) return;
-    if (task->state == ZK__TASK_STARTED) {
-        task->stack->mark = c->ready;
-    } else {
+    if (task->state != ZK__TASK_STARTED) {
         (void)task_add(c, task, ZK__DUMP_QUEUED);
+        return;
     }
+    task->stack->mark = c->mark;
+    if (suspended_add(c, task, task->stack, ZK__DUMP_READY)) callers_add(c, task, task->stack);
 }
 
 static void collect(zk__worker *w, zk__dump_list *list)
 {
     static atomic_uint marks;
-    uint32_t mark = atomic_fetch_add(&marks, 2) + 2;
-    collector c = {.worker = w, .list = list, .mark = mark, .ready = mark + 1};
+    uint32_t mark = atomic_fetch_add(&marks, 1) + 1;
+    collector c = {.worker = w, .list = list, .mark = mark};
     w->stack->mark = mark;
     for (zk__stack *stack = w->loops; stack; stack = stack->next)
         stack->mark = mark;
@@ -276,8 +284,8 @@ static void put_line(writer *o)
 
 static void put_site(writer *o, const zk_site *site)
 {
-    put(o, "%s", site->name);
-    if (*site->file) put(o, " (%s:%d)", site->file, site->line);
+    put(o, "%s", site->name ? site->name : "(unnamed)");
+    if (site->file && *site->file) put(o, " (%s:%d)", site->file, site->line);
 }
 
 /* A task that was seen on no worker may be over, and its site with it. */

@@ -16,6 +16,7 @@
 #include "core/guard.h"
 #include "core/switch.h"
 #include "core/task.h"
+#include "core/watchdog.h"
 
 enum { RING_CAPACITY = 512, TURN_TASKS = 256, WORKERS_MAX = 64 };
 
@@ -310,6 +311,9 @@ static int config_read(const zk_config *given, zk_config *ret_config)
     if (poller && *poller) config.poller = poller;
     if (config.blocking_threads_max < 0 || config.stack_bytes > UINT32_MAX) return ZK_E_CONFIG;
     if (!config.blocking_threads_max) config.blocking_threads_max = 64;
+    int on_sigquit = env_number("ZOKIO_DUMP_ON_SIGQUIT", config.dump_on_sigquit);
+    if (on_sigquit < 0 || config.watchdog_ms < 0) return ZK_E_CONFIG;
+    config.dump_on_sigquit = on_sigquit != 0;
     *ret_config = config;
     return 0;
 }
@@ -417,6 +421,7 @@ static int run_workers(zk__runtime *rt, main_task *m)
     }
     /* Last, for the other threads inherit this one's CPUs. */
     if (!rc) rc = worker_pin(w);
+    if (!rc) rc = zk__watchdog_start(rt);
     if (!rc) {
         zk_spawn_options options = {.site = &main_site, .is_pinned = true};
         rc = zk_spawn_with(&w->root, &options, run_main, m);
@@ -425,6 +430,7 @@ static int run_workers(zk__runtime *rt, main_task *m)
         worker_run(w);
         rc = m->rc;
     }
+    zk__watchdog_stop(rt);
     zk__blocking_stop(rt);
     workers_stop(rt, started);
     inboxes_drain(rt, started);

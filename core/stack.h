@@ -22,15 +22,13 @@ struct zk__stack {
     void *on_leave_context;
     char *start; /* of the mapping, guard included */
     size_t bytes;
-    /* What the last one that suspended here is and waits for; valid unless the stack is the one in
-     * use, a loop's or a dead one. For dumps. */
-    struct zk_task *task;
-    const struct zk__wait *wait; /* NULL: it has only yielded */
-    zk_time since;
+    /* What the last task that suspended here waits for; NULL if it has only yielded. Valid unless
+     * the stack is the one in use, a loop's or a dead one. For dumps. */
+    const struct zk__wait *wait;
     uint32_t mark;           /* a dump's own */
     zk__stack *special_next; /* among those of special size */
-    struct zk_task *first; /* on a stack of its own: the task that it was made for */
-    bool is_special;       /* not of the common size: unmapped after its task */
+    struct zk_task *first;   /* on a stack of its own: the task that it was made for */
+    bool is_special;         /* not of the common size: unmapped after its task */
     unsigned valgrind_id;
     void *asan_fake;
     void *tsan_fiber;

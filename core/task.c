@@ -200,10 +200,7 @@ static __attribute__((noinline)) void suspend(zk__worker *w, const zk__wait *wai
     if (ZK_UNLIKELY(mine->on_leave != NULL)) leave_hook(mine);
     me->stack = mine;
     me->state = ZK__TASK_STARTED;
-    mine->task = me;
     mine->wait = wait;
-    mine->since = w->now;
-    zk__count(&w->suspensions, 1);
     uint32_t head = w->head;
     zk_task *next = head != w->tail && head != w->turn_end ? w->ring[head & w->ring_mask] : NULL;
     void *to_sp;
@@ -225,15 +222,18 @@ ssize_t zk__wait_for(zk__wait *wait)
 {
     zk_task *me = zk__lane.current;
     zk_scope *scope = me->scope;
+    zk__worker *w = zk__lane.worker;
     wait->task = me;
+    wait->since = w->now;
     wait->link = NULL;
+    zk__count(&w->waits, 1);
     if (wait->cancel) {
         wait->next = scope->waits;
         wait->link = &scope->waits;
         if (wait->next) wait->next->link = &wait->next;
         scope->waits = wait;
     }
-    suspend(zk__lane.worker, wait);
+    suspend(w, wait);
     return wait->result == -ECANCELED && scope->reason ? scope->reason : wait->result;
 }
 
@@ -424,7 +424,12 @@ static void join_as(zk_task **ret_waiter, const zk_scope *scope, const zk__wait_
         if (zk__lane.pending) zk__pending_flush(w);
         join_without_memory(w, scope);
     }
-    zk__join_wait wait = {.wait.kind = kind, .waiter = ret_waiter};
+    zk__join_wait wait;
+    wait.waiter = ret_waiter;
+    wait.wait.kind = kind;
+    wait.wait.task = zk__lane.current;
+    wait.wait.since = w->now;
+    zk__count(&w->waits, 1);
     suspend(w, &wait.wait);
 }
 

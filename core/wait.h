@@ -25,6 +25,7 @@ struct zk__wait {
     /* asked to end early: sees to it that zk__wait_end is called, now or soon */
     void (*cancel)(zk__wait *);
     ssize_t result;
+    zk_time since;             /* when it began, for dumps */
     const zk__wait_kind *kind; /* NULL: not said */
 };
 

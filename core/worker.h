@@ -106,10 +106,10 @@ struct zk__worker {
     zk_scope root;          /* of what runs here for other workers */
     zk_task root_task;      /* what is current while no task is */
     zk__slot slots[ZK__SLOT_COUNT];
-    uint64_t polls;  /* turns of the loop */
-    uint64_t suspensions;
+    uint64_t polls;        /* turns of the loop */
+    uint64_t waits;        /* of tasks, yields left out */
     struct zk__lane *lane; /* of its thread */
-    zk__hook *hooks; /* to be called when the next turn begins */
+    zk__hook *hooks;       /* to be called when the next turn begins */
 
     uint32_t budget, budget_head; /* see budget.h */
     uint32_t select_turn;         /* see select.c */
@@ -135,7 +135,8 @@ typedef struct zk__runtime {
     atomic_bool is_stopping;
     zk_config config;
     struct zk__blocking *blocking;
-    cpu_set_t cpus_allowed; /* to the thread that called zk_run */
+    struct zk__watchdog *watchdog; /* NULL: none */
+    cpu_set_t cpus_allowed;        /* to the thread that called zk_run */
     bool is_pinned_to_cpus;
     pthread_mutex_t lock; /* of the next two */
     pthread_cond_t has_left;

@@ -276,8 +276,9 @@ static int sleep_on_own_stack(void *arg) { return sleeper(arg); }
 /* Stacks of a size of their own are not among the others. */
 ZK_ASYNC_TEST(dump, finds_tasks_on_stacks_of_their_own)
 {
+    static const zk_site site = {"special", __FILE__, __LINE__};
     ZK_SCOPE(s) {
-        zk_spawn_options options = {.site = ZK__SITE("special"), .stack_bytes = 128 * 1024};
+        zk_spawn_options options = {.site = &site, .stack_bytes = 128 * 1024};
         cr_assert_ok(zk_spawn_with(&s, &options, sleep_on_own_stack, NULL));
         settle();
         dump();
