@@ -74,11 +74,14 @@ void zk__inbox_run(zk__worker *w)
         msg->next = oldest;
         oldest = msg;
     }
+    uint64_t count = 0;
     while (oldest) {
+        count++;
         zk__msg *msg = oldest;
         oldest = msg->next; /* run owns the message */
         msg->run(msg);
     }
+    zk__count(&w->messages, count);
 }
 
 /* ---- the turn ---- */
@@ -112,6 +115,7 @@ static void poll_asleep(zk__worker *w)
 {
     uint64_t bit = (uint64_t)1 << w->index;
     if (w->runtime->worker_count > 1) atomic_fetch_or(&w->runtime->idle_workers, bit);
+    zk__count(&w->sleeps, 1);
     atomic_store(&w->is_sleeping, true);
     bool is_called = atomic_load(&w->inbox) != NULL;
     zk_time timeout = is_called ? 0 : poll_timeout(w);

@@ -106,10 +106,8 @@ struct zk__worker {
     zk_scope root;          /* of what runs here for other workers */
     zk_task root_task;      /* what is current while no task is */
     zk__slot slots[ZK__SLOT_COUNT];
-    uint64_t polls;        /* turns of the loop */
-    uint64_t waits;        /* of tasks, yields left out */
-    struct zk__lane *lane; /* of its thread */
-    zk__hook *hooks;       /* to be called when the next turn begins */
+    uint64_t polls;  /* turns of the loop */
+    zk__hook *hooks; /* to be called when the next turn begins */
 
     uint32_t budget, budget_head; /* see budget.h */
     uint32_t select_turn;         /* see select.c */
@@ -118,6 +116,10 @@ struct zk__worker {
     /* Donation, see donate.c. */
     uint32_t fresh_run, donate_at, donate_skip, donate_wait;
     zk_time donate_clock;
+
+    /* For zk_metrics_read, by zk__count. */
+    uint64_t waits, sleeps, messages, tasks_sent, tasks_received;
+    struct zk__lane *lane; /* of its thread */
 
     _Alignas(64) _Atomic(zk__msg *) inbox;
     atomic_bool is_sleeping;

@@ -147,7 +147,8 @@ typedef struct zk_config {
  * process at a time.
  *
  * While it runs, SIGSEGV is handled if it was at its default (see zk_config.no_crash_report), and
- * put back at the end; likewise SIGQUIT and one real-time signal with dump_on_sigquit and watchdog_ms.
+ * put back at the end; likewise SIGQUIT and one real-time signal with dump_on_sigquit and
+ * watchdog_ms.
  *
  * @param config  NULL for the defaults
  * @return main_fn's result; ZK_E_CONFIG, -EBUSY (a runtime is running), -ENOMEM, -errno when a
