@@ -14,6 +14,7 @@
 
 #include "core/cpus.h"
 #include "core/guard.h"
+#include "core/probe.h"
 #include "core/switch.h"
 #include "core/task.h"
 #include "core/watchdog.h"
@@ -158,6 +159,7 @@ void zk__worker_turn(zk__worker *w)
     zk__inbox_run(w);
     w->turn_goal = w->head + TURN_TASKS;
     w->turn_end = w->urgent ? w->head : w->turn_goal;
+    ZK__PROBE(poll, w->index, w->tail - w->head);
     if (!is_idle(w)) w->is_trimmed = false;
 }
 

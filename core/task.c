@@ -27,6 +27,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "core/probe.h"
 #include "core/select.h"
 #include "core/switch.h"
 
@@ -233,7 +234,9 @@ ssize_t zk__wait_for(zk__wait *wait)
         if (wait->next) wait->next->link = &wait->next;
         scope->waits = wait;
     }
+    ZK__PROBE(park, wait->task, wait);
     suspend(w, wait);
+    ZK__PROBE(resume, wait->task, wait->result);
     return wait->result == -ECANCELED && scope->reason ? scope->reason : wait->result;
 }
 
@@ -430,7 +433,9 @@ static void join_as(zk_task **ret_waiter, const zk_scope *scope, const zk__wait_
     wait.wait.task = zk__lane.current;
     wait.wait.since = w->now;
     zk__count(&w->waits, 1);
+    ZK__PROBE(park, wait.wait.task, &wait.wait);
     suspend(w, &wait.wait);
+    ZK__PROBE(resume, wait.wait.task, 0);
 }
 
 void zk__join(zk_task **ret_waiter, const zk_scope *scope)
@@ -606,6 +611,7 @@ static inline void task_init(zk_task *task, zk_scope *scope, zk_fn *fn, void *ar
     task->scope = scope;
     task->site = site;
     task->zk__word = (uint64_t)ZK__TASK_QUEUED << 32 | (uint64_t)ZK__TASK_SPAWNED << 40;
+    ZK__PROBE(spawn, task, site);
 }
 
 static __attribute__((noinline)) int spawn_slow(zk_scope *scope, zk_fn *fn, const void *arg,
