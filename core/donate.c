@@ -99,6 +99,7 @@ static void on_run(zk__msg *msg)
     p->scope.bindings = p->origin_scope->bindings; /* fixed before the task was sent */
     p->task->scope = &p->scope;
     p->is_running = true;
+    zk__count(&w->tasks_received, 1);
     p->began = p->is_donated ? zk__clock() : 0;
     zk__ready(w, p->task);
 }
@@ -125,6 +126,14 @@ void zk__proxy_finished(zk__worker *w, zk_task *task, int rc)
 }
 
 /* ---- sending ---- */
+
+void zk__proxies_each(const zk_scope *scope,
+                      void (*each)(const zk_scope *scope, const zk_task *task, void *context),
+                      void *context)
+{
+    for (proxy *p = scope->proxies; p; p = p->next)
+        each(scope, p->task, context);
+}
 
 void zk__proxies_cancel(zk_scope *scope)
 {
@@ -155,6 +164,7 @@ static int task_send(zk__worker *w, zk_task *task, zk__worker *to, bool is_donat
     task->flags |= ZK__TASK_REMOTE;
     task->is_away = true;
     p->msg.run = on_run;
+    zk__count(&w->tasks_sent, 1);
     zk__post(to, &p->msg);
     /* Its scope is cancelled already: the task has to learn that where it runs. */
     if (scope->reason) zk__proxies_cancel(scope);

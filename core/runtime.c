@@ -14,15 +14,18 @@
 
 #include "core/cpus.h"
 #include "core/guard.h"
+#include "core/probe.h"
 #include "core/sim.h"
 #include "core/switch.h"
 #include "core/task.h"
+#include "core/watchdog.h"
 
 enum { RING_CAPACITY = 512, TURN_TASKS = 256, WORKERS_MAX = 64 };
 
 static const zk_time trim_after = ZK_SEC(1), far = ZK_MS(200);
 
 static atomic_bool is_running;
+zk__runtime *_Atomic zk__runtime_running;
 
 zk_time zk__clock(void)
 {
@@ -74,11 +77,14 @@ void zk__inbox_run(zk__worker *w)
         msg->next = oldest;
         oldest = msg;
     }
+    uint64_t count = 0;
     while (oldest) {
+        count++;
         zk__msg *msg = oldest;
         oldest = msg->next; /* run owns the message */
         msg->run(msg);
     }
+    zk__count(&w->messages, count);
 }
 
 /* ---- the turn ---- */
@@ -112,6 +118,7 @@ static void poll_asleep(zk__worker *w)
 {
     uint64_t bit = (uint64_t)1 << w->index;
     if (w->runtime->worker_count > 1) atomic_fetch_or(&w->runtime->idle_workers, bit);
+    zk__count(&w->sleeps, 1);
     atomic_store(&w->is_sleeping, true);
     bool is_called = atomic_load(&w->inbox) != NULL;
     zk_time timeout = is_called ? 0 : poll_timeout(w);
@@ -142,7 +149,7 @@ static void turn_begin(zk__worker *w)
 void zk__worker_turn(zk__worker *w)
 {
     zk__lane.current = &w->root_task;
-    w->polls++;
+    zk__count(&w->polls, 1);
     if (w->dead) dead_stacks_free(w);
     while (w->hooks) {
         zk__hook *hook = w->hooks;
@@ -162,6 +169,7 @@ void zk__worker_turn(zk__worker *w)
     zk__inbox_run(w);
     zk__loop_stacks_look(w);
     turn_begin(w);
+    ZK__PROBE(poll, w->index, w->tail - w->head);
     if (!is_idle(w)) w->is_trimmed = false;
 }
 
@@ -205,6 +213,7 @@ static int worker_open(zk__worker *w)
     w->root_task.scope = &w->root;
     zk__scope_root_init(&w->root, NULL, w);
     zk__lane = (struct zk__lane){.current = &w->root_task, .worker = w};
+    w->lane = &zk__lane;
     zk__stack_pool_init(&w->stacks, w->runtime->config.stack_bytes, zk__loop);
     w->ring = malloc(RING_CAPACITY * sizeof *w->ring);
     w->ring_mask = RING_CAPACITY - 1;
@@ -317,6 +326,9 @@ static int config_read(const zk_config *given, zk_config *ret_config)
     if (poller && *poller) config.poller = poller;
     if (config.blocking_threads_max < 0 || config.stack_bytes > UINT32_MAX) return ZK_E_CONFIG;
     if (!config.blocking_threads_max) config.blocking_threads_max = 64;
+    int on_sigquit = env_number("ZOKIO_DUMP_ON_SIGQUIT", config.dump_on_sigquit);
+    if (on_sigquit < 0 || config.watchdog_ms < 0) return ZK_E_CONFIG;
+    config.dump_on_sigquit = on_sigquit != 0;
     *ret_config = config;
     return 0;
 }
@@ -424,6 +436,7 @@ static int run_workers(zk__runtime *rt, main_task *m)
     }
     /* Last, for the other threads inherit this one's CPUs. */
     if (!rc) rc = worker_pin(w);
+    if (!rc) rc = zk__watchdog_start(rt);
     if (!rc) {
         zk_spawn_options options = {.site = &main_site, .is_pinned = true};
         rc = zk_spawn_with(&w->root, &options, run_main, m);
@@ -432,6 +445,7 @@ static int run_workers(zk__runtime *rt, main_task *m)
         worker_run(w);
         rc = m->rc;
     }
+    zk__watchdog_stop(rt);
     zk__blocking_stop(rt);
     workers_stop(rt, started);
     inboxes_drain(rt, started);
@@ -448,7 +462,9 @@ static int run(const zk_config *config, zk_fn *main_fn, void *arg)
     if (!rt) return -ENOMEM;
     zk__guards_init(config->workers);
     if (!config->no_crash_report) zk__crash_report_install();
+    atomic_store(&zk__runtime_running, rt);
     int rc = run_workers(rt, &(main_task){.fn = main_fn, .arg = arg});
+    atomic_store(&zk__runtime_running, NULL);
     if (!config->no_crash_report) zk__crash_report_uninstall();
     runtime_free(rt);
     return rc;

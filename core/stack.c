@@ -107,6 +107,7 @@ static zk__stack *stack_make(zk__stack_pool *pool, char *start, size_t bytes, si
     stack->tsan_fiber = __tsan_create_fiber(0);
 #endif
     stack->sp = zk__switch_prepare(stack, pool->entry);
+    pool->made_count++;
     return stack;
 }
 
@@ -138,6 +139,8 @@ zk__stack *zk__stack_new_special(zk__stack_pool *pool, size_t stack_bytes)
     }
     zk__stack *stack = stack_make(pool, start, stack_bytes, 0);
     stack->is_special = true;
+    stack->special_next = pool->specials;
+    pool->specials = stack;
     return stack;
 }
 
@@ -167,7 +170,12 @@ void zk__stack_free(zk__stack_pool *pool, zk__stack *stack)
     size_t bytes = stack->bytes;
     bool is_special = stack->is_special;
     stack_forget(stack);
+    pool->made_count--;
     if (is_special) {
+        zk__stack **link = &pool->specials;
+        while (*link != stack)
+            link = &(*link)->special_next;
+        *link = stack->special_next;
         munmap(start, bytes);
         return;
     }
@@ -187,6 +195,34 @@ void zk__stack_pool_done(zk__stack_pool *pool)
     }
     free(pool->free_starts);
     pool->free_starts = NULL;
+}
+
+/*
+ * The record in the stack at `start`; NULL if that has no memory. Above a record nothing is ever
+ * written, and memory that was given back reads as zeros: so the topmost place that looks like the
+ * record is it.
+ */
+static zk__stack *record_of(const zk__stack_pool *pool, char *start)
+{
+    for (size_t shift = 0; shift < COLOURS * COLOUR_BYTES; shift += COLOUR_BYTES) {
+        zk__stack *stack = (zk__stack *)(void *)(start + pool->stack_bytes - shift - sizeof *stack);
+        if (stack->start == start && stack->bytes == pool->stack_bytes) return stack;
+    }
+    return NULL;
+}
+
+void zk__stack_each(const zk__stack_pool *pool, void (*each)(zk__stack *stack, void *context),
+                    void *context)
+{
+    for (const region *r = pool->regions; r; r = r->next) {
+        char *end = r == pool->regions ? pool->region_next : (char *)r->start + r->bytes;
+        for (char *start = r->start; start < end; start += pool->stack_bytes) {
+            zk__stack *stack = record_of(pool, start);
+            if (stack) each(stack, context);
+        }
+    }
+    for (zk__stack *stack = pool->specials; stack; stack = stack->special_next)
+        each(stack, context);
 }
 
 void zk__stack_of_thread(zk__stack *ret_stack)

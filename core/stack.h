@@ -22,8 +22,13 @@ struct zk__stack {
     void *on_leave_context;
     char *start; /* of the mapping, guard included */
     size_t bytes;
-    struct zk_task *first; /* on a stack of its own: the task that it was made for */
-    bool is_special;       /* not of the common size: unmapped after its task */
+    /* What the last task that suspended here waits for; NULL if it has only yielded. Valid unless
+     * the stack is the one in use, a loop's or a dead one. For dumps. */
+    const struct zk__wait *wait;
+    uint32_t mark;           /* a dump's own */
+    zk__stack *special_next; /* among those of special size */
+    struct zk_task *first;   /* on a stack of its own: the task that it was made for */
+    bool is_special;         /* not of the common size: unmapped after its task */
     unsigned valgrind_id;
     void *asan_fake;
     void *tsan_fiber;
@@ -41,6 +46,8 @@ typedef struct zk__stack_pool {
     char **free_starts;  /* address space of free stacks, without memory */
     size_t free_count, free_capacity;
     struct zk__stack_region *regions;
+    zk__stack *specials;
+    size_t made_count; /* stacks that have memory */
     char *region_next, *region_end;
     unsigned colour;
     bool is_guard_by_mprotect;
@@ -58,6 +65,10 @@ zk__stack *zk__stack_new_special(zk__stack_pool *pool, size_t stack_bytes);
 /* Takes back a stack that nothing runs on; its memory returns to the system, its address space to
  * the pool. */
 void zk__stack_free(zk__stack_pool *pool, zk__stack *stack);
+
+/* Calls `each` for every stack that has memory, whoever uses it. */
+void zk__stack_each(const zk__stack_pool *pool, void (*each)(zk__stack *stack, void *context),
+                    void *context);
 
 /* Describes the calling thread's own stack, to switch away from and back to. */
 void zk__stack_of_thread(zk__stack *ret_stack);

@@ -71,7 +71,20 @@ static inline void *zk__switch_prepare(void *top, void (*entry)(void))
     return sp;
 }
 
+/* Where a stack that was left at `sp` goes on: an instruction and its frame. */
+static inline void zk__switch_saved(const void *sp, void **ret_pc, void **ret_frame)
+{
+    *ret_pc = ((void *const *)sp)[0];
+    *ret_frame = ((void *const *)sp)[2];
+}
+
 #elif defined(__aarch64__)
+
+static inline void zk__switch_saved(const void *sp, void **ret_pc, void **ret_frame)
+{
+    *ret_pc = ((void *const *)sp)[1];
+    *ret_frame = ((void *const *)sp)[0];
+}
 
 static inline __attribute__((always_inline)) void zk__switch_sp(void **save, void *to)
 {

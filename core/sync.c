@@ -12,7 +12,18 @@
 
 /* ---- mutex ---- */
 
-static const zk__wait_kind mutex_kind = {.name = "mutex"};
+static zk_task *mutex_holder(const zk__wait *wait, const zk_site **ret_site)
+{
+    zk__guard *guard = zk__waiter_of(wait)->guard;
+    zk_mutex *mutex = (zk_mutex *)(void *)guard;
+    zk__guard_enter(guard); /* its owner cannot end meanwhile */
+    zk_task *owner = mutex->zk__owner;
+    if (owner) *ret_site = owner->site;
+    zk__guard_leave(guard);
+    return owner;
+}
+
+static const zk__wait_kind mutex_kind = {.name = "mutex", .holder = mutex_holder};
 
 int zk_mutex_lock(zk_mutex *mutex)
 {
@@ -98,10 +109,24 @@ static void rwlock_admit(zk_rwlock *lock)
 /* A writer that has given up no longer holds up the readers behind it. */
 static void rwlock_left(zk__waiter *waiter) { rwlock_admit((zk_rwlock *)(void *)waiter->guard); }
 
+/* Only a writer is known by name. */
+static zk_task *rwlock_holder(const zk__wait *wait, const zk_site **ret_site)
+{
+    zk__guard *guard = zk__waiter_of(wait)->guard;
+    zk_rwlock *lock = (zk_rwlock *)(void *)guard;
+    zk__guard_enter(guard);
+    zk_task *writer = lock->zk__writer;
+    if (writer) *ret_site = writer->site;
+    zk__guard_leave(guard);
+    return writer;
+}
+
 static int rwlock_lock(zk_rwlock *lock, int mode)
 {
-    static const zk__wait_kind kinds[] = {{.name = "lock for reading"},
-                                          {.name = "lock for writing"}};
+    static const zk__wait_kind kinds[] = {
+        {.name = "lock for reading", .holder = rwlock_holder},
+        {.name = "lock for writing", .holder = rwlock_holder},
+    };
     int rc = zk__spend();
     if (rc < 0) return rc;
     zk_task *me = zk__lane.current;
@@ -286,9 +311,20 @@ static int once_run(zk_once *once, zk_fn *fn, void *arg)
     return rc;
 }
 
+static zk_task *once_holder(const zk__wait *wait, const zk_site **ret_site)
+{
+    zk__guard *guard = zk__waiter_of(wait)->guard;
+    zk_once *once = (zk_once *)(void *)guard;
+    zk__guard_enter(guard);
+    zk_task *owner = once->zk__state == BEING_DONE ? once->zk__owner : NULL;
+    if (owner) *ret_site = owner->site;
+    zk__guard_leave(guard);
+    return owner;
+}
+
 int zk_once_call(zk_once *once, zk_fn *fn, void *arg)
 {
-    static const zk__wait_kind kind = {.name = "once"};
+    static const zk__wait_kind kind = {.name = "once", .holder = once_holder};
     if (__atomic_load_n(&once->zk__state, __ATOMIC_ACQUIRE) == DONE) return once->zk__result;
     int rc = zk__spend();
     if (rc < 0) return rc;

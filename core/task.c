@@ -27,6 +27,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "core/probe.h"
 #include "core/select.h"
 #include "core/switch.h"
 
@@ -202,8 +203,9 @@ static __attribute__((noinline)) void leave_hook(zk__stack *stack)
     fn(stack->on_leave_context);
 }
 
-/* Leaves the current stack to the current task, until that is taken from the ring again. */
-static __attribute__((noinline)) void suspend(zk__worker *w)
+/* Leaves the current stack to the current task, until that is taken from the ring again. wait: for
+ * dumps; NULL for a yield. */
+static __attribute__((noinline)) void suspend(zk__worker *w, const zk__wait *wait)
 {
     zk_task *me = zk__lane.current;
     zk__stack *mine = w->stack, *to;
@@ -211,6 +213,7 @@ static __attribute__((noinline)) void suspend(zk__worker *w)
     if (ZK_UNLIKELY(mine->on_leave != NULL)) leave_hook(mine);
     me->stack = mine;
     me->state = ZK__TASK_STARTED;
+    mine->wait = wait;
     uint32_t head = w->head;
     zk_task *next = head != w->tail && head != w->turn_end ? w->ring[head & w->ring_mask] : NULL;
     void *to_sp;
@@ -232,15 +235,20 @@ ssize_t zk__wait_for(zk__wait *wait)
 {
     zk_task *me = zk__lane.current;
     zk_scope *scope = me->scope;
+    zk__worker *w = zk__lane.worker;
     wait->task = me;
+    wait->since = w->now;
     wait->link = NULL;
+    zk__count(&w->waits, 1);
     if (wait->cancel) {
         wait->next = scope->waits;
         wait->link = &scope->waits;
         if (wait->next) wait->next->link = &wait->next;
         scope->waits = wait;
     }
-    suspend(zk__lane.worker);
+    ZK__PROBE(park, wait->task, wait);
+    suspend(w, wait);
+    ZK__PROBE(resume, wait->task, wait->result);
     return wait->result == -ECANCELED && scope->reason ? scope->reason : wait->result;
 }
 
@@ -278,7 +286,7 @@ int zk_yield(void)
     }
     if (zk__lane.pending) zk__pending_flush(w); /* they go first: this is their turn */
     zk__ready(w, zk__lane.current);
-    suspend(w);
+    suspend(w, NULL);
     return 0;
 }
 
@@ -352,6 +360,17 @@ static inline void finish(zk__worker *w, zk_task *task, int rc)
 
 /* ---- joining ---- */
 
+static zk_task *future_holder(const zk__wait *wait, const zk_site **ret_site)
+{
+    zk_task **waiter = ((const zk__join_wait *)(const void *)wait)->waiter;
+    zk_task *future = (zk_task *)(void *)((char *)waiter - offsetof(zk_task, awaiter));
+    *ret_site = future->site;
+    return future;
+}
+
+const zk__wait_kind zk__future_kind = {.name = "the end", .holder = future_holder};
+const zk__wait_kind zk__tasks_kind = {.name = "the tasks of its scope"};
+
 /* Moves a task that has a stack to the front of the run queue. returns false if there is none. */
 static bool started_to_front(zk__worker *w)
 {
@@ -410,7 +429,7 @@ static __attribute__((noinline)) void join_without_memory(zk__worker *w, const z
     if (w->turn_end == w->head) w->turn_goal = ++w->turn_end;
 }
 
-void zk__join(zk_task **ret_waiter, const zk_scope *scope)
+static void join_as(zk_task **ret_waiter, const zk_scope *scope, const zk__wait_kind *kind)
 {
     zk__worker *w = zk__lane.worker;
     *ret_waiter = zk__lane.current;
@@ -420,7 +439,21 @@ void zk__join(zk_task **ret_waiter, const zk_scope *scope)
         if (zk__lane.pending) zk__pending_flush(w);
         join_without_memory(w, scope);
     }
-    suspend(w);
+    zk__join_wait wait;
+    wait.waiter = ret_waiter;
+    wait.wait.kind = kind;
+    wait.wait.task = zk__lane.current;
+    wait.wait.since = w->now;
+    zk__count(&w->waits, 1);
+    ZK__PROBE(park, wait.wait.task, &wait.wait);
+    suspend(w, &wait.wait);
+    ZK__PROBE(resume, wait.wait.task, 0);
+}
+
+void zk__join(zk_task **ret_waiter, const zk_scope *scope)
+{
+    static const zk__wait_kind other = {.name = "the end of something"};
+    join_as(ret_waiter, scope, scope ? &zk__tasks_kind : &other);
 }
 
 void zk__wait_begin_always(void)
@@ -517,12 +550,13 @@ _Noreturn void zk__loop(void)
     }
 }
 
-/* ---- await and spawn ---- */
+/* ---- await ---- */
 
 static int run_in_place(zk_task *task)
 {
     zk_task *me = zk__lane.current;
     zk__lane.current = task;
+    task->awaiter = me;
     int rc = task->fn(task->arg);
     zk__lane.current = me;
     task->result = rc;
@@ -542,7 +576,7 @@ int zk__await_slow(zk_future *future)
 {
     zk__worker *w = zk__lane.worker;
     if (future->is_away) {
-        zk__join(&future->awaiter, NULL);
+        join_as(&future->awaiter, NULL, &zk__future_kind);
         if (future->flags) zk__await_flags(future);
         return future->result;
     }
@@ -563,113 +597,9 @@ int zk__await_slow(zk_future *future)
         ring_remove(w, future);
         run_in_place(future);
     }
-    if (future->state != ZK__TASK_FINISHED) zk__join(&future->awaiter, NULL);
+    if (future->state != ZK__TASK_FINISHED) join_as(&future->awaiter, NULL, &zk__future_kind);
     if (future->flags) zk__await_flags(future);
     return future->result;
 }
 
 void zk__await_flags(zk_future *future) { zk__trail_take(future, zk__lane.current); }
-
-/* Memory for a task: from the worker's cache, which is as deep as batches usually are, or from its
- * heap. */
-static zk_task *task_memory(zk__worker *w, size_t arg_bytes)
-{
-    if (arg_bytes > ZK__TASK_ARG_BYTES) {
-        return zk__heap_alloc(w->heap, ZK__TASK_ARG_OFFSET + arg_bytes);
-    }
-    if (w->task_count) return w->tasks[--w->task_count];
-    return zk__heap_alloc(w->heap, ZK__TASK_BYTES);
-}
-
-static inline void task_init(zk_task *task, zk_scope *scope, zk_fn *fn, void *arg,
-                             const zk_site *site)
-{
-    task->fn = fn;
-    task->arg = arg;
-    task->scope = scope;
-    task->site = site;
-    task->zk__word = (uint64_t)ZK__TASK_QUEUED << 32 | (uint64_t)ZK__TASK_SPAWNED << 40;
-}
-
-static __attribute__((noinline)) int spawn_slow(zk_scope *scope, zk_fn *fn, const void *arg,
-                                                size_t arg_bytes, const zk_site *site)
-{
-    zk_spawn_options options = {.site = site, .arg_bytes = arg_bytes};
-    return zk_spawn_with(scope, &options, fn, arg);
-}
-
-int zk__spawn_pinned(zk_scope *scope, zk_fn *fn, void *arg, const zk_site *site)
-{
-    zk__worker *w = zk__lane.worker;
-    zk_task *task = task_memory(w, 0);
-    if (!task) return -ENOMEM;
-    task_init(task, scope, fn, arg, site);
-    task->flags |= ZK__TASK_PINNED;
-    scope->live++;
-    zk__ready(w, task);
-    return 0;
-}
-
-int zk__spawn(zk_scope *scope, zk_fn *fn, const void *arg, size_t arg_bytes, const zk_site *site)
-{
-    zk__worker *w = zk__lane.worker;
-    if (ZK_UNLIKELY(scope->worker != w || arg_bytes || !w->task_count ||
-                    w->tail - w->head > w->ring_mask)) {
-        return spawn_slow(scope, fn, arg, arg_bytes, site);
-    }
-    zk_task *task = w->tasks[--w->task_count];
-    task_init(task, scope, fn, (void *)arg, site);
-    scope->live++;
-    w->ring[w->tail++ & w->ring_mask] = task;
-    return 0;
-}
-
-int zk_spawn_with(zk_scope *scope, const zk_spawn_options *options, zk_fn *fn, const void *arg)
-{
-    static const zk_site unnamed = {"(unnamed)", "", 0};
-    zk__worker *w = zk__lane.worker;
-    if (!w) return ZK_E_NO_RUNTIME;
-    if (options->worker < 0 || options->worker > w->runtime->worker_count ||
-        options->stack_bytes > UINT32_MAX) {
-        return -EINVAL;
-    }
-    zk_task *task = task_memory(w, options->arg_bytes);
-    if (!task) return -ENOMEM;
-    void *own = (void *)arg;
-    if (options->arg_bytes) {
-        own = memcpy((char *)task + ZK__TASK_ARG_OFFSET, arg, options->arg_bytes);
-    }
-    task_init(task, scope, fn, own, options->site ? options->site : &unnamed);
-    if (options->arg_bytes > ZK__TASK_ARG_BYTES) task->flags |= ZK__TASK_LARGE;
-    if (options->is_pinned || options->stack_bytes || options->worker) {
-        task->flags |= ZK__TASK_PINNED;
-    }
-    if (options->is_urgent) task->flags |= ZK__TASK_URGENT;
-    if (options->stack_bytes) {
-        task->flags |= ZK__TASK_OWN_STACK;
-        task->stack_bytes = (uint32_t)options->stack_bytes;
-    }
-    int rc = 0;
-    zk__worker *to = options->worker ? w->runtime->workers[options->worker - 1] : w;
-    if (scope->worker != w) {
-        rc = zk__spawn_remote(scope, task, options->worker ? to : scope->worker);
-    } else if (to != w) {
-        rc = zk__task_send(w, task, to);
-    }
-    if (rc < 0) {
-        zk__heap_free(w->heap, task);
-        return rc;
-    }
-    if (scope->worker != w) return 0;
-    scope->live++;
-    if (to == w) zk__ready(w, task);
-    return 0;
-}
-
-int zk__spawn_on(zk_scope *scope, int worker_index, zk_fn *fn, const void *arg, size_t arg_bytes,
-                 const zk_site *site)
-{
-    if (worker_index < 0) return -EINVAL;
-    zk_spawn_options options = {.site = site, .arg_bytes = arg_bytes, .worker = worker_index + 1};
-    return zk_spawn_with(scope, &options, fn, arg);
-}

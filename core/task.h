@@ -26,6 +26,13 @@ void zk__join(zk_task **ret_waiter, const zk_scope *scope);
  * 0, -ENOMEM. */
 int zk__spawn_pinned(zk_scope *scope, zk_fn *fn, void *arg, const zk_site *site);
 
+/* What such a task waits on. */
+typedef struct zk__join_wait {
+    zk__wait wait;
+    zk_task **waiter;
+} zk__join_wait;
+extern const zk__wait_kind zk__future_kind, zk__tasks_kind;
+
 void zk__wait_unlink(zk__wait *wait);
 void zk__overflow_drain(zk__worker *w);
 

@@ -11,9 +11,11 @@ typedef struct zk__wait zk__wait;
 /* What kind of thing a task waits for; for dumps. */
 typedef struct zk__wait_kind {
     const char *name; /* "sleep", "channel receive" */
-    /* NULL, or: writes who holds it or what is known of it, as snprintf does. Async-signal-safe,
-     * and must not trust what `wait` points to more than a debugger would. */
+    /* NULL, or: writes what else is known of it, as snprintf does. On the waiting task's worker. */
     int (*describe)(const zk__wait *wait, char *buf, size_t size);
+    /* NULL, or: the task that has to act before the wait can end, and its site; NULL if there is
+     * none. On the waiting task's worker; the task is only to be compared, for it may be over. */
+    zk_task *(*holder)(const zk__wait *wait, const zk_site **ret_site);
 } zk__wait_kind;
 
 /* What a task is suspended on. Lies in the frame of the function that waits. */
@@ -23,6 +25,7 @@ struct zk__wait {
     /* asked to end early: sees to it that zk__wait_end is called, now or soon */
     void (*cancel)(zk__wait *);
     ssize_t result;
+    zk_time since;             /* when it began, for dumps */
     const zk__wait_kind *kind; /* NULL: not said */
 };
 

@@ -119,9 +119,19 @@ struct zk__worker {
     uint32_t fresh_run, donate_at, donate_skip, donate_wait;
     zk_time donate_clock;
 
+    /* For zk_metrics_read, by zk__count. */
+    uint64_t waits, sleeps, messages, tasks_sent, tasks_received;
+    struct zk__lane *lane; /* of its thread */
+
     _Alignas(64) _Atomic(zk__msg *) inbox;
     atomic_bool is_sleeping;
 };
+
+/* Counts what only this worker writes and others may read at any time. */
+static inline void zk__count(uint64_t *counter, uint64_t n)
+{
+    __atomic_store_n(counter, __atomic_load_n(counter, __ATOMIC_RELAXED) + n, __ATOMIC_RELAXED);
+}
 
 typedef struct zk__runtime {
     int worker_count;
@@ -129,7 +139,8 @@ typedef struct zk__runtime {
     atomic_bool is_stopping;
     zk_config config;
     struct zk__blocking *blocking;
-    cpu_set_t cpus_allowed; /* to the thread that called zk_run */
+    struct zk__watchdog *watchdog; /* NULL: none */
+    cpu_set_t cpus_allowed;        /* to the thread that called zk_run */
     bool is_pinned_to_cpus;
     pthread_mutex_t lock; /* of the next two */
     pthread_cond_t has_left;
@@ -226,6 +237,10 @@ void zk__task_finished(zk__worker *w, zk_task *task, int rc);
 void zk__donate(zk__worker *w);
 /* Sends an unstarted task to a worker. returns 0, -ENOMEM. */
 int zk__task_send(zk__worker *w, zk_task *task, zk__worker *to);
+/* Shows the tasks that a scope has on other workers; only to be compared. For dumps. */
+void zk__proxies_each(const zk_scope *scope,
+                      void (*each)(const zk_scope *scope, const zk_task *task, void *context),
+                      void *context);
 /* Tells the tasks that a scope has on other workers. */
 void zk__proxies_cancel(zk_scope *scope);
 /* A remote task has finished here: tells its origin. */
@@ -237,6 +252,9 @@ void zk__scope_cancel_remote(zk_scope *scope);
 struct zk__sim;
 /* zk_run on the simulated kernel: the environment has no say. */
 int zk__run_simulated(const zk_config *config, zk_fn *main_fn, void *arg, struct zk__sim *sim);
+
+/* The one that is running; NULL: none. */
+extern zk__runtime *_Atomic zk__runtime_running;
 
 /* CLOCK_MONOTONIC, read now; or the simulation's. */
 zk_time zk__clock(void);

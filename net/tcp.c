@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/probe.h"
 #include "core/worker.h"
 #include "net/socket.h"
 
@@ -141,6 +142,7 @@ int zk_accept(zk_listener *listener, zk_stream **ret_stream)
     for (;;) {
         zk__op op = {.code = ZK__OP_ACCEPT, .io = &listener->io};
         ssize_t fd = zk__op_run(&op);
+        if (fd >= 0) ZK__PROBE(accept, listener->io.fd, fd);
         int rc = fd >= 0 ? zk__socket_stream((int)fd, ret_stream) : (int)fd;
         if (!is_shortage(rc)) return rc;
         rc = zk__pause(accept_pause);

@@ -129,6 +129,16 @@ typedef struct zk_config {
      * `cpus`. Else the system moves them as it likes */
     bool is_pinned_to_cpus;
     const int *cpus; /* NULL, or numbers of CPUs, ended by -1; implies the above */
+    /* SIGQUIT writes what zk_dump says to stderr, and no longer ends the process.
+     * ZOKIO_DUMP_ON_SIGQUIT=1 */
+    bool dump_on_sigquit;
+    /* a task that holds a worker for longer is reported, once each time; 0: never. As the above it
+     * takes a thread, and a real-time signal that the program leaves at its default */
+    int watchdog_ms;
+    /* gets the report, on the watchdog's thread: the task's name and site, and below its backtrace,
+     * lines parted by line feeds; NULL: it goes to stderr */
+    void (*on_stall)(void *context, const char *report);
+    void *on_stall_context;
 } zk_config;
 
 /**
@@ -137,7 +147,8 @@ typedef struct zk_config {
  * process at a time.
  *
  * While it runs, SIGSEGV is handled if it was at its default (see zk_config.no_crash_report), and
- * put back at the end.
+ * put back at the end; likewise SIGQUIT and one real-time signal with dump_on_sigquit and
+ * watchdog_ms.
  *
  * @param config  NULL for the defaults
  * @return main_fn's result; ZK_E_CONFIG, -EBUSY (a runtime is running), -ENOMEM, -errno when a
@@ -198,6 +209,7 @@ static inline int zk_await(zk_future *future)
     zk_task *me = zk__lane.current;
     zk__lane.pending = future->next;
     zk__lane.current = future;
+    future->awaiter = me; /* for dumps */
     int rc = future->fn(future->arg);
     zk__lane.current = me;
     if (ZK_UNLIKELY(future->flags)) zk__await_flags(future);

@@ -10,10 +10,12 @@
 #include <zokio/call.h>
 #include <zokio/channel.h>
 #include <zokio/dns.h>
+#include <zokio/dump.h>
 #include <zokio/error.h>
 #include <zokio/file.h>
 #include <zokio/http.h>
 #include <zokio/iter.h>
+#include <zokio/metrics.h>
 #include <zokio/process.h>
 #include <zokio/select.h>
 #include <zokio/server.h>

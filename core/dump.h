@@ -1,0 +1,71 @@
+/*
+ * What a dump collects, and the circles that it finds in that.
+ */
+#ifndef ZOKIO_CORE_DUMP_H
+#define ZOKIO_CORE_DUMP_H
+
+#include <zokio/dump.h>
+
+#include "core/backtrace.h"
+#include "core/worker.h"
+
+typedef enum zk__dump_state {
+    ZK__DUMP_RUNNING,
+    ZK__DUMP_READY,  /* has waited, and is about to go on */
+    ZK__DUMP_QUEUED, /* has not started */
+    ZK__DUMP_WAITING,
+    ZK__DUMP_AWAITING, /* has called another one in place, on whose stack it lies */
+} zk__dump_state;
+
+/* A task as it was when its worker looked. */
+typedef struct zk__dump_task {
+    const zk_task *task; /* only to be compared */
+    const zk_site *site;
+    int worker;
+    zk__dump_state state;
+    const zk__wait *wait; /* only to be compared */
+    const char *wait_name;
+    char detail[64];
+    const zk_task *holder; /* who has to act first; only to be compared */
+    const zk_site *holder_site;
+    zk_time since;
+    uint8_t visit; /* of the search for circles */
+    int frame_count;
+    void *frames[ZK__FRAMES_MAX];
+} zk__dump_task;
+
+/* `waiter` cannot go on before `other` has ended. */
+typedef struct zk__dump_edge {
+    const zk_task *waiter, *other;
+} zk__dump_edge;
+
+typedef struct zk__dump_list {
+    zk__dump_task *tasks; /* sorted by `task` before the search */
+    size_t count, capacity;
+    zk__dump_edge *edges; /* sorted by `waiter` before the search */
+    size_t edge_count, edge_capacity;
+    size_t left_out;
+} zk__dump_list;
+
+/* Adds an entry, zeroed; NULL when there is no memory or too many. */
+zk__dump_task *zk__dump_list_add(zk__dump_list *list);
+void zk__dump_list_add_edge(zk__dump_list *list, const zk_task *waiter, const zk_task *other);
+/* Moves what `from` holds. returns 0, -ENOMEM. */
+int zk__dump_list_merge(zk__dump_list *to, zk__dump_list *from);
+void zk__dump_list_sort(zk__dump_list *list);
+void zk__dump_list_done(zk__dump_list *list);
+/* In a sorted list; NULL if it is not there. */
+zk__dump_task *zk__dump_list_find(const zk__dump_list *list, const zk_task *task);
+
+/*
+ * Calls `each` for every circle of waiting tasks, in a sorted list, with its members in order.
+ * returns 0, -ENOMEM.
+ */
+int zk__dump_circles(zk__dump_list *list,
+                     void (*each)(void *context, zk__dump_task *const *members, size_t count),
+                     void *context);
+
+/* zk_dump of this runtime, from any thread. */
+int zk__dump(zk__runtime *rt, zk_dump_write *write, void *context);
+
+#endif

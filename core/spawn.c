@@ -1,0 +1,114 @@
+/*
+ * Spawning: a task's memory, and where it goes. The usual case, from the cache into the ring of the
+ * same worker, is zk__spawn's first branch.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "core/probe.h"
+#include "core/task.h"
+
+/* Memory for a task: from the worker's cache, which is as deep as batches usually are, or from its
+ * heap. */
+static zk_task *task_memory(zk__worker *w, size_t arg_bytes)
+{
+    if (arg_bytes > ZK__TASK_ARG_BYTES) {
+        return zk__heap_alloc(w->heap, ZK__TASK_ARG_OFFSET + arg_bytes);
+    }
+    if (w->task_count) return w->tasks[--w->task_count];
+    return zk__heap_alloc(w->heap, ZK__TASK_BYTES);
+}
+
+static inline void task_init(zk_task *task, zk_scope *scope, zk_fn *fn, void *arg,
+                             const zk_site *site)
+{
+    task->fn = fn;
+    task->arg = arg;
+    task->scope = scope;
+    task->site = site;
+    task->zk__word = (uint64_t)ZK__TASK_QUEUED << 32 | (uint64_t)ZK__TASK_SPAWNED << 40;
+    ZK__PROBE(spawn, task, site);
+}
+
+static __attribute__((noinline)) int spawn_slow(zk_scope *scope, zk_fn *fn, const void *arg,
+                                                size_t arg_bytes, const zk_site *site)
+{
+    zk_spawn_options options = {.site = site, .arg_bytes = arg_bytes};
+    return zk_spawn_with(scope, &options, fn, arg);
+}
+
+int zk__spawn_pinned(zk_scope *scope, zk_fn *fn, void *arg, const zk_site *site)
+{
+    zk__worker *w = zk__lane.worker;
+    zk_task *task = task_memory(w, 0);
+    if (!task) return -ENOMEM;
+    task_init(task, scope, fn, arg, site);
+    task->flags |= ZK__TASK_PINNED;
+    scope->live++;
+    zk__ready(w, task);
+    return 0;
+}
+
+int zk__spawn(zk_scope *scope, zk_fn *fn, const void *arg, size_t arg_bytes, const zk_site *site)
+{
+    zk__worker *w = zk__lane.worker;
+    if (ZK_UNLIKELY(scope->worker != w || arg_bytes || !w->task_count ||
+                    w->tail - w->head > w->ring_mask)) {
+        return spawn_slow(scope, fn, arg, arg_bytes, site);
+    }
+    zk_task *task = w->tasks[--w->task_count];
+    task_init(task, scope, fn, (void *)arg, site);
+    scope->live++;
+    w->ring[w->tail++ & w->ring_mask] = task;
+    return 0;
+}
+
+int zk_spawn_with(zk_scope *scope, const zk_spawn_options *options, zk_fn *fn, const void *arg)
+{
+    static const zk_site unnamed = {"(unnamed)", "", 0};
+    zk__worker *w = zk__lane.worker;
+    if (!w) return ZK_E_NO_RUNTIME;
+    if (options->worker < 0 || options->worker > w->runtime->worker_count ||
+        options->stack_bytes > UINT32_MAX) {
+        return -EINVAL;
+    }
+    zk_task *task = task_memory(w, options->arg_bytes);
+    if (!task) return -ENOMEM;
+    void *own = (void *)arg;
+    if (options->arg_bytes) {
+        own = memcpy((char *)task + ZK__TASK_ARG_OFFSET, arg, options->arg_bytes);
+    }
+    task_init(task, scope, fn, own, options->site ? options->site : &unnamed);
+    if (options->arg_bytes > ZK__TASK_ARG_BYTES) task->flags |= ZK__TASK_LARGE;
+    if (options->is_pinned || options->stack_bytes || options->worker) {
+        task->flags |= ZK__TASK_PINNED;
+    }
+    if (options->is_urgent) task->flags |= ZK__TASK_URGENT;
+    if (options->stack_bytes) {
+        task->flags |= ZK__TASK_OWN_STACK;
+        task->stack_bytes = (uint32_t)options->stack_bytes;
+    }
+    int rc = 0;
+    zk__worker *to = options->worker ? w->runtime->workers[options->worker - 1] : w;
+    if (scope->worker != w) {
+        rc = zk__spawn_remote(scope, task, options->worker ? to : scope->worker);
+    } else if (to != w) {
+        rc = zk__task_send(w, task, to);
+    }
+    if (rc < 0) {
+        zk__heap_free(w->heap, task);
+        return rc;
+    }
+    if (scope->worker != w) return 0;
+    scope->live++;
+    if (to == w) zk__ready(w, task);
+    return 0;
+}
+
+int zk__spawn_on(zk_scope *scope, int worker_index, zk_fn *fn, const void *arg, size_t arg_bytes,
+                 const zk_site *site)
+{
+    if (worker_index < 0) return -EINVAL;
+    zk_spawn_options options = {.site = site, .arg_bytes = arg_bytes, .worker = worker_index + 1};
+    return zk_spawn_with(scope, &options, fn, arg);
+}

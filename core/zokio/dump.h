@@ -1,0 +1,31 @@
+/*
+ * Seeing inside: what every task is doing right now.
+ */
+#ifndef ZOKIO_DUMP_H
+#define ZOKIO_DUMP_H
+
+#include <zokio/base.h>
+#include <zokio/error.h>
+
+ZK_BEGIN
+
+/** Takes one line of a dump, without a line feed. The line is gone when this returns. */
+typedef void zk_dump_write(void *context, const char *line);
+
+/**
+ * Describes all tasks: name, where each was started, its worker, whether it runs, is ready, has not
+ * started or waits, and then for what, held by whom, since when, and its backtrace. Tasks that wait
+ * for one another in a circle are named in a line that begins with "deadlock:".
+ *
+ * Each worker describes its own tasks between two of them. One that does not come to it within 100
+ * ms is said to be busy, with the task that it runs. Blocks the calling thread meanwhile, and never
+ * suspends. At most 65,536 tasks of a worker are described.
+ *
+ * @param write  is called on the calling thread, and must not suspend
+ * @return 0; ZK_E_NO_RUNTIME; -ENOMEM. On a thread that is no worker the runtime must not end
+ *         meanwhile
+ */
+ZK_API int zk_dump(zk_dump_write *write, void *context);
+
+ZK_END
+#endif

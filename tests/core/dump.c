@@ -1,0 +1,368 @@
+/*
+ * Dumps: what they say of running, ready, queued and waiting tasks, who holds what, deadlocks named
+ * as such, backtraces, other workers and busy ones.
+ */
+#include "tests/async.h"
+
+#include <stdatomic.h>
+
+#include <zokio/channel.h>
+#include <zokio/dump.h>
+#include <zokio/sync.h>
+
+enum { TEXT_BYTES = 64 * 1024 };
+
+static char text[TEXT_BYTES];
+
+static void keep(void *context, const char *line)
+{
+    size_t *length = context;
+    *length += (size_t)snprintf(text + *length, sizeof text - *length, "%s\n", line);
+}
+
+static const char *dump(void)
+{
+    size_t length = 0;
+    text[0] = '\0';
+    cr_assert_ok(zk_dump(keep, &length));
+    return text;
+}
+
+/* The line of the dump that contains this; fails if there is none. */
+static const char *line_with(const char *wanted)
+{
+    static char line[1024];
+    const char *at = strstr(text, wanted);
+    cr_assert(at, "no \"%s\" in:\n%s", wanted, text);
+    const char *begin = at, *end = strchr(at, '\n');
+    while (begin > text && begin[-1] != '\n')
+        begin--;
+    snprintf(line, sizeof line, "%.*s", (int)(end - begin), begin);
+    return line;
+}
+
+#define assert_line(task, wanted)                                                                  \
+    cr_assert(strstr(line_with(task), wanted), "no \"%s\" in \"%s\" in:\n%s", wanted,              \
+              line_with(task), text)
+
+static int sleeper(void *arg)
+{
+    (void)arg;
+    return zk_sleep(ZK_SEC(100));
+}
+
+static int nothing(void *arg)
+{
+    (void)arg;
+    return 0;
+}
+
+/* Lets those that are ready run until they wait. */
+static void settle(void)
+{
+    for (int i = 0; i < 3; i++)
+        cr_assert_ok(zk_yield());
+}
+
+ZK_TEST(dump, says_that_there_is_no_runtime)
+{
+    size_t length = 0;
+    cr_assert(zk_dump(keep, &length) == ZK_E_NO_RUNTIME);
+    cr_assert(length == 0);
+}
+
+/* Each state that a task may be in, with where it was started. */
+ZK_ASYNC_TEST(dump, names_every_task_with_its_site_and_state)
+{
+    ZK_SCOPE(s) {
+        cr_assert_ok(zk_spawn(&s, sleeper, NULL));
+        int line = __LINE__ - 1;
+        settle();
+        cr_assert_ok(zk_spawn(&s, nothing, NULL));
+        dump();
+        char site[64];
+        snprintf(site, sizeof site, "dump.c:%d)", line);
+        assert_line("task sleeper", site);
+        assert_line("task sleeper", "worker 0, waits for sleep, for ");
+        assert_line("task nothing", "queued");
+        assert_line("task main", "running");
+        cr_assert(strstr(text, "zokio: 1 workers, 3 tasks"), "%s", text);
+        zk_scope_cancel(&s);
+    }
+}
+
+static int yielder(void *arg)
+{
+    int rc = 0;
+    while (!*(bool *)arg && !rc)
+        rc = zk_yield();
+    return rc;
+}
+
+/* A task that has waited and may go on is not said to wait, nor one that is over. */
+ZK_ASYNC_TEST(dump, knows_who_is_ready_and_who_is_over)
+{
+    bool is_over = false;
+    bool *over = &is_over;
+    zk_future f;
+    zk_async(&f, yielder, over);
+    settle();
+    dump();
+    assert_line("task yielder", "ready");
+    is_over = true;
+    cr_assert_ok(zk_await(&f));
+    cr_assert(!strstr(dump(), "yielder"), "%s", text);
+}
+
+typedef struct pair {
+    zk_mutex first, second;
+} pair;
+
+static int lock_both(void *arg)
+{
+    zk_mutex **mutexes = arg;
+    int rc = zk_mutex_lock(mutexes[0]);
+    if (rc < 0) return rc;
+    rc = zk_yield();
+    if (!rc) rc = zk_mutex_lock(mutexes[1]);
+    if (!rc) zk_mutex_unlock(mutexes[1]);
+    zk_mutex_unlock(mutexes[0]);
+    return rc;
+}
+
+static int lock_the_other_way(void *arg) { return lock_both(arg); }
+
+ZK_ASYNC_TEST(dump, says_who_holds_a_mutex)
+{
+    zk_mutex m = {0}, other = {0};
+    zk_mutex *both[] = {&m, &other};
+    cr_assert_ok(zk_mutex_lock(&m));
+    ZK_SCOPE(s) {
+        cr_assert_ok(zk_spawn(&s, lock_both, both));
+        settle();
+        dump();
+        assert_line("task lock_both", "waits for mutex, held by main");
+        cr_assert(!strstr(text, "deadlock"), "%s", text);
+        zk_scope_cancel(&s);
+    }
+    zk_mutex_unlock(&m);
+}
+
+ZK_ASYNC_TEST(dump, names_a_deadlock_of_two_mutexes)
+{
+    pair p = {0};
+    zk_mutex *one_way[] = {&p.first, &p.second}, *other_way[] = {&p.second, &p.first};
+    ZK_SCOPE(s) {
+        cr_assert_ok(zk_spawn(&s, lock_both, one_way));
+        cr_assert_ok(zk_spawn(&s, lock_the_other_way, other_way));
+        settle();
+        dump();
+        assert_line("deadlock: ", "lock_both (");
+        assert_line("deadlock: ", "lock_the_other_way (");
+        assert_line("deadlock: ", ") -> lock_");
+        cr_assert(!strstr(strstr(text, "deadlock: ") + 1, "deadlock: "), "%s", text);
+        zk_scope_cancel(&s);
+    }
+}
+
+static int lock_one(void *arg)
+{
+    zk_mutex *m = *(zk_mutex **)arg;
+    int rc = zk_mutex_lock(m);
+    if (!rc) zk_mutex_unlock(m);
+    return rc;
+}
+
+static int lock_and_join(void *arg)
+{
+    zk_mutex *m = *(zk_mutex **)arg;
+    int rc = zk_mutex_lock(m);
+    if (rc < 0) return rc;
+    ZK_SCOPE(inner) {
+        rc = zk_spawn(&inner, lock_one, &m);
+        if (!rc) rc = zk_scope_wait(&inner);
+    }
+    zk_mutex_unlock(m);
+    return rc;
+}
+
+/* Who joins its children while it holds what one of them wants. */
+ZK_ASYNC_TEST(dump, names_a_deadlock_of_a_parent_and_its_child)
+{
+    zk_mutex m = {0};
+    zk_mutex *pointer = &m;
+    ZK_SCOPE(s) {
+        cr_assert_ok(zk_spawn(&s, lock_and_join, &pointer));
+        settle();
+        dump();
+        assert_line("task lock_and_join", "waits for the tasks of its scope (1 left)");
+        assert_line("deadlock: ", "lock_one (");
+        assert_line("deadlock: ", "lock_and_join (");
+        zk_scope_cancel(&s);
+    }
+}
+
+static int lock_and_await(void *arg)
+{
+    zk_mutex *m = *(zk_mutex **)arg, *pointer = m;
+    int rc = zk_mutex_lock(m);
+    if (rc < 0) return rc;
+    zk_future f;
+    zk_async(&f, lock_one, &pointer);
+    rc = zk_await(&f);
+    zk_mutex_unlock(m);
+    return rc;
+}
+
+/* A task that has called another one in place is not suspended itself, and waits all the same. */
+ZK_ASYNC_TEST(dump, names_a_deadlock_with_a_future_called_in_place)
+{
+    zk_mutex m = {0};
+    zk_mutex *pointer = &m;
+    ZK_SCOPE(s) {
+        cr_assert_ok(zk_spawn(&s, lock_and_await, &pointer));
+        settle();
+        dump();
+        assert_line("task lock_and_await", "awaits lock_one (");
+        assert_line("deadlock: ", "lock_one (");
+        assert_line("deadlock: ", "lock_and_await (");
+        zk_scope_cancel(&s);
+    }
+}
+
+static int await_queued(void *arg)
+{
+    (void)arg;
+    zk_future f;
+    zk_async(&f, sleeper, NULL);
+    int rc = zk_yield();
+    int awaited = zk_await(&f);
+    return rc ? rc : awaited;
+}
+
+ZK_ASYNC_TEST(dump, says_which_future_is_awaited)
+{
+    ZK_SCOPE(s) {
+        cr_assert_ok(zk_spawn(&s, await_queued, NULL));
+        settle();
+        dump();
+        assert_line("task await_queued", "waits for the end of sleeper (");
+        zk_scope_cancel(&s);
+    }
+}
+
+int wait_deep_inside(void *arg);
+__attribute__((noinline)) int wait_deep_inside(void *arg)
+{
+    volatile int rc = sleeper(arg); /* no tail call: its frame has to stay */
+    return rc;
+}
+
+ZK_ASYNC_TEST(dump, shows_the_functions_that_a_waiting_task_is_in)
+{
+    ZK_SCOPE(s) {
+        cr_assert_ok(zk_spawn(&s, wait_deep_inside, NULL));
+        settle();
+        dump();
+        const char *task = strstr(text, "task wait_deep_inside");
+        cr_assert(task);
+        cr_assert(strstr(task + 10, " wait_deep_inside+0x"), "%s", text);
+        zk_scope_cancel(&s);
+    }
+}
+
+static int sleep_on_own_stack(void *arg) { return sleeper(arg); }
+
+/* Stacks of a size of their own are not among the others. */
+ZK_ASYNC_TEST(dump, finds_tasks_on_stacks_of_their_own)
+{
+    static const zk_site site = {"special", __FILE__, __LINE__};
+    ZK_SCOPE(s) {
+        zk_spawn_options options = {.site = &site, .stack_bytes = 128 * 1024};
+        cr_assert_ok(zk_spawn_with(&s, &options, sleep_on_own_stack, NULL));
+        settle();
+        dump();
+        assert_line("task special", "waits for sleep");
+        zk_scope_cancel(&s);
+    }
+    settle();
+    cr_assert(!strstr(dump(), "special"), "%s", text);
+}
+
+static int sleep_noting(void *arg)
+{
+    atomic_int *count = *(atomic_int **)arg;
+    atomic_fetch_add(count, 1);
+    return zk_sleep(ZK_SEC(100));
+}
+
+ZK_ASYNC_TEST_ON(dump, describes_the_tasks_of_other_workers, 2)
+{
+    static atomic_int there;
+    atomic_int *pointer = &there;
+    ZK_SCOPE(s) {
+        cr_assert_ok(zk_spawn_on(&s, 1, sleep_noting, &pointer));
+        while (!atomic_load(&there))
+            cr_assert_ok(zk_yield());
+        dump();
+        assert_line("task sleep_noting", "worker 1, waits for sleep");
+        zk_scope_cancel(&s);
+    }
+}
+
+typedef struct crossing {
+    zk_mutex *first, *second;
+    atomic_int *locked;
+} crossing;
+
+static int cross(void *arg)
+{
+    crossing *c = arg;
+    int rc = zk_mutex_lock(c->first);
+    if (rc < 0) return rc;
+    atomic_fetch_add(c->locked, 1);
+    while (!rc && atomic_load(c->locked) < 2)
+        rc = zk_yield();
+    if (!rc) rc = zk_mutex_lock(c->second);
+    if (!rc) zk_mutex_unlock(c->second);
+    zk_mutex_unlock(c->first);
+    return rc;
+}
+
+ZK_ASYNC_TEST_ON(dump, names_a_deadlock_across_workers, 2)
+{
+    pair p = {0};
+    static atomic_int locked;
+    ZK_SCOPE(s) {
+        crossing here = {&p.first, &p.second, &locked}, there = {&p.second, &p.first, &locked};
+        cr_assert_ok(zk_spawn_on(&s, 0, cross, &here));
+        cr_assert_ok(zk_spawn_on(&s, 1, cross, &there));
+        do {
+            cr_assert_ok(zk_yield());
+        } while (!strstr(dump(), "deadlock: cross ("));
+        zk_scope_cancel(&s);
+    }
+}
+
+static int hold_worker(void *arg)
+{
+    atomic_int *step = *(atomic_int **)arg;
+    atomic_store(step, 1);
+    while (atomic_load(step) < 2)
+        usleep(1000);
+    return 0;
+}
+
+ZK_ASYNC_TEST_ON(dump, says_which_task_keeps_a_worker_from_answering, 2)
+{
+    static atomic_int step;
+    atomic_int *pointer = &step;
+    ZK_SCOPE(s) {
+        cr_assert_ok(zk_spawn_on(&s, 1, hold_worker, &pointer));
+        while (!atomic_load(&step))
+            cr_assert_ok(zk_yield());
+        dump();
+        atomic_store(&step, 2);
+        cr_assert(strstr(text, "worker 1: busy in task hold_worker ("), "%s", text);
+    }
+}
