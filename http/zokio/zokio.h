@@ -25,5 +25,6 @@
 #include <zokio/sync.h>
 #include <zokio/task.h>
 #include <zokio/tcp.h>
+#include <zokio/udp.h>
 
 #endif

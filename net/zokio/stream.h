@@ -112,6 +112,15 @@ ZK_API int zk_stream_park(zk_stream *stream, void (*on_ready)(void *context), vo
  */
 ZK_API void zk_stream_unpark(zk_stream *stream);
 
+struct zk__case_ops;
+extern ZK_API const struct zk__case_ops zk__case_readable;
+
+/**
+ * A case of zk_select: the stream has something to read (data, the end or an error). Nothing is
+ * read by the select. Nobody may be reading meanwhile, and the stream must not be parked.
+ */
+#define ZK_READABLE(stream) &zk__case_readable, (stream), NULL, 0, NULL
+
 /** How a peer has gone while nobody was reading. */
 typedef enum zk_hangup {
     ZK_HANGUP_HALF, /* it sends no more; it may still be reading */
