@@ -75,7 +75,7 @@ static inline void together_run(together *all, const zk_call *calls, runner *run
     run_all(all, runners, count);
     /* For this call, unlike for those that it made, the deadline around it is its own. */
     int reason = all->scope.parent->reason;
-    if (all->error == -ECANCELED && reason) all->error = reason;
+    if (reason && (all->error == -ECANCELED || decided_by == BY_SUCCESS)) all->error = reason;
     zk__scope_leave(&all->scope);
 }
 

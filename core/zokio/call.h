@@ -45,8 +45,8 @@ ZK_API int zk_race_calls(const zk_call *calls, size_t count, int *ret_results);
  * Makes the calls concurrently; the first to succeed cancels the rest, which are waited for.
  * Suspends as the calls do.
  *
- * @return the index of the call that succeeded first; the first error if all failed; -EINVAL (no
- *         calls); else as zk_join_calls
+ * @return the index of the call that succeeded first; the first error if all failed; -ECANCELED,
+ *         -ETIMEDOUT when the scope was cancelled before one succeeded; -EINVAL (no calls); -ENOMEM
  */
 ZK_API int zk_any_calls(const zk_call *calls, size_t count, int *ret_results);
 
