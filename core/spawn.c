@@ -27,7 +27,6 @@ static inline void task_init(zk_task *task, zk_scope *scope, zk_fn *fn, void *ar
     task->scope = scope;
     task->site = site;
     task->zk__word = (uint64_t)ZK__TASK_QUEUED << 32 | (uint64_t)ZK__TASK_SPAWNED << 40;
-    ZK__PROBE(spawn, task, site);
 }
 
 static __attribute__((noinline)) int spawn_slow(zk_scope *scope, zk_fn *fn, const void *arg,
@@ -46,6 +45,7 @@ int zk__spawn_pinned(zk_scope *scope, zk_fn *fn, void *arg, const zk_site *site)
     task->flags |= ZK__TASK_PINNED;
     scope->live++;
     zk__ready(w, task);
+    ZK__PROBE(spawn, task, site);
     return 0;
 }
 
@@ -60,6 +60,7 @@ int zk__spawn(zk_scope *scope, zk_fn *fn, const void *arg, size_t arg_bytes, con
     task_init(task, scope, fn, (void *)arg, site);
     scope->live++;
     w->ring[w->tail++ & w->ring_mask] = task;
+    ZK__PROBE(spawn, task, site); /* last: the compiler orders memory accesses around it */
     return 0;
 }
 
@@ -79,6 +80,7 @@ int zk_spawn_with(zk_scope *scope, const zk_spawn_options *options, zk_fn *fn, c
         own = memcpy((char *)task + ZK__TASK_ARG_OFFSET, arg, options->arg_bytes);
     }
     task_init(task, scope, fn, own, options->site ? options->site : &unnamed);
+    ZK__PROBE(spawn, task, task->site);
     if (options->arg_bytes > ZK__TASK_ARG_BYTES) task->flags |= ZK__TASK_LARGE;
     if (options->is_pinned || options->stack_bytes || options->worker) {
         task->flags |= ZK__TASK_PINNED;

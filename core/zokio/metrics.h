@@ -24,7 +24,8 @@ typedef struct zk_metrics {
     uint64_t stacks;         /* that have memory; a waiting task keeps one */
     uint64_t stacks_parked;  /* of these, kept for the loop to go on with */
     uint64_t stacks_cached;  /* address space of stacks without memory */
-    uint64_t heap_bytes;     /* held from the system for objects */
+    /* held from the system for objects; 0 with an allocator of the user's and with sanitizers */
+    uint64_t heap_bytes;
 } zk_metrics;
 
 /**

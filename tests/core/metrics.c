@@ -20,6 +20,12 @@ static int nap(void *arg)
     return zk_sleep(ZK_MS(1));
 }
 
+static int sleep_long(void *arg)
+{
+    (void)arg;
+    return zk_sleep(ZK_SEC(100));
+}
+
 static int nothing(void *arg)
 {
     (void)arg;
@@ -59,15 +65,16 @@ ZK_ASYNC_TEST(metrics, ready_tasks_timers_and_stacks_are_those_of_now)
     zk_metrics before = now();
     ZK_SCOPE(s) {
         for (int i = 0; i < 40; i++)
-            cr_assert_ok(zk_spawn(&s, nap, NULL));
+            cr_assert_ok(zk_spawn(&s, sleep_long, NULL));
         cr_assert(now().tasks_ready == before.tasks_ready + 40);
         cr_assert_ok(zk_yield());
         zk_metrics waiting = now();
         cr_assert(waiting.timers_pending == before.timers_pending + 40);
         cr_assert(waiting.stacks >= 41, "%llu", (unsigned long long)waiting.stacks);
-        cr_assert(waiting.heap_bytes > 0);
+        /* Sanitizers have each object allocated by itself, and the heap holds nothing. */
+        if (!ZK_TEST_ASAN && !ZK_TEST_TSAN) cr_assert(waiting.heap_bytes > 0);
         cr_assert(waiting.tasks_ready == 0);
-        cr_assert_ok(zk_scope_wait(&s));
+        zk_scope_cancel(&s);
     }
     cr_assert(now().timers_pending == before.timers_pending);
     cr_assert(now().stacks_parked >= 40);

@@ -58,6 +58,9 @@ ZK_TEST(watchdog, reports_a_task_that_holds_its_worker)
     cr_assert(strstr(last, "task spin_until_reported ("), "%s", last);
     cr_assert(strstr(last, "watchdog.c:"), "%s", last);
     cr_assert(strstr(last, "has held worker 0 for "), "%s", last);
+    /* ThreadSanitizer puts signals off until it is called itself, and then its own frame comes
+     * first, from which no frame pointer leads out. */
+    if (ZK_TEST_TSAN) return;
     cr_assert(strstr(strchr(last, '\n'), "spin_until_reported+0x"), "%s", last);
 }
 
