@@ -1,6 +1,6 @@
 /*
- * The same thing from several mirrors at once: the first that has it wins, the others are cancelled;
- * a mirror that fails is no loss; and all of it has a deadline.
+ * The same thing from several mirrors at once: the first that has it wins, the others are
+ * cancelled; a mirror that fails is no loss; and all of it has a deadline.
  */
 #include <errno.h>
 #include <stdio.h>

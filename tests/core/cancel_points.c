@@ -8,7 +8,7 @@
  */
 #include <errno.h>
 
-#include "tests/async.h"
+#include "tests/sim.h"
 
 #include <zokio/zokio.h>
 
@@ -241,7 +241,7 @@ static int op_read(void)
 
 static int op_write(void)
 {
-    static char much[1 << 20];
+    static char much[1 << 18];
     return zk_stream_write(w.a, much, sizeof much);
 }
 
@@ -288,13 +288,16 @@ static int help(void *arg)
     zk_watch_set(w.watch, &(int){2});
     zk_condition_signal(&w.condition);
     zk_wait_group_done(&w.group);
-    (void)zk_barrier_wait(&w.barrier);
+    ZK_WITHIN(ZK_MS(1)) {
+        (void)zk_barrier_wait(&w.barrier);
+    }
     static char buf[1 << 20];
     for (int i = 0; i < 40 && rc >= 0; i++) {
         rc = (int)zk_stream_try_write(w.b, "x", 1);
         (void)zk_stream_try_read(w.b, buf, sizeof buf);
         int item2;
         w.received += zk_channel_try_recv(w.rendezvous, &item2) == 0;
+        zk_condition_signal(&w.condition);
         rc = zk_sleep(ZK_US(100));
     }
     zk_stream *s;
@@ -416,62 +419,87 @@ static int hold_for_a_while(void *arg)
     return 0;
 }
 
-/* Runs an operation and cancels it after `turns` turns of the others. returns whether it had ended
- * by itself. */
-static bool cancel_after(const struct operation *op, int turns, bool by_deadline)
+/* An operation is cancelled after so many turns of the others, or of a deadline. */
+typedef struct attempt {
+    const struct operation *op;
+    int turns;
+    bool by_deadline, was_over; /* it had ended by itself */
+} attempt;
+
+static void run_until(attempt *a, run *r)
 {
-    run r = {.op = op};
-    bool was_over = false;
+    if (a->by_deadline) {
+        ZK_WITHIN(ZK_US(250) * a->turns) {
+            run_operation(r);
+        }
+        a->was_over = r->rc != -ETIMEDOUT && r->rc != -ECANCELED;
+        return;
+    }
+    ZK_SCOPE(s) {
+        cr_assert_ok(zk_spawn(&s, run_operation, (void *)r));
+        for (int i = 0; i < a->turns && !r->is_over; i++)
+            zk_yield();
+        a->was_over = r->is_over;
+        zk_scope_cancel(&s);
+    }
+}
+
+static int cancel_after(void *arg)
+{
+    attempt *a = arg;
+    const char *name = a->op->name;
+    run r = {.op = a->op};
     world_make();
     ZK_SCOPE(helpers) {
-        if (op->holds) {
+        if (a->op->holds) {
             cr_assert_ok(zk_spawn(&helpers, hold_for_a_while, NULL));
-            zk_yield();
+            while (!zk_mutex_try_lock(&w.mutex)) {
+                zk_mutex_unlock(&w.mutex);
+                zk_yield();
+            }
         }
         cr_assert_ok(zk_spawn(&helpers, help, NULL));
-        if (by_deadline) {
-            ZK_WITHIN(ZK_US(250) * turns) {
-                run_operation(&r);
-            }
-            was_over = r.rc != -ETIMEDOUT && r.rc != -ECANCELED;
-        } else {
-            ZK_SCOPE(s) {
-                cr_assert_ok(zk_spawn(&s, run_operation, (void *)&r));
-                for (int i = 0; i < turns && !r.is_over; i++)
-                    zk_yield();
-                was_over = r.is_over;
-                zk_scope_cancel(&s);
-            }
-        }
-        cr_assert(r.is_over, "%s", op->name);
-        int rc = zk_scope_wait(&helpers);
-        cr_assert_ok(rc);
+        run_until(a, &r);
+        cr_assert(r.is_over, "%s", name);
+        cr_assert_ok(zk_scope_wait(&helpers));
     }
     bool is_cut_short = r.rc == -ECANCELED || r.rc == -ETIMEDOUT;
-    cr_assert(r.rc == 0 || (is_cut_short && !was_over), "%s, turn %d: %s", op->name, turns,
+    cr_assert(r.rc == 0 || (is_cut_short && !a->was_over), "%s, turn %d: %s", name, a->turns,
               zk_errname(r.rc));
-    world_check(op->name);
-    return was_over;
+    world_check(name);
+    return 0;
+}
+
+/* In virtual time, and with the leak check of the simulation. returns whether it was over. */
+static bool simulate(const struct operation *op, int turns, bool by_deadline)
+{
+    attempt a = {.op = op, .turns = turns, .by_deadline = by_deadline};
+    int rc = zk_sim_run((uint64_t)turns, NULL, cancel_after, &a);
+    cr_assert_rc(rc, 0, "%s, turn %d: %s", op->name, turns, zk_trail());
+    return a.was_over;
 }
 
 /* The k-th run cancels k turns after the start: at each point where the operation waits. */
-ZK_ASYNC_TEST(cancel_points, by_a_scope)
+ZK_TEST(cancel_points, by_a_scope)
 {
     for (int i = 0; i < OPERATIONS; i++) {
         bool was_cut_short = false, is_over = false;
-        for (int turns = 1; turns <= 64 && !is_over; turns++) {
-            is_over = cancel_after(&operations[i], turns, false);
+        for (int turns = 1; turns <= 200000 && !is_over;
+             turns = turns < 60 ? turns + 1 : 2 * turns) {
+            is_over = simulate(&operations[i], turns, false);
             was_cut_short |= !is_over;
         }
         cr_assert(was_cut_short, "%s never waited", operations[i].name);
+        cr_assert(is_over, "%s never ended", operations[i].name);
     }
 }
 
-ZK_ASYNC_TEST(cancel_points, by_a_deadline)
+ZK_TEST(cancel_points, by_a_deadline)
 {
     for (int i = 0; i < OPERATIONS; i++) {
         bool is_over = false;
-        for (int turns = 0; turns <= 12 && !is_over; turns++)
-            is_over = cancel_after(&operations[i], turns, true);
+        for (int turns = 0; turns <= 4000 && !is_over; turns = turns < 60 ? turns + 1 : 2 * turns)
+            is_over = simulate(&operations[i], turns, true);
+        cr_assert(is_over, "%s never ended", operations[i].name);
     }
 }
