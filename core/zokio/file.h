@@ -9,7 +9,7 @@
  * begun), -EAGAIN (no thread can be had), -ENOMEM, and ZK_E_NO_RUNTIME outside zk_run.
  *
  * They are made for regular files. Opening a FIFO, or reading from a terminal, holds one of the
- * pool's threads for as long as it takes: use zk_pipe for those.
+ * pool's threads for as long as it takes: see zk_stream_from_fd for those.
  */
 #ifndef ZOKIO_FILE_H
 #define ZOKIO_FILE_H

@@ -26,5 +26,6 @@
 #include <zokio/task.h>
 #include <zokio/tcp.h>
 #include <zokio/udp.h>
+#include <zokio/unix.h>
 
 #endif
