@@ -40,6 +40,12 @@ int zk_channel_new(size_t item_bytes, size_t capacity, zk_channel **ret_channel)
 
 void zk_channel_free(zk_channel *channel) { zk_free(channel); }
 
+/*
+ * Optimised across files these functions would be inlined where the item is known to be smaller than
+ * 8 bytes, and the compiler would warn of a copy that never happens.
+ */
+#define APART __attribute__((noinline))
+
 /* Items are mostly pointers, and sometimes pairs of them. */
 static inline void copy(void *to, const void *from, size_t bytes)
 {
@@ -115,7 +121,7 @@ static __attribute__((noinline)) int line_wait(zk_channel *c, zk__line *line, vo
     return (int)zk__line_wait(&c->guard, line, &w, kind);
 }
 
-int zk_channel_send(zk_channel *channel, const void *item)
+APART int zk_channel_send(zk_channel *channel, const void *item)
 {
     int rc = zk__spend();
     if (ZK_UNLIKELY(rc < 0)) return rc;
@@ -128,7 +134,7 @@ int zk_channel_send(zk_channel *channel, const void *item)
     return line_wait(channel, &channel->senders, (void *)item, &sending);
 }
 
-int zk_channel_recv(zk_channel *channel, void *ret_item)
+APART int zk_channel_recv(zk_channel *channel, void *ret_item)
 {
     int rc = zk__spend();
     if (ZK_UNLIKELY(rc < 0)) return rc;
@@ -141,7 +147,7 @@ int zk_channel_recv(zk_channel *channel, void *ret_item)
     return line_wait(channel, &channel->receivers, ret_item, &receiving);
 }
 
-int zk_channel_try_send(zk_channel *channel, const void *item)
+APART int zk_channel_try_send(zk_channel *channel, const void *item)
 {
     zk__guard_enter(&channel->guard);
     int rc = send_now(channel, item);
@@ -149,7 +155,7 @@ int zk_channel_try_send(zk_channel *channel, const void *item)
     return rc;
 }
 
-int zk_channel_try_recv(zk_channel *channel, void *ret_item)
+APART int zk_channel_try_recv(zk_channel *channel, void *ret_item)
 {
     zk__guard_enter(&channel->guard);
     int rc = recv_now(channel, ret_item);

@@ -1,0 +1,206 @@
+// The rows of bench/micro in Go, for bench/runtime.py: NAME<TAB>NS_PER_OP, the best of some rounds.
+// GOMAXPROCS is 1, and 2 for the rows whose names end in _2w.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const rounds = 5
+
+// A batch of 1,000 goroutines that do nothing, and waiting for them.
+func spawnJoin(n int) {
+	var group sync.WaitGroup
+	for i := 0; i < n/1000; i++ {
+		group.Add(1000)
+		for j := 0; j < 1000; j++ {
+			go group.Done()
+		}
+		group.Wait()
+	}
+}
+
+// The same, by two at once.
+func spawnJoin2(n int) {
+	var both sync.WaitGroup
+	both.Add(2)
+	for i := 0; i < 2; i++ {
+		go func() {
+			spawnJoin(n / 2)
+			both.Done()
+		}()
+	}
+	both.Wait()
+}
+
+func yield1000(n int) {
+	var group sync.WaitGroup
+	group.Add(1000)
+	for i := 0; i < 1000; i++ {
+		go func() {
+			for j := 0; j < n/1000; j++ {
+				runtime.Gosched()
+			}
+			group.Done()
+		}()
+	}
+	group.Wait()
+}
+
+func channelPingpong(n int) {
+	a, b := make(chan int), make(chan int)
+	go func() {
+		for i := 0; i < n; i++ {
+			b <- <-a
+		}
+	}()
+	for i := 0; i < n; i++ {
+		a <- i
+		<-b
+	}
+}
+
+func channelBounded(n int) {
+	c := make(chan int, 1024)
+	go func() {
+		for i := 0; i < n; i++ {
+			c <- i
+		}
+	}()
+	for i := 0; i < n; i++ {
+		<-c
+	}
+}
+
+func selectReady(n int) {
+	a, b := make(chan int), make(chan int, n)
+	for i := 0; i < n; i++ {
+		b <- i
+	}
+	start()
+	for i := 0; i < n; i++ {
+		select {
+		case <-a:
+		case <-b:
+		}
+	}
+}
+
+func selectPending(n int) {
+	a, b := make(chan int), make(chan int)
+	go func() {
+		for i := 0; i < n; i++ {
+			a <- i
+		}
+	}()
+	for i := 0; i < n; i++ {
+		select {
+		case <-a:
+		case <-b:
+		}
+	}
+}
+
+// Three goroutines and waiting for them, each of which lets others run once.
+func join3Pending(n int) {
+	for i := 0; i < n; i++ {
+		var group sync.WaitGroup
+		group.Add(3)
+		for j := 0; j < 3; j++ {
+			go func() {
+				runtime.Gosched()
+				group.Done()
+			}()
+		}
+		group.Wait()
+	}
+}
+
+func timeoutPending(n int) {
+	for i := 0; i < n; i++ {
+		_, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		runtime.Gosched()
+		cancel()
+	}
+}
+
+func mutex(n int) {
+	var m sync.Mutex
+	for i := 0; i < n; i++ {
+		m.Lock()
+		m.Unlock()
+	}
+}
+
+func cpu() time.Duration {
+	var u syscall.Rusage
+	syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+func timers(n int) {
+	var group sync.WaitGroup
+	group.Add(n)
+	for i := 0; i < n; i++ {
+		go func(ms int) {
+			time.Sleep(time.Duration(ms) * time.Millisecond)
+			group.Done()
+		}(1 + i%20)
+	}
+	group.Wait()
+}
+
+var began time.Time
+
+func start() { began = time.Now() }
+
+func measure(name string, n, procs int, fn func(int)) {
+	for _, wanted := range os.Args[1:] {
+		if wanted == name {
+			wanted = ""
+		}
+		if wanted == "" {
+			goto chosen
+		}
+	}
+	if len(os.Args) > 1 {
+		return
+	}
+chosen:
+	runtime.GOMAXPROCS(procs)
+	best := time.Duration(1 << 62)
+	for i := 0; i < rounds; i++ {
+		used := cpu()
+		start()
+		fn(n)
+		took := time.Since(began)
+		if name == "timer" {
+			took = cpu() - used
+		}
+		if took < best {
+			best = took
+		}
+	}
+	fmt.Printf("%s\t%.2f\n", name, float64(best.Nanoseconds())/float64(n))
+}
+
+func main() {
+	measure("spawn_join", 1000000, 1, spawnJoin)
+	measure("spawn_join_2w", 1000000, 2, spawnJoin2)
+	measure("yield_1000", 1000000, 1, yield1000)
+	measure("channel_pingpong", 300000, 1, channelPingpong)
+	measure("channel_bounded", 1000000, 1, channelBounded)
+	measure("channel_bounded_2w", 1000000, 2, channelBounded)
+	measure("select_ready", 500000, 1, selectReady)
+	measure("select_pending", 300000, 1, selectPending)
+	measure("join3_pending", 200000, 1, join3Pending)
+	measure("timeout_pending", 200000, 1, timeoutPending)
+	measure("mutex", 2000000, 1, mutex)
+	measure("timer", 100000, 1, timers)
+}
