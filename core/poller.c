@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/budget.h"
 #include "core/sigpipe.h"
 #include "core/sim_kernel.h"
 #include "core/worker.h"
@@ -128,7 +129,7 @@ static void op_cancel(zk__wait *wait)
 
 ssize_t zk__op_run(zk__op *op)
 {
-    int rc = zk__wait_begin();
+    int rc = zk__spend();
     if (ZK_UNLIKELY(rc < 0)) return rc;
     op_wait w = {.wait.cancel = op_cancel, .wait.kind = &kinds[op->code], .op = op};
     op->complete = op_complete;

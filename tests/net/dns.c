@@ -164,7 +164,7 @@ ZK_ASYNC_TEST(dns, answers_become_addresses_or_errors)
         {"", ZK_E_DNS_NAME},
         {"a..b", ZK_E_DNS_NAME},
     };
-    server s;
+    static server s; /* its threads outlive the test's stack */
     server_start(&s);
     zk_resolve_options options = asking(&s);
     char path[] = "/tmp/zokio-hosts-XXXXXX";
@@ -188,7 +188,7 @@ ZK_ASYNC_TEST(dns, answers_become_addresses_or_errors)
 /* An answer is remembered until it is flushed, a negative one with an SOA record too. */
 ZK_ASYNC_TEST(dns, an_answer_is_remembered)
 {
-    server s;
+    static server s; /* its threads outlive the test's stack */
     server_start(&s);
     zk_resolve_options options = asking(&s);
     zk_addr addr;
@@ -217,7 +217,7 @@ static int resolve_one(void *arg)
 /* Tasks that ask for one name at the same time cost one query for each family. */
 ZK_ASYNC_TEST(dns, tasks_share_a_query)
 {
-    server s;
+    static server s; /* its threads outlive the test's stack */
     server_start(&s);
     zk_resolve_options options = asking(&s);
     ask a = {&options, "two.test"};
@@ -232,7 +232,7 @@ ZK_ASYNC_TEST(dns, tasks_share_a_query)
 /* Who gives up leaves the query to the others, and nothing behind. */
 ZK_ASYNC_TEST(dns, a_waiter_may_leave)
 {
-    server s;
+    static server s; /* its threads outlive the test's stack */
     server_start(&s);
     zk_resolve_options options = asking(&s);
     options.timeout_ms = 250;

@@ -600,3 +600,27 @@ STREAM_TEST(addresses_of_both_ends_agree)
     cr_assert_ok(zk_stream_peer(e->a, &peer));
     cr_assert(zk_addr_equal(&local, &peer), "%s", kind->name);
 }
+
+static int note_turn(void *arg)
+{
+    *(bool *)arg = true;
+    return 0;
+}
+
+/* A connection that always has something to read lets its neighbours run. */
+ZK_ASYNC_TEST(stream, a_busy_connection_lets_others_run)
+{
+    ends e = open_tcp();
+    static char data[4096];
+    char byte;
+    bool has_run = false;
+    cr_assert_ok(zk_stream_write(e.a, data, sizeof data));
+    ZK_SCOPE(s) {
+        cr_assert_ok(zk_spawn(&s, note_turn, (void *)&has_run));
+        int reads = 0;
+        for (; !has_run && reads < 4096; reads++)
+            cr_assert_eq(zk_stream_read(e.b, &byte, 1), 1);
+        cr_assert_lt(reads, 200, "%d reads", reads);
+    }
+    ends_close(&e);
+}
