@@ -41,8 +41,8 @@ int zk_channel_new(size_t item_bytes, size_t capacity, zk_channel **ret_channel)
 void zk_channel_free(zk_channel *channel) { zk_free(channel); }
 
 /*
- * Optimised across files these functions would be inlined where the item is known to be smaller than
- * 8 bytes, and the compiler would warn of a copy that never happens.
+ * Optimised across files these functions would be inlined where the item is known to be smaller
+ * than 8 bytes, and the compiler would warn of a copy that never happens.
  */
 #define APART __attribute__((noinline))
 
