@@ -159,7 +159,8 @@ static int select_wait(zk_case *cases, size_t count, size_t start, int default_i
         return default_index;
     }
     rc = (int)zk__wait_for(&s.selection.wait);
-    int chosen = s.selection.chosen;
+    /* Who comes too late for a claim may still be trying, until all have left their lines. */
+    int chosen = __atomic_load_n(&s.selection.chosen, __ATOMIC_ACQUIRE);
     dequeue_all(&s, (size_t)chosen - 1);
     if (chosen > 0) return outcome(&cases[chosen - 1], (size_t)chosen - 1, rc);
     int index = find(cases, count, &zk__case_cancel);
