@@ -187,22 +187,22 @@ size_t zk_channel_item_bytes(const zk_channel *channel) { return channel->item_b
 static int recv_poll(zk_case *c) { return recv_now(c->object, c->data); }
 static int send_poll(zk_case *c) { return send_now(c->object, c->data); }
 
-static int enqueue(zk_case *c, zk__place *slot, zk__line *line)
+static int enqueue(zk_case *c, zk__place *place, zk__line *line)
 {
-    slot->waiter.data = c->data;
-    slot->line = line;
-    zk__line_add(line, &slot->waiter);
+    place->waiter.data = c->data;
+    place->line = line;
+    zk__line_add(line, &place->waiter);
     return -EAGAIN;
 }
 
-static int recv_enqueue(zk_case *c, zk__place *slot)
+static int recv_enqueue(zk_case *c, zk__place *place)
 {
-    return enqueue(c, slot, &((zk_channel *)c->object)->receivers);
+    return enqueue(c, place, &((zk_channel *)c->object)->receivers);
 }
 
-static int send_enqueue(zk_case *c, zk__place *slot)
+static int send_enqueue(zk_case *c, zk__place *place)
 {
-    return enqueue(c, slot, &((zk_channel *)c->object)->senders);
+    return enqueue(c, place, &((zk_channel *)c->object)->senders);
 }
 
 const struct zk__case_ops zk__case_recv = {

@@ -138,3 +138,12 @@ ssize_t zk__op_run(zk__op *op)
     if (ZK_LIKELY(poller->ops->submit(poller, op))) return op->result;
     return zk__wait_for(&w.wait);
 }
+
+int zk__io_wait(zk__io *io, uint8_t code)
+{
+    /* Only who has found it empty knows that it is; with the bit it would be taken for ready. */
+    uint32_t bit = code == ZK__OP_READABLE ? ZK__IO_MAYBE_READABLE : ZK__IO_MAYBE_WRITABLE;
+    io->bits &= ~bit;
+    zk__op op = {.code = code, .io = io};
+    return (int)zk__op_run(&op);
+}

@@ -131,4 +131,10 @@ ssize_t zk__op_try(zk__op *op);
  */
 ssize_t zk__op_run(zk__op *op);
 
+/*
+ * Waits until a descriptor is ready, for who makes the system call itself and was told EAGAIN.
+ * code: ZK__OP_READABLE, ZK__OP_WRITABLE. returns 0; as zk__op_run.
+ */
+int zk__io_wait(zk__io *io, uint8_t code);
+
 #endif

@@ -15,7 +15,7 @@
 #include "core/budget.h"
 #include "core/task.h"
 
-enum { SLOTS_IN_FRAME = 8, CASES_MAX = 4096 };
+enum { PLACES_IN_FRAME = 8, CASES_MAX = 4096 };
 
 static inline zk__guard *guard_of(const zk_case *c)
 {
@@ -56,7 +56,7 @@ static int find(const zk_case *cases, size_t count, const struct zk__case_ops *o
 typedef struct selecting {
     zk__selection selection; /* first */
     zk_case *cases;
-    zk__place *slots;
+    zk__place *places;
     size_t count, guard_count;
 } selecting;
 
@@ -67,28 +67,28 @@ static void guards_enter(selecting *s)
         zk__guard *guard = guard_of(&s->cases[i]);
         if (!guard) continue;
         size_t at = n;
-        while (at > 0 && s->slots[at - 1].sorted > guard)
+        while (at > 0 && s->places[at - 1].sorted > guard)
             at--;
-        if (at > 0 && s->slots[at - 1].sorted == guard) continue;
+        if (at > 0 && s->places[at - 1].sorted == guard) continue;
         for (size_t j = n++; j > at; j--)
-            s->slots[j].sorted = s->slots[j - 1].sorted;
-        s->slots[at].sorted = guard;
+            s->places[j].sorted = s->places[j - 1].sorted;
+        s->places[at].sorted = guard;
     }
     s->guard_count = n;
     for (size_t i = 0; i < n; i++)
-        zk__guard_enter(s->slots[i].sorted);
+        zk__guard_enter(s->places[i].sorted);
 }
 
 static void guards_leave(selecting *s)
 {
     for (size_t i = s->guard_count; i-- > 0;)
-        zk__guard_leave(s->slots[i].sorted);
+        zk__guard_leave(s->places[i].sorted);
 }
 
-static inline void slot_leave(zk_case *c, zk__place *slot)
+static inline void place_leave(zk_case *c, zk__place *place)
 {
-    if (slot->waiter.link) zk__line_remove(slot->line, &slot->waiter);
-    if (c->ops->dequeue) c->ops->dequeue(c, slot);
+    if (place->waiter.link) zk__line_remove(place->line, &place->waiter);
+    if (c->ops->dequeue) c->ops->dequeue(c, place);
 }
 
 /* Tries all cases, then puts all in line. The guards are held. returns the outcome of the one that
@@ -101,14 +101,14 @@ static int enqueue_all(selecting *s, size_t start)
         if (rc != -EAGAIN) return outcome(&s->cases[at], at, rc);
     }
     for (size_t at = 0; at < s->count; at++) {
-        zk__place *slot = &s->slots[at];
-        slot->waiter.link = NULL;
-        slot->waiter.selection = &s->selection;
-        slot->waiter.index = (int)at;
-        int rc = s->cases[at].ops->enqueue(&s->cases[at], slot);
+        zk__place *place = &s->places[at];
+        place->waiter.link = NULL;
+        place->waiter.selection = &s->selection;
+        place->waiter.index = (int)at;
+        int rc = s->cases[at].ops->enqueue(&s->cases[at], place);
         if (ZK_LIKELY(rc == -EAGAIN)) continue;
         for (size_t i = 0; i < at; i++)
-            slot_leave(&s->cases[i], &s->slots[i]);
+            place_leave(&s->cases[i], &s->places[i]);
         return outcome(&s->cases[at], at, rc);
     }
     return -EAGAIN;
@@ -122,7 +122,7 @@ static void dequeue_all(selecting *s, size_t claimed)
         zk__guard *guard = guard_of(c);
         if (guard && i == claimed) continue;
         if (guard) zk__guard_enter(guard);
-        slot_leave(c, &s->slots[i]);
+        place_leave(c, &s->places[i]);
         if (guard) zk__guard_leave(guard);
     }
 }
@@ -138,7 +138,7 @@ static void select_cancel(zk__wait *wait)
 }
 
 static int select_wait(zk_case *cases, size_t count, size_t start, int default_index,
-                       zk__place *slots)
+                       zk__place *places)
 {
     static const zk__wait_kind kind = {.name = "select"};
     selecting s;
@@ -148,7 +148,7 @@ static int select_wait(zk_case *cases, size_t count, size_t start, int default_i
     s.selection.is_single = false;
     s.selection.chosen = ZK__UNCHOSEN;
     s.cases = cases;
-    s.slots = slots;
+    s.places = places;
     s.count = count;
     guards_enter(&s);
     int rc = enqueue_all(&s, start);
@@ -174,14 +174,14 @@ static __attribute__((noinline)) int select_slow(zk_case *cases, size_t count, s
     for (size_t i = 0; i < count; i++)
         must_enqueue |= cases[i].ops->only_enqueue_tells;
     if (!must_enqueue) return default_index;
-    if (count <= SLOTS_IN_FRAME) {
-        zk__place slots[SLOTS_IN_FRAME];
-        return select_wait(cases, count, start, default_index, slots);
+    if (count <= PLACES_IN_FRAME) {
+        zk__place places[PLACES_IN_FRAME];
+        return select_wait(cases, count, start, default_index, places);
     }
-    zk__place *slots = zk_alloc(count * sizeof *slots);
-    if (!slots) return -ENOMEM;
-    int rc = select_wait(cases, count, start, default_index, slots);
-    zk_free(slots);
+    zk__place *places = zk_alloc(count * sizeof *places);
+    if (!places) return -ENOMEM;
+    int rc = select_wait(cases, count, start, default_index, places);
+    zk_free(places);
     return rc;
 }
 
@@ -227,9 +227,9 @@ static int never(zk_case *c)
     return -EAGAIN;
 }
 
-static int never_enqueue(zk_case *c, zk__place *slot)
+static int never_enqueue(zk_case *c, zk__place *place)
 {
-    (void)slot;
+    (void)place;
     return never(c);
 }
 
@@ -239,18 +239,18 @@ static int await_poll(zk_case *c)
     return future->state == ZK__TASK_FINISHED ? 0 : -EAGAIN;
 }
 
-static int await_enqueue(zk_case *c, zk__place *slot)
+static int await_enqueue(zk_case *c, zk__place *place)
 {
     zk_future *future = c->object;
     if (zk__lane.pending) zk__pending_flush(zk__lane.worker); /* it resets the awaiter */
     future->is_selected = true;
-    future->awaiter = (zk_task *)(void *)&slot->waiter;
+    future->awaiter = (zk_task *)(void *)&place->waiter;
     return -EAGAIN;
 }
 
-static void await_dequeue(zk_case *c, zk__place *slot)
+static void await_dequeue(zk_case *c, zk__place *place)
 {
-    (void)slot;
+    (void)place;
     zk_future *future = c->object;
     future->is_selected = false;
     future->awaiter = NULL;
@@ -260,22 +260,22 @@ static int after_poll(zk_case *c) { return c->span <= 0 ? 0 : -EAGAIN; }
 
 static void after_fire(zk__timer *timer)
 {
-    zk__place *slot = (zk__place *)(void *)((char *)timer - offsetof(zk__place, timer));
-    zk__waiter_give(&slot->waiter, 0);
+    zk__place *place = (zk__place *)(void *)((char *)timer - offsetof(zk__place, timer));
+    zk__waiter_give(&place->waiter, 0);
 }
 
-static int after_enqueue(zk_case *c, zk__place *slot)
+static int after_enqueue(zk_case *c, zk__place *place)
 {
-    slot->timer.fire = after_fire;
-    slot->timer.link = NULL;
-    zk__wheel_add(&zk__lane.worker->wheel, &slot->timer, zk__moment_in(c->span));
+    place->timer.fire = after_fire;
+    place->timer.link = NULL;
+    zk__wheel_add(&zk__lane.worker->wheel, &place->timer, zk__moment_in(c->span));
     return -EAGAIN;
 }
 
-static void after_dequeue(zk_case *c, zk__place *slot)
+static void after_dequeue(zk_case *c, zk__place *place)
 {
     (void)c;
-    zk__wheel_remove(&zk__lane.worker->wheel, &slot->timer);
+    zk__wheel_remove(&zk__lane.worker->wheel, &place->timer);
 }
 
 const struct zk__case_ops zk__case_await = {

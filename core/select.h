@@ -26,9 +26,9 @@ struct zk__case_ops {
     int (*poll)(zk_case *c);
     /* Sees to it that the waiter is claimed and woken. returns -EAGAIN; or as poll, where that did
      * not tell. */
-    int (*enqueue)(zk_case *c, zk__place *slot);
-    /* Takes that back, if it has not happened. NULL: leaving the slot's line is all. */
-    void (*dequeue)(zk_case *c, zk__place *slot);
+    int (*enqueue)(zk_case *c, zk__place *place);
+    /* Takes that back, if it has not happened. NULL: leaving the place's line is all. */
+    void (*dequeue)(zk_case *c, zk__place *place);
 };
 
 /* Claims the waiter for what is ready now, and wakes it; nothing if another case was first. */

@@ -110,15 +110,6 @@ void zk_udp_close(zk_udp *udp)
 
 /* ---- sending and receiving ---- */
 
-/* Waits for the socket. Without the bit the poller takes it for ready, as after a short read. */
-static int wait_for(zk_udp *udp, uint8_t code)
-{
-    udp->io.bits &=
-        ~(uint32_t)(code == ZK__OP_READABLE ? ZK__IO_MAYBE_READABLE : ZK__IO_MAYBE_WRITABLE);
-    zk__op op = {.code = code, .io = &udp->io};
-    return (int)zk__op_run(&op);
-}
-
 /* Calls `try` until it need not wait. */
 static ssize_t run(zk_udp *udp, uint8_t code, ssize_t (*try)(zk_udp *udp, void *arg), void *arg)
 {
@@ -131,7 +122,7 @@ static ssize_t run(zk_udp *udp, uint8_t code, ssize_t (*try)(zk_udp *udp, void *
         if (n >= 0) return n;
         if (errno == EINTR) continue;
         if (errno != EAGAIN && errno != EWOULDBLOCK) return -errno;
-        rc = wait_for(udp, code);
+        rc = zk__io_wait(&udp->io, code);
     }
     return rc;
 }

@@ -40,14 +40,6 @@ static zk__io *unix_io(zk_stream *stream, int *ret_error)
     return io;
 }
 
-static int wait_for(zk__io *io, uint8_t code)
-{
-    io->bits &=
-        ~(uint32_t)(code == ZK__OP_READABLE ? ZK__IO_MAYBE_READABLE : ZK__IO_MAYBE_WRITABLE);
-    zk__op op = {.code = code, .io = io};
-    return (int)zk__op_run(&op);
-}
-
 int zk_unix_pair(zk_stream **ret_a, zk_stream **ret_b)
 {
     int ends[2];
@@ -98,7 +90,7 @@ int zk_unix_send_fds(zk_stream *stream, const void *data, size_t size, const int
         }
         if (errno == EINTR) continue;
         if (errno != EAGAIN) return -errno;
-        rc = wait_for(io, ZK__OP_WRITABLE);
+        rc = zk__io_wait(io, ZK__OP_WRITABLE);
     }
     return rc;
 }
@@ -153,7 +145,7 @@ ssize_t zk_unix_recv_fds(zk_stream *stream, void *buf, size_t size, int *ret_fds
         }
         if (errno == EINTR) continue;
         if (errno != EAGAIN) return -errno;
-        rc = wait_for(io, ZK__OP_READABLE);
+        rc = zk__io_wait(io, ZK__OP_READABLE);
     }
     return rc;
 }

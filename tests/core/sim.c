@@ -300,7 +300,9 @@ static int call_blocking(void *arg)
     int n = 41, *cut_short = arg;
     int rc = zk_blocking(add_one, &n), late = 0;
     if (rc != 42 || n != 42) return -EBADMSG;
-    ZK_WITHIN(ZK_MS(3)) { late = zk_blocking(add_one, &n); }
+    ZK_WITHIN(ZK_MS(3)) {
+        late = zk_blocking(add_one, &n);
+    }
     if (late == -ETIMEDOUT) ++*cut_short;
     return (late == -ETIMEDOUT && n == 42) || late == 43 ? 0 : -EBADMSG;
 }

@@ -79,7 +79,8 @@ ZK_HTTP_TEST(stage, the_rest_arrives_after_the_client_s_end, .routes = routes)
 {
     wire c, *w = &c;
     wire_open(w, f);
-    for (char digit = '0'; digit < '0' + 9; digit++) send_two(w, digit);
+    for (char digit = '0'; digit < '0' + 9; digit++)
+        send_two(w, digit);
     cr_assert_ok(zk_stream_shutdown(w->stream));
     settle();
     wire_collect(w);
