@@ -34,6 +34,7 @@ int zk_channel_new(size_t item_bytes, size_t capacity, zk_channel **ret_channel)
     zk_channel *c = zk_alloc(sizeof *c + bytes);
     if (!c) return -ENOMEM;
     *c = (zk_channel){.item_bytes = item_bytes, .capacity = capacity};
+    zk__leak_name(c, "channel", -1);
     *ret_channel = c;
     return 0;
 }

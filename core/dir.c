@@ -201,6 +201,7 @@ int zk_dir_open(const char *path, int depth_max, zk_dir **ret_dir)
         zk_free(d);
         return rc;
     }
+    zk__leak_name(d, "directory", dirfd(d->levels[0].dir));
     *ret_dir = d;
     return 0;
 }

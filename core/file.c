@@ -97,6 +97,7 @@ int zk_file_open(const char *path, int flags, mode_t mode, zk_file **ret_file)
         return rc;
     }
     file->fd = j.fd;
+    zk__leak_name(file, "file", file->fd);
     *ret_file = file;
     return 0;
 }

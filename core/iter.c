@@ -27,6 +27,7 @@ int zk__iter_new(const struct zk__iter_ops *ops, size_t bytes, size_t item_bytes
     if (!iter) return -ENOMEM;
     *iter = (zk_iter){.ops = ops, .worker = zk__worker_self(), .item_bytes = item_bytes};
     zk__bind_to_worker();
+    zk__leak_name(iter, "iterator", -1);
     *ret_iter = iter;
     return 0;
 }

@@ -91,41 +91,25 @@ void zk__sim_stuck(zk__worker *w)
 
 /* ---- memory ---- */
 
-typedef struct sim_block sim_block;
-struct sim_block {
-    sim_block *next, **link;
-    _Alignas(16) char memory[];
-};
-
 static void *sim_alloc(void *context, size_t size)
 {
-    zk__sim *sim = context;
-    if (zk__sim_fails(sim, sim->options.out_of_memory_chance)) return NULL;
-    sim_block *block = aligned_alloc(16, sizeof *block + ((size + 15) & ~(size_t)15));
-    if (!block) return NULL;
-    block->next = sim->blocks;
-    block->link = &sim->blocks;
-    if (block->next) block->next->link = &block->next;
-    sim->blocks = block;
-    return block->memory;
+    return zk__sim_fails(context, zk__sim_current->options.out_of_memory_chance) ? NULL
+                                                                                 : malloc(size);
 }
 
 static void sim_free(void *context, void *memory, size_t size)
 {
     (void)context, (void)size;
-    sim_block *block = (sim_block *)(void *)((char *)memory - offsetof(sim_block, memory));
-    *block->link = block->next;
-    if (block->next) block->next->link = block->link;
-    free(block);
+    free(memory);
 }
 
-/* What the program has not freed. returns how many blocks there were. */
-static size_t blocks_free(zk__sim *sim)
+/* Counts, and keeps the first for the trail. */
+static void on_leak(void *context, const zk_leak *leak)
 {
-    size_t count = 0;
-    for (; sim->blocks; count++)
-        sim_free(NULL, sim->blocks->memory, 0);
-    return count;
+    zk__sim *sim = context;
+    if (sim->report.blocks_leaked++) return;
+    snprintf(sim->leak, sizeof sim->leak, "the first is of a %s, made by task %s (%s:%d)",
+             leak->what, leak->task->name, leak->task->file, leak->task->line);
 }
 
 /* ---- the run ---- */
@@ -172,6 +156,7 @@ static int verdict(const zk__sim *sim, uint64_t seed, int rc)
         rc = ZK_E_LEAK;
         snprintf(context, sizeof context, "%zu sockets and %zu blocks of memory are left",
                  r->sockets_leaked, r->blocks_leaked);
+        if (r->blocks_leaked) zk__trail_prefix(rc, sim->leak);
         zk__trail_prefix(rc, context);
     }
     snprintf(context, sizeof context, "seed %" PRIu64, seed);
@@ -187,10 +172,14 @@ int zk_sim_run_report(uint64_t seed, const zk_sim_options *options, zk_fn *main_
     if (rc < 0) return rc;
     program p = {.fn = main_fn, .arg = arg, .sim = &sim};
     zk_allocator allocator = {.alloc = sim_alloc, .free = sim_free, .context = &sim};
-    zk_config config = {.workers = 1, .poller = "sim", .allocator = &allocator};
+    zk_config config = {.workers = 1,
+                        .poller = "sim",
+                        .allocator = &allocator,
+                        .finds_leaks = true,
+                        .on_leak = on_leak,
+                        .on_leak_context = &sim};
     rc = zk__run_simulated(&config, run_program, &p, &sim);
     sim.report.virtual_time = sim.now - beginning;
-    sim.report.blocks_leaked = blocks_free(&sim);
     *ret_report = sim.report;
     return rc == -EBUSY ? rc : verdict(&sim, seed, rc);
 }

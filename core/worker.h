@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "core/leak.h"
 #include "core/poller.h"
 #include "core/slab.h"
 #include "core/stack.h"
@@ -142,6 +143,7 @@ typedef struct zk__runtime {
     struct zk__watchdog *watchdog; /* NULL: none */
     cpu_set_t cpus_allowed;        /* to the thread that called zk_run */
     bool is_pinned_to_cpus;
+    zk__leaks leaks;      /* if config.finds_leaks */
     pthread_mutex_t lock; /* of the next two */
     pthread_cond_t has_left;
     int looping; /* workers that have not left their loops for good */

@@ -237,6 +237,7 @@ int zk_stream_pair(zk_stream **ret_a, zk_stream **ret_b)
         half_init(&p->halves[i]);
         end_init(p, i);
     }
+    zk__leak_name(p, "stream pair", -1);
     zk__bind_to_worker();
     *ret_a = &p->ends[0].head;
     *ret_b = &p->ends[1].head;

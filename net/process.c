@@ -322,6 +322,7 @@ int zk_process_spawn(const zk_process_options *options, zk_process **ret_process
     p->pid = s.pid;
     p->has_own_group = options->has_own_group;
     zk__io_init(&p->io, s.pidfd, 0);
+    zk__leak_name(p, "process", s.pidfd);
     rc = streams_open(p, s.ours);
     if (rc < 0) {
         fds_close(s.ours);

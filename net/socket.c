@@ -127,6 +127,7 @@ int zk__fd_stream(int fd, uint32_t bits, zk_stream **ret_stream)
     }
     s->head = (zk_stream){.ops = &socket_ops};
     zk__io_init(&s->io, fd, bits);
+    zk__leak_name(s, "stream", fd);
     zk__bind_to_worker();
     *ret_stream = &s->head;
     return 0;

@@ -97,6 +97,7 @@ int zk_listen(const zk_addr *addr, const zk_listen_options *options, zk_listener
         return rc;
     }
     zk__io_init(&l->io, fd, ZK__IO_SOCKET);
+    zk__leak_name(l, "listener", fd);
     l->addr = *addr;
     l->is_unix_file = is_unix_file(addr);
     zk__bind_to_worker();
@@ -114,6 +115,7 @@ int zk__listener_share(const zk_listener *listener, zk_listener **ret_listener)
         return fd;
     }
     zk__io_init(&l->io, fd, ZK__IO_SOCKET);
+    zk__leak_name(l, "listener", fd);
     l->addr = listener->addr;
     *ret_listener = l;
     return 0;

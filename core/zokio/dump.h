@@ -27,5 +27,18 @@ typedef void zk_dump_write(void *context, const char *line);
  */
 ZK_API int zk_dump(zk_dump_write *write, void *context);
 
+/**
+ * Something that was not freed or closed when zk_run returned. It is looked for in debug builds of
+ * the library, with zk_config.finds_leaks and with ZOKIO_LEAKS=1, and reported to
+ * zk_config.on_leak, or to stderr. All of it is gone when that returns.
+ */
+typedef struct zk_leak {
+    const char *what;           /* "memory", "stream", "listener", "file", ... */
+    size_t bytes;               /* of memory */
+    int fd;                     /* the descriptor that it holds; -1: none */
+    const struct zk_site *task; /* the task that made it, and where that was started */
+    const char *backtrace;      /* how it was made: a line per call, parted by line feeds */
+} zk_leak;
+
 ZK_END
 #endif
