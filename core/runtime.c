@@ -460,7 +460,7 @@ static int run(const zk_config *config, zk_fn *main_fn, void *arg)
 {
     zk__runtime *rt = runtime_new(config);
     if (!rt) return -ENOMEM;
-    zk__guards_init(config->workers);
+    zk__guards_init();
     if (!config->no_crash_report) zk__crash_report_install();
     atomic_store(&zk__runtime_running, rt);
     int rc = run_workers(rt, &(main_task){.fn = main_fn, .arg = arg});
