@@ -246,11 +246,8 @@ static void request_run(request *r)
         collect(self, &r->parts[i].list);
         r->parts[i].has_answered = true;
     }
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t); /* and not zk__clock, which may be a simulation's */
-    t.tv_nsec += ANSWER_MS * 1000000L;
-    t.tv_sec += t.tv_nsec / 1000000000L;
-    t.tv_nsec %= 1000000000L;
+    zk_time until = zk__clock_real() + ZK_MS(ANSWER_MS);
+    struct timespec t = {.tv_sec = until / ZK_SEC(1), .tv_nsec = until % ZK_SEC(1)};
     while (r->missing && !pthread_cond_timedwait(&r->answered, &r->lock, &t))
         continue;
     r->is_over = true;

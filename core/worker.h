@@ -258,6 +258,8 @@ extern zk__runtime *_Atomic zk__runtime_running;
 
 /* CLOCK_MONOTONIC, read now; or the simulation's. */
 zk_time zk__clock(void);
+/* CLOCK_MONOTONIC whatever is simulated: for threads that wait for real. */
+zk_time zk__clock_real(void);
 /* The moment `span` from now; INT64_MAX if that is beyond time. */
 zk_time zk__moment_in(zk_time span);
 
