@@ -44,6 +44,10 @@ void zk__wait_begin_always(void);
  * -ECANCELED, -ETIMEDOUT. */
 int zk__pause(zk_time span);
 
+/* Waits for a moment of zk__clock. Suspends sometimes: not if it has come. returns the moment that
+ * it is then; -ECANCELED, -ETIMEDOUT, -ENOMEM. */
+zk_time zk__sleep_until(zk_time moment);
+
 /* Ends a wait: the task is made ready. Only on the task's worker. */
 void zk__wait_end(zk__wait *wait, ssize_t result);
 
