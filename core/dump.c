@@ -3,8 +3,7 @@
  *
  *   asker --a message to each worker--> collects into its part, unless it is too late --> asker
  *
- * The request belongs to all of them together: who lets go of it last frees it. Waiting tasks are
- * found through their stacks, and nothing is kept for dumps but what suspend() notes there.
+ * The request belongs to all of them together: who lets go of it last frees it.
  *
  * The parts are of different moments. A circle across workers is named only if a second look finds
  * its members in the very same waits: then they have all waited from the first look to the second,
@@ -17,7 +16,6 @@
 #include <time.h>
 
 #include "core/ask.h"
-#include "core/switch.h"
 #include "core/task.h"
 
 enum { ANSWER_MS = 100, LINE_BYTES = 512 };
@@ -41,147 +39,6 @@ struct request {
     part parts[];
 };
 
-/* ---- collecting, on the worker itself ---- */
-
-typedef struct collector {
-    zk__worker *worker;
-    zk__dump_list *list;
-    uint32_t mark; /* of stacks that nobody waits on */
-} collector;
-
-static zk__stack_span span_of(const zk__stack *stack)
-{
-    return (zk__stack_span){stack->base, stack->base + stack->size};
-}
-
-/* Notes for which joins this task has to end: those of all scopes around that are not its own. */
-static void joiners_add(zk__dump_list *list, const zk_task *task)
-{
-    for (const zk_scope *s = task->scope; s; s = s->parent) {
-        if (s->joiner && s->owner != task) zk__dump_list_add_edge(list, s->joiner, task);
-    }
-}
-
-static zk__dump_task *task_add(collector *c, const zk_task *task, zk__dump_state state)
-{
-    zk__dump_task *t = zk__dump_list_add(c->list);
-    if (!t) return NULL;
-    t->task = task;
-    t->site = task->site;
-    t->worker = c->worker->index;
-    t->state = state;
-    joiners_add(c->list, task);
-    return t;
-}
-
-/* Whoever called this future in place, and so lies below it on this stack; NULL: nobody. */
-static const zk_task *caller_of(const zk_task *task, const zk__stack *stack)
-{
-    if (task->flags & ZK__TASK_SPAWNED || task->is_selected) return NULL;
-    const zk_task *awaiter = task->awaiter;
-    /* One that has waited before has a stack; if it is another one, it waits there. */
-    if (awaiter && awaiter->state == ZK__TASK_STARTED && awaiter->stack != stack) return NULL;
-    return awaiter;
-}
-
-static void callers_add(collector *c, const zk_task *task, const zk__stack *stack)
-{
-    for (const zk_task *caller; (caller = caller_of(task, stack)); task = caller) {
-        zk__dump_task *t = task_add(c, caller, ZK__DUMP_AWAITING);
-        if (!t) return;
-        t->holder = task;
-        t->holder_site = task->site;
-    }
-}
-
-/* A task of a scope here that runs on another worker. */
-static void on_proxy(const zk_scope *scope, const zk_task *task, void *context)
-{
-    collector *c = context;
-    zk__dump_list_add_edge(c->list, scope->joiner, task);
-}
-
-static void wait_describe(collector *c, zk__dump_task *t, const zk__wait *wait)
-{
-    t->wait = wait;
-    t->wait_name = wait->kind ? wait->kind->name : "something";
-    if (!wait->kind) return;
-    if (wait->kind->describe) wait->kind->describe(wait, t->detail, sizeof t->detail);
-    if (wait->kind->holder) t->holder = wait->kind->holder(wait, &t->holder_site);
-    if (t->holder == t->task) t->holder = NULL; /* it has got it, and is about to be told */
-    if (wait->kind != &zk__tasks_kind) return;
-    zk_task **joiner = ((const zk__join_wait *)(const void *)wait)->waiter;
-    const zk_scope *scope = (zk_scope *)(void *)((char *)joiner - offsetof(zk_scope, joiner));
-    snprintf(t->detail, sizeof t->detail, "%u left", (unsigned)scope->live);
-    zk__proxies_each(scope, on_proxy, c);
-}
-
-/* A task that has been left on a stack. */
-static zk__dump_task *suspended_add(collector *c, const zk_task *task, zk__stack *stack,
-                                    zk__dump_state state)
-{
-    zk__dump_task *t = task_add(c, task, state);
-    if (!t) return NULL;
-    void *pc, *frame;
-    zk__switch_saved(task->sp, &pc, &frame);
-    t->frame_count = zk__frames_walk(pc, frame, span_of(stack), t->frames);
-    return t;
-}
-
-static void on_stack(zk__stack *stack, void *context)
-{
-    collector *c = context;
-    if (!stack->wait || stack->mark == c->mark) return;
-    const zk_task *task = stack->wait->task;
-    zk__dump_task *t = suspended_add(c, task, stack, ZK__DUMP_WAITING);
-    if (!t) return;
-    t->since = stack->wait->since;
-    wait_describe(c, t, stack->wait);
-    callers_add(c, task, stack);
-}
-
-static void queued(collector *c, const zk_task *task)
-{
-    if (!task) return;
-    if (task->state != ZK__TASK_STARTED) {
-        (void)task_add(c, task, ZK__DUMP_QUEUED);
-        return;
-    }
-    task->stack->mark = c->mark;
-    if (suspended_add(c, task, task->stack, ZK__DUMP_READY)) callers_add(c, task, task->stack);
-}
-
-static void collect(zk__worker *w, zk__dump_list *list)
-{
-    static atomic_uint marks;
-    uint32_t mark = atomic_fetch_add(&marks, 1) + 1;
-    collector c = {.worker = w, .list = list, .mark = mark};
-    w->stack->mark = mark;
-    for (zk__stack *stack = w->loops; stack; stack = stack->next)
-        stack->mark = mark;
-    for (zk__stack *stack = w->dead; stack; stack = stack->next)
-        stack->mark = mark;
-    const zk_task *current = zk__lane.current;
-    if (current != &w->root_task) {
-        zk__dump_task *t = task_add(&c, current, ZK__DUMP_RUNNING);
-        if (t) {
-            t->frame_count =
-                zk__frames_walk(__builtin_return_address(0), *(void **)__builtin_frame_address(0),
-                                span_of(w->stack), t->frames);
-        }
-        callers_add(&c, current, w->stack);
-    }
-    for (zk_task *task = zk__lane.pending; task; task = task->next)
-        queued(&c, task);
-    for (zk_task *task = w->urgent; task; task = task->next)
-        queued(&c, task);
-    for (uint32_t i = w->head; i != w->tail; i++)
-        queued(&c, w->ring[i & w->ring_mask]);
-    for (zk_task *task = w->overflow; task; task = task->next)
-        queued(&c, task);
-    zk__stack_each(&w->stacks, on_stack, &c);
-}
-
 /* ---- the request ---- */
 
 /* The lock is held; it is left. */
@@ -204,7 +61,7 @@ static void on_request(zk__msg *msg)
     pthread_mutex_lock(&r->lock);
     /* Messages that are left at the very end are run by another thread. */
     if (!r->is_over && p->worker == zk__lane.worker) {
-        collect(p->worker, &p->list);
+        zk__dump_collect(p->worker, &p->list);
         p->has_answered = true;
         if (--r->missing == 0) pthread_cond_signal(&r->answered);
     }
@@ -243,7 +100,7 @@ static void request_run(request *r)
     }
     for (int i = 0; i < r->count; i++) {
         if (r->parts[i].worker != self) continue;
-        collect(self, &r->parts[i].list);
+        zk__dump_collect(self, &r->parts[i].list);
         r->parts[i].has_answered = true;
     }
     zk_time until = zk__clock_real() + ZK_MS(ANSWER_MS);
@@ -288,7 +145,7 @@ static void put_site(writer *o, const zk_site *site)
     if (site->file && *site->file) put(o, " (%s:%d)", site->file, site->line);
 }
 
-/* A task that was seen on no worker may be over, and its site with it. */
+/* Of a task that may be over, and its site gone with it. */
 static void put_site_peeking(writer *o, const zk_site *maybe)
 {
     zk_site site;
@@ -297,9 +154,24 @@ static void put_site_peeking(writer *o, const zk_site *maybe)
         put(o, "an unknown task");
         return;
     }
-    zk__peek_string(name, sizeof name, site.name);
-    zk__peek_string(file, sizeof file, site.file);
-    put(o, "%s (%s:%d)", name, file, site.line);
+    if (site.name) zk__peek_string(name, sizeof name, site.name);
+    if (site.file) zk__peek_string(file, sizeof file, site.file);
+    put_site(o, &(zk_site){site.name ? name : NULL, file, site.line});
+}
+
+static void put_detail(writer *o, const zk__wait_detail *detail)
+{
+    int site = 0;
+    put(o, " (");
+    for (const char *text = detail->text; *text;) {
+        size_t length = strcspn(text, (char[]){ZK__DETAIL_SITE, '\0'});
+        put(o, "%.*s", (int)length, text);
+        text += length;
+        if (!*text) break;
+        put_site_peeking(o, detail->sites[site++]);
+        text++;
+    }
+    put(o, ")");
 }
 
 static void put_frames(writer *o, void *const *frames, int count)
@@ -323,7 +195,7 @@ static void put_task(writer *o, const zk__dump_task *t)
     put_site(o, t->site);
     put(o, ", worker %d, %s", t->worker, states[t->state]);
     if (t->state == ZK__DUMP_WAITING) put(o, " %s", t->wait_name);
-    if (t->detail[0]) put(o, " (%s)", t->detail);
+    if (t->detail.text[0]) put_detail(o, &t->detail);
     if (t->holder) {
         const zk__dump_task *holder = zk__dump_list_find(o->list, t->holder);
         bool is_future = t->wait_name == zk__future_kind.name;

@@ -25,7 +25,7 @@ typedef struct zk__dump_task {
     zk__dump_state state;
     const zk__wait *wait; /* only to be compared */
     const char *wait_name;
-    char detail[64];
+    zk__wait_detail detail;
     const zk_task *holder; /* who has to act first; only to be compared */
     const zk_site *holder_site;
     zk_time since;
@@ -64,6 +64,9 @@ zk__dump_task *zk__dump_list_find(const zk__dump_list *list, const zk_task *task
 int zk__dump_circles(zk__dump_list *list,
                      void (*each)(void *context, zk__dump_task *const *members, size_t count),
                      void *context);
+
+/* Adds what the tasks of the current worker do. */
+void zk__dump_collect(zk__worker *w, zk__dump_list *list);
 
 /* zk_dump of this runtime, from any thread. */
 int zk__dump(zk__runtime *rt, zk_dump_write *write, void *context);

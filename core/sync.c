@@ -121,11 +121,20 @@ static zk_task *rwlock_holder(const zk__wait *wait, const zk_site **ret_site)
     return writer;
 }
 
+static void rwlock_describe(const zk__wait *wait, zk__wait_detail *detail)
+{
+    zk__guard *guard = zk__waiter_of(wait)->guard;
+    zk__guard_enter(guard);
+    size_t readers = ((zk_rwlock *)(void *)guard)->zk__readers;
+    zk__guard_leave(guard);
+    if (readers) zk__detail_add(detail, "held for reading %zu times", readers);
+}
+
 static int rwlock_lock(zk_rwlock *lock, int mode)
 {
     static const zk__wait_kind kinds[] = {
-        {.name = "lock for reading", .holder = rwlock_holder},
-        {.name = "lock for writing", .holder = rwlock_holder},
+        {.name = "lock for reading", .describe = rwlock_describe, .holder = rwlock_holder},
+        {.name = "lock for writing", .describe = rwlock_describe, .holder = rwlock_holder},
     };
     int rc = zk__spend();
     if (rc < 0) return rc;
@@ -187,9 +196,18 @@ static void semaphore_left(zk__waiter *waiter)
     semaphore_serve((zk_semaphore *)(void *)waiter->guard);
 }
 
+static void semaphore_describe(const zk__wait *wait, zk__wait_detail *detail)
+{
+    zk__waiter *waiter = zk__waiter_of(wait);
+    zk__guard_enter(waiter->guard);
+    size_t permits = ((zk_semaphore *)(void *)waiter->guard)->zk__permits;
+    zk__guard_leave(waiter->guard);
+    zk__detail_add(detail, "%zu there, %zu wanted", permits, *(const size_t *)waiter->data);
+}
+
 int zk_semaphore_acquire(zk_semaphore *semaphore, size_t count)
 {
-    static const zk__wait_kind kind = {.name = "semaphore"};
+    static const zk__wait_kind kind = {.name = "semaphore", .describe = semaphore_describe};
     int rc = zk__spend();
     if (rc < 0) return rc;
     zk__guard_enter(&semaphore->zk__guard);
@@ -267,9 +285,19 @@ static size_t line_length(const zk__line *line)
     return n;
 }
 
+static void barrier_describe(const zk__wait *wait, zk__wait_detail *detail)
+{
+    zk__guard *guard = zk__waiter_of(wait)->guard;
+    zk_barrier *barrier = (zk_barrier *)(void *)guard;
+    zk__guard_enter(guard);
+    size_t there = line_length(&barrier->zk__line), parties = barrier->zk__parties;
+    zk__guard_leave(guard);
+    zk__detail_add(detail, "%zu of %zu there", there, parties);
+}
+
 int zk_barrier_wait(zk_barrier *barrier)
 {
-    static const zk__wait_kind kind = {.name = "barrier"};
+    static const zk__wait_kind kind = {.name = "barrier", .describe = barrier_describe};
     int rc = zk__spend();
     if (rc < 0) return rc;
     zk__guard_enter(&barrier->zk__guard);
@@ -364,9 +392,18 @@ void zk_wait_group_done(zk_wait_group *group)
     zk__guard_leave(&group->zk__guard);
 }
 
+static void wait_group_describe(const zk__wait *wait, zk__wait_detail *detail)
+{
+    zk__guard *guard = zk__waiter_of(wait)->guard;
+    zk__guard_enter(guard);
+    size_t count = ((zk_wait_group *)(void *)guard)->zk__count;
+    zk__guard_leave(guard);
+    zk__detail_add(detail, "%zu left", count);
+}
+
 int zk_wait_group_wait(zk_wait_group *group)
 {
-    static const zk__wait_kind kind = {.name = "wait-group"};
+    static const zk__wait_kind kind = {.name = "wait-group", .describe = wait_group_describe};
     int rc = zk__spend();
     if (rc < 0) return rc;
     zk__guard_enter(&group->zk__guard);

@@ -41,7 +41,8 @@ enum { LOOPS_KEPT = 256, LOOPS_FREED_AT_ONCE = 128, LOOPS_IDLE = 16 };
 /* Urgent tasks in a row while others are ready. */
 enum { URGENT_MAX = 16 };
 
-zk_task zk__task_outside;
+static const zk_site outside_site = {"(no task)", "", 0};
+zk_task zk__task_outside = {.site = &outside_site};
 
 __thread struct zk__lane zk__lane = {.current = &zk__task_outside};
 

@@ -4,10 +4,13 @@
  */
 #include "tests/async.h"
 
+#include <errno.h>
+#include <pthread.h>
 #include <stdatomic.h>
 
 #include <zokio/channel.h>
 #include <zokio/dump.h>
+#include <zokio/select.h>
 #include <zokio/sync.h>
 
 enum { TEXT_BYTES = 64 * 1024 };
@@ -365,4 +368,203 @@ ZK_ASYNC_TEST_ON(dump, says_which_task_keeps_a_worker_from_answering, 2)
         atomic_store(&step, 2);
         cr_assert(strstr(text, "worker 1: busy in task hold_worker ("), "%s", text);
     }
+}
+
+/* ---- what channels and the like say ---- */
+
+typedef struct ends {
+    zk_channel *in, *out;
+} ends;
+
+static int pass_on(void *arg)
+{
+    const ends *e = arg;
+    for (int item;;) {
+        int rc = zk_channel_recv(e->in, &item);
+        if (!rc) rc = zk_channel_send(e->out, &item);
+        if (rc < 0) return rc;
+    }
+}
+
+static int send_two(void *arg)
+{
+    const ends *e = arg;
+    int item = 0, rc = zk_channel_send(e->out, &item);
+    return rc < 0 ? rc : zk_channel_send(e->out, &item);
+}
+
+static int select_both(void *arg)
+{
+    const ends *e = arg;
+    int item, other = 0;
+    zk_future f;
+    zk_async(&f, sleeper, NULL);
+    int rc = zk_select({ZK_RECV(e->in, &item)}, {ZK_SEND(e->out, &other)}, {ZK_AWAIT(&f)},
+                       {ZK_AFTER(ZK_SEC(50))});
+    (void)zk_await(&f);
+    return rc;
+}
+
+static ends ends_new(size_t capacity)
+{
+    ends e;
+    cr_assert_ok(zk_channel_new(sizeof(int), capacity, &e.in));
+    cr_assert_ok(zk_channel_new(sizeof(int), capacity, &e.out));
+    return e;
+}
+
+static void ends_free(ends e)
+{
+    zk_channel_free(e.in);
+    zk_channel_free(e.out);
+}
+
+/* Where the other end of a channel is: whoever has used it last, even if that task is over. */
+ZK_ASYNC_TEST(dump, names_the_other_end_of_a_channel)
+{
+    ends e = ends_new(1), back = {e.out, e.in};
+    ZK_SCOPE(s) {
+        cr_assert_ok(zk_spawn(&s, pass_on, &e));
+        settle();
+        dump();
+        assert_line("task pass_on", "waits for channel receive (0 of 1 items, no sender yet)");
+        cr_assert_ok(zk_spawn(&s, send_two, &back));
+        settle();
+        dump();
+        assert_line("task pass_on", "waits for channel send (1 of 1 items, no receiver yet)");
+        cr_assert(!strstr(text, "task send_two"), "%s", text);
+        int item;
+        cr_assert_ok(zk_channel_recv(e.out, &item));
+        cr_assert_ok(zk_channel_recv(e.out, &item));
+        settle();
+        dump();
+        assert_line("task pass_on", "waits for channel receive (0 of 1 items, last sender send_two "
+                                    "(");
+        cr_assert_ok(zk_spawn(&s, send_two, &back));
+        settle();
+        dump();
+        assert_line("task pass_on", "waits for channel send (1 of 1 items, last receiver main)");
+        zk_scope_cancel(&s);
+    }
+    ends_free(e);
+}
+
+static void *send_from_thread(void *arg)
+{
+    int item = 0;
+    return zk_channel_try_send(arg, &item) ? arg : NULL;
+}
+
+/* A thread that is no worker has no task that could be named. */
+ZK_ASYNC_TEST(dump, knows_a_channel_s_end_that_is_no_task)
+{
+    ends e = ends_new(1);
+    ZK_SCOPE(s) {
+        pthread_t thread;
+        void *failed;
+        cr_assert(pthread_create(&thread, NULL, send_from_thread, e.in) == 0);
+        cr_assert(pthread_join(thread, &failed) == 0 && !failed);
+        cr_assert_ok(zk_channel_send(e.out, &(int){0}));
+        cr_assert_ok(zk_spawn(&s, pass_on, &e));
+        settle();
+        cr_assert_ok(zk_channel_recv(e.out, &(int){0}));
+        settle();
+        dump();
+        assert_line("task pass_on", "last sender (no task))");
+        zk_scope_cancel(&s);
+    }
+    ends_free(e);
+}
+
+ZK_ASYNC_TEST(dump, names_the_ends_of_the_channels_of_a_select)
+{
+    ends e = ends_new(0);
+    int item = 0;
+    cr_assert_rc(zk_channel_try_recv(e.out, &item), -EAGAIN);
+    ZK_SCOPE(s) {
+        cr_assert_ok(zk_spawn(&s, select_both, &e));
+        settle();
+        dump();
+        assert_line("task select_both", "waits for select (receive: rendezvous, no sender yet; "
+                                        "send: rendezvous, last receiver main; "
+                                        "await: sleeper (");
+        assert_line("task select_both", "; after), for ");
+        zk_scope_cancel(&s);
+    }
+    ends_free(e);
+}
+
+static zk_broadcast *news;
+static zk_watch *level;
+
+static int hear(void *arg)
+{
+    (void)arg;
+    zk_subscription s;
+    int item;
+    zk_broadcast_subscribe(news, &s);
+    return zk_broadcast_recv(&s, &item, NULL);
+}
+
+static int see(void *arg)
+{
+    (void)arg;
+    int value;
+    uint64_t version = zk_watch_get(level, &value);
+    return zk_watch_changed(level, &version, &value);
+}
+
+ZK_ASYNC_TEST(dump, names_who_sends_to_a_broadcast_and_sets_a_watch)
+{
+    int item = 0;
+    cr_assert_ok(zk_broadcast_new(sizeof item, 4, &news));
+    cr_assert_ok(zk_watch_new(sizeof item, &item, &level));
+    for (int i = 0; i < 2; i++) {
+        ZK_SCOPE(s) {
+            cr_assert_ok(zk_spawn(&s, hear, NULL));
+            cr_assert_ok(zk_spawn(&s, see, NULL));
+            settle();
+            dump();
+            assert_line("task hear", i ? "waits for broadcast receive (1 sent, last sender main)"
+                                       : "waits for broadcast receive (0 sent, no sender yet)");
+            assert_line("task see", i ? "waits for watch (version 2, last set by main)"
+                                      : "waits for watch (version 1, not set since it was made)");
+            zk_scope_cancel(&s);
+        }
+        cr_assert_ok(zk_broadcast_send(news, &item));
+        cr_assert_ok(zk_watch_set(level, &item));
+    }
+    zk_broadcast_free(news);
+    zk_watch_free(level);
+}
+
+static zk_semaphore permits = ZK_SEMAPHORE(1);
+static zk_barrier barrier = ZK_BARRIER(3);
+static zk_wait_group group;
+static zk_rwlock lock;
+
+static int acquire(void *arg) { return zk_semaphore_acquire(&permits, *(size_t *)arg); }
+static int meet(void *arg) { return (void)arg, zk_barrier_wait(&barrier); }
+static int wait_group(void *arg) { return (void)arg, zk_wait_group_wait(&group); }
+static int write_it(void *arg) { return (void)arg, zk_rwlock_write(&lock); }
+
+ZK_ASYNC_TEST(dump, says_how_far_it_is_with_what_is_waited_for)
+{
+    size_t wanted = 2;
+    zk_wait_group_add(&group, 5);
+    cr_assert_ok(zk_rwlock_read(&lock));
+    ZK_SCOPE(s) {
+        cr_assert_ok(zk_spawn(&s, acquire, &wanted));
+        cr_assert_ok(zk_spawn(&s, meet, NULL));
+        cr_assert_ok(zk_spawn(&s, wait_group, NULL));
+        cr_assert_ok(zk_spawn(&s, write_it, NULL));
+        settle();
+        dump();
+        assert_line("task acquire", "waits for semaphore (1 there, 2 wanted)");
+        assert_line("task meet", "waits for barrier (1 of 3 there)");
+        assert_line("task wait_group", "waits for wait-group (5 left)");
+        assert_line("task write_it", "waits for lock for writing (held for reading 1 times)");
+        zk_scope_cancel(&s);
+    }
+    zk_rwlock_unlock(&lock);
 }
