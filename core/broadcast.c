@@ -89,7 +89,8 @@ static void describe(const zk__wait *wait, zk__wait_detail *detail)
 
 int zk_broadcast_recv(zk_subscription *subscription, void *ret_item, uint64_t *ret_missed)
 {
-    static const zk__wait_kind kind = {.name = "broadcast receive", .describe = describe};
+    static const zk__wait_kind kind = {
+        .name = "broadcast receive", .is_by_tasks = true, .describe = describe};
     zk_broadcast *b = subscription->broadcast;
     for (;;) {
         int rc = zk__spend();

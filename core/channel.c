@@ -146,8 +146,10 @@ static void sending_describe(const zk__wait *wait, zk__wait_detail *detail)
     describe(channel_of(wait), false, detail);
 }
 
-static const zk__wait_kind receiving = {.name = "channel receive", .describe = receiving_describe};
-static const zk__wait_kind sending = {.name = "channel send", .describe = sending_describe};
+static const zk__wait_kind receiving = {
+    .name = "channel receive", .is_by_tasks = true, .describe = receiving_describe};
+static const zk__wait_kind sending = {
+    .name = "channel send", .is_by_tasks = true, .describe = sending_describe};
 
 /* Apart, so that the usual way needs no such frame. */
 static __attribute__((noinline)) int line_wait(zk_channel *c, zk__line *line, void *item,

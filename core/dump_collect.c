@@ -91,6 +91,7 @@ static void wait_describe(collector *c, zk__dump_task *t, const zk__wait *wait)
     t->wait = wait;
     t->wait_name = wait->kind ? wait->kind->name : "something";
     if (!wait->kind) return;
+    t->is_by_tasks = wait->kind->is_by_tasks;
     if (wait->kind->describe) wait->kind->describe(wait, &t->detail);
     if (wait->kind->holder) t->holder = wait->kind->holder(wait, &t->holder_site);
     if (t->holder == t->task) t->holder = NULL; /* it has got it, and is about to be told */
@@ -136,7 +137,7 @@ static void queued(collector *c, const zk_task *task)
     if (suspended_add(c, task, task->stack, ZK__DUMP_READY)) callers_add(c, task, task->stack);
 }
 
-void zk__dump_collect(zk__worker *w, zk__dump_list *list)
+zk__dump_pulse zk__dump_collect(zk__worker *w, zk__dump_list *list)
 {
     static atomic_uint marks;
     uint32_t mark = atomic_fetch_add(&marks, 1) + 1;
@@ -165,4 +166,9 @@ void zk__dump_collect(zk__worker *w, zk__dump_list *list)
     for (zk_task *task = w->overflow; task; task = task->next)
         queued(&c, task);
     zk__stack_each(&w->stacks, on_stack, &c);
+    return (zk__dump_pulse){
+        .is_expecting = w->wheel.pending || w->hooks || w->poller.ops->is_expecting(&w->poller),
+        .head = w->head,
+        .urgent_added = w->urgent_added,
+    };
 }

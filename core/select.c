@@ -149,10 +149,12 @@ static void select_describe(const zk__wait *wait, zk__wait_detail *detail)
     }
 }
 
+/* By tasks, as far as the select itself knows: a timer and a stream make the worker expect it. */
 static int select_wait(zk_case *cases, size_t count, size_t start, int default_index,
                        zk__place *places)
 {
-    static const zk__wait_kind kind = {.name = "select", .describe = select_describe};
+    static const zk__wait_kind kind = {
+        .name = "select", .is_by_tasks = true, .describe = select_describe};
     selecting s;
     s.selection.wait.cancel = select_cancel;
     s.selection.wait.kind = &kind;

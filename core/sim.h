@@ -15,6 +15,7 @@ typedef struct zk__sim {
     zk_time now;
     bool has_begun; /* the program's own code runs: faults may happen */
     bool is_stuck;
+    char stuck[320];          /* who waits for what then */
     struct sim_block *blocks; /* of memory, not freed */
 } zk__sim;
 

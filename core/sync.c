@@ -23,7 +23,8 @@ static zk_task *mutex_holder(const zk__wait *wait, const zk_site **ret_site)
     return owner;
 }
 
-static const zk__wait_kind mutex_kind = {.name = "mutex", .holder = mutex_holder};
+static const zk__wait_kind mutex_kind = {
+    .name = "mutex", .is_by_tasks = true, .holder = mutex_holder};
 
 int zk_mutex_lock(zk_mutex *mutex)
 {
@@ -133,8 +134,14 @@ static void rwlock_describe(const zk__wait *wait, zk__wait_detail *detail)
 static int rwlock_lock(zk_rwlock *lock, int mode)
 {
     static const zk__wait_kind kinds[] = {
-        {.name = "lock for reading", .describe = rwlock_describe, .holder = rwlock_holder},
-        {.name = "lock for writing", .describe = rwlock_describe, .holder = rwlock_holder},
+        {.name = "lock for reading",
+         .is_by_tasks = true,
+         .describe = rwlock_describe,
+         .holder = rwlock_holder},
+        {.name = "lock for writing",
+         .is_by_tasks = true,
+         .describe = rwlock_describe,
+         .holder = rwlock_holder},
     };
     int rc = zk__spend();
     if (rc < 0) return rc;
@@ -207,7 +214,8 @@ static void semaphore_describe(const zk__wait *wait, zk__wait_detail *detail)
 
 int zk_semaphore_acquire(zk_semaphore *semaphore, size_t count)
 {
-    static const zk__wait_kind kind = {.name = "semaphore", .describe = semaphore_describe};
+    static const zk__wait_kind kind = {
+        .name = "semaphore", .is_by_tasks = true, .describe = semaphore_describe};
     int rc = zk__spend();
     if (rc < 0) return rc;
     zk__guard_enter(&semaphore->zk__guard);
@@ -243,7 +251,7 @@ void zk_semaphore_release(zk_semaphore *semaphore, size_t count)
 
 int zk_condition_wait(zk_condition *condition, zk_mutex *mutex)
 {
-    static const zk__wait_kind kind = {.name = "condition"};
+    static const zk__wait_kind kind = {.name = "condition", .is_by_tasks = true};
     int rc = zk__spend();
     if (rc < 0) return rc;
     zk__guard_enter(&condition->zk__guard);
@@ -297,7 +305,8 @@ static void barrier_describe(const zk__wait *wait, zk__wait_detail *detail)
 
 int zk_barrier_wait(zk_barrier *barrier)
 {
-    static const zk__wait_kind kind = {.name = "barrier", .describe = barrier_describe};
+    static const zk__wait_kind kind = {
+        .name = "barrier", .is_by_tasks = true, .describe = barrier_describe};
     int rc = zk__spend();
     if (rc < 0) return rc;
     zk__guard_enter(&barrier->zk__guard);
@@ -352,7 +361,7 @@ static zk_task *once_holder(const zk__wait *wait, const zk_site **ret_site)
 
 int zk_once_call(zk_once *once, zk_fn *fn, void *arg)
 {
-    static const zk__wait_kind kind = {.name = "once", .holder = once_holder};
+    static const zk__wait_kind kind = {.name = "once", .is_by_tasks = true, .holder = once_holder};
     if (__atomic_load_n(&once->zk__state, __ATOMIC_ACQUIRE) == DONE) return once->zk__result;
     int rc = zk__spend();
     if (rc < 0) return rc;
@@ -403,7 +412,8 @@ static void wait_group_describe(const zk__wait *wait, zk__wait_detail *detail)
 
 int zk_wait_group_wait(zk_wait_group *group)
 {
-    static const zk__wait_kind kind = {.name = "wait-group", .describe = wait_group_describe};
+    static const zk__wait_kind kind = {
+        .name = "wait-group", .is_by_tasks = true, .describe = wait_group_describe};
     int rc = zk__spend();
     if (rc < 0) return rc;
     zk__guard_enter(&group->zk__guard);

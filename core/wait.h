@@ -25,6 +25,9 @@ void zk__detail_add_site(zk__wait_detail *detail, const zk_site *site);
 /* What kind of thing a task waits for; for dumps. */
 typedef struct zk__wait_kind {
     const char *name; /* "sleep", "channel receive" */
+    /* Only what a task does ends it (or a thread, through a function for any thread), if not a
+     * deadline. */
+    bool is_by_tasks;
     /* NULL, or: adds what else is known of it. On the waiting task's worker. */
     void (*describe)(const zk__wait *wait, zk__wait_detail *detail);
     /* NULL, or: the task that has to act before the wait can end, and its site; NULL if there is

@@ -71,7 +71,7 @@ static void describe(const zk__wait *wait, zk__wait_detail *detail)
 
 int zk_watch_changed(zk_watch *watch, uint64_t *version, void *ret_value)
 {
-    static const zk__wait_kind kind = {.name = "watch", .describe = describe};
+    static const zk__wait_kind kind = {.name = "watch", .is_by_tasks = true, .describe = describe};
     for (;;) {
         int rc = zk__spend();
         if (rc < 0) return rc;

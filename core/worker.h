@@ -92,6 +92,7 @@ struct zk__worker {
     uint32_t turn_goal; /* ring index at which the poller has its turn */
     zk_task *urgent, **urgent_tail; /* ready, and to be run before the ring */
     uint32_t urgent_run;            /* how many of them in a row */
+    uint32_t urgent_added;          /* ever; for dumps */
     zk__stack *dead;                /* special stacks whose task is over */
     bool is_stopping;
     bool is_trimmed; /* surplus memory was given back, and nothing has run since */
@@ -282,6 +283,8 @@ void zk__trail_keep(zk_task *task);
 /* Outside zk_run: puts a context in front of that copy. */
 void zk__trail_prefix(int rc, const char *context);
 
+/* Threads that the blocking pool has now. */
+int zk__blocking_threads(zk__runtime *rt);
 /* The blocking pool: made at the first use, ended with the runtime. */
 void zk__blocking_stop(zk__runtime *rt);
 
