@@ -142,7 +142,7 @@ static void emit_cancel(zk__wait *wait)
 
 int zk_emit(zk_emitter *out, const void *item)
 {
-    static const zk__wait_kind kind = {.name = "emit"};
+    static const zk__wait_kind kind = {.name = "emit", .is_by_tasks = true};
     int rc = zk__wait_begin();
     if (rc < 0) return rc;
     /* Whoever asked may have been cancelled by the time that this runs. */
@@ -192,7 +192,7 @@ static int generator_end(zk_emitter *e)
 
 static int generator_next(zk_iter *iter, void *ret_item)
 {
-    static const zk__wait_kind kind = {.name = "next item"};
+    static const zk__wait_kind kind = {.name = "next item", .is_by_tasks = true};
     static const zk_site site = {"(producer)", "", 0};
     zk_emitter *e = (zk_emitter *)(void *)iter;
     int rc = zk__wait_begin();

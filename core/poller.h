@@ -96,6 +96,8 @@ struct zk__poller_ops {
     /* Calls what completes; waits up to `timeout` ns for something (0: not at all, < 0: for
      * ever). */
     void (*poll)(zk__poller *poller, zk_time timeout);
+    /* Whether something may come from outside: there are descriptors that it reports on. */
+    bool (*is_expecting)(const zk__poller *poller);
     /* Ends a poll that waits, now or as soon as it begins. Any thread. */
     void (*wake)(zk__poller *poller);
 };

@@ -26,6 +26,7 @@ typedef struct epoll_state {
     int epoll_fd, wake_fd;
     zk__io *current; /* whose event is being handled; NULL once that has forgotten it */
     int next, count; /* of events: those not handled yet */
+    size_t registered;
     struct epoll_event events[EVENTS];
 } epoll_state;
 
@@ -47,6 +48,7 @@ static int epoll_open(zk__poller *poller)
     }
     s->current = NULL;
     s->next = s->count = 0;
+    s->registered = 0;
     poller->state = s;
     return 0;
 }
@@ -133,6 +135,7 @@ static int io_register(zk__poller *poller, zk__io *io)
     };
     if (epoll_ctl(s->epoll_fd, EPOLL_CTL_ADD, io->fd, &event)) return -errno;
     io->bits |= ZK__IO_REGISTERED;
+    s->registered++;
     return 0;
 }
 
@@ -176,7 +179,10 @@ static void epoll_forget(zk__poller *poller, zk__io *io)
      * Closing it would not do where somebody else holds the open file: a shared listener, a child
      * between fork and exec.
      */
-    if (io->bits & ZK__IO_REGISTERED) epoll_ctl(s->epoll_fd, EPOLL_CTL_DEL, io->fd, NULL);
+    if (io->bits & ZK__IO_REGISTERED) {
+        epoll_ctl(s->epoll_fd, EPOLL_CTL_DEL, io->fd, NULL);
+        s->registered--;
+    }
     if (s->current == io) s->current = NULL;
     for (int i = s->next; i < s->count; i++) {
         if (s->events[i].data.ptr == io) s->events[i].data.ptr = NULL;
@@ -233,6 +239,11 @@ static void epoll_poll(zk__poller *poller, zk_time timeout)
     s->next = s->count = 0;
 }
 
+static bool epoll_is_expecting(const zk__poller *poller)
+{
+    return ((const epoll_state *)poller->state)->registered > 0;
+}
+
 static void epoll_wake(zk__poller *poller)
 {
     epoll_state *s = poller->state;
@@ -251,5 +262,6 @@ const struct zk__poller_ops zk__poller_epoll = {
     .watch = epoll_watch,
     .forget = epoll_forget,
     .poll = epoll_poll,
+    .is_expecting = epoll_is_expecting,
     .wake = epoll_wake,
 };

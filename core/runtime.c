@@ -33,12 +33,17 @@ static const zk_time trim_after = ZK_SEC(1), far = ZK_MS(200);
 static atomic_bool is_running;
 zk__runtime *_Atomic zk__runtime_running;
 
-zk_time zk__clock(void)
+zk_time zk__clock_real(void)
 {
-    if (ZK_UNLIKELY(zk__sim_current != NULL)) return zk__sim_current->now;
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return ZK_SEC(t.tv_sec) + t.tv_nsec;
+}
+
+zk_time zk__clock(void)
+{
+    if (ZK_UNLIKELY(zk__sim_current != NULL)) return zk__sim_current->now;
+    return zk__clock_real();
 }
 
 zk_time zk__moment_in(zk_time span)
@@ -477,7 +482,7 @@ static int run(const zk_config *config, zk_fn *main_fn, void *arg)
 {
     zk__runtime *rt = runtime_new(config);
     if (!rt) return -ENOMEM;
-    zk__guards_init(config->workers);
+    zk__guards_init();
     if (!config->no_crash_report) zk__crash_report_install();
     atomic_store(&zk__runtime_running, rt);
     int rc = run_workers(rt, &(main_task){.fn = main_fn, .arg = arg});

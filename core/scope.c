@@ -269,6 +269,18 @@ int zk_sleep(zk_time span)
     return rc < 0 || span <= 0 ? rc : sleep_for(span);
 }
 
+zk_time zk__sleep_until(zk_time moment)
+{
+    zk_time now = zk__clock();
+    /* A sleep is never too short, but what it is measured from may be a little later. */
+    while (now < moment) {
+        int rc = zk_sleep(moment - now);
+        if (rc < 0) return rc;
+        now = zk__clock();
+    }
+    return now;
+}
+
 int zk__pause(zk_time span)
 {
     int reason = zk_cancelled();

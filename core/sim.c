@@ -6,6 +6,9 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
+
+#include "core/dump.h"
 
 enum { CHANCES = 1000 };
 
@@ -81,11 +84,15 @@ int zk__sim_blocking(zk_fn *fn, void *arg)
 void zk__sim_stuck(zk__worker *w)
 {
     zk__sim *sim = zk__sim_current;
+    char text[sizeof sim->stuck];
+    zk__dump_stuck(w->runtime, text, sizeof text);
     if (sim->is_stuck) {
         zk__panic("simulation: the program was stuck, was cancelled, and is stuck again: a task "
-                  "waits in a ZK_SHIELD, or for one that does not end");
+                  "waits in a ZK_SHIELD, or for one that does not end: %s",
+                  text);
     }
     sim->is_stuck = true;
+    memcpy(sim->stuck, text, sizeof text);
     zk__scope_cancel_as(&w->root, -ECANCELED);
 }
 
@@ -151,7 +158,10 @@ static int verdict(const zk__sim *sim, uint64_t seed, int rc)
 {
     char context[128];
     const zk_sim_report *r = &sim->report;
-    if (sim->is_stuck) rc = ZK_E_STUCK;
+    if (sim->is_stuck) {
+        rc = ZK_E_STUCK;
+        zk__trail_prefix(rc, sim->stuck);
+    }
     if (rc >= 0 && (r->sockets_leaked || r->blocks_leaked)) {
         rc = ZK_E_LEAK;
         snprintf(context, sizeof context, "%zu sockets and %zu blocks of memory are left",

@@ -17,7 +17,6 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/uio.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "core/ask.h"
@@ -59,14 +58,6 @@ __attribute__((no_sanitize("thread"))) static progress progress_of(const zk__wor
         .head = __atomic_load_n(&w->head, __ATOMIC_RELAXED),
         .turn_end = __atomic_load_n(&w->turn_end, __ATOMIC_RELAXED),
     };
-}
-
-/* Real time, also while zk__clock is a simulation's. */
-static zk_time real_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return ZK_SEC(t.tv_sec) + t.tv_nsec;
 }
 
 static bool is_same(progress a, progress b)
@@ -121,7 +112,7 @@ static void report(const zk__runtime *rt, const zk__worker *w, const zk__answer 
 static void worker_look(const zk__runtime *rt, zk__worker *w, watched *seen)
 {
     progress now = progress_of(w);
-    zk_time moment = real_now();
+    zk_time moment = zk__clock_real();
     if (!is_same(now, seen->last) || atomic_load(&w->is_sleeping)) {
         *seen = (watched){.last = now, .since = moment};
         return;

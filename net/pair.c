@@ -55,7 +55,7 @@ static int half_wait_for(zk__wait **slot)
 {
     int rc = zk__wait_begin();
     if (rc < 0) return rc;
-    static const zk__wait_kind kind = {.name = "in-memory stream"};
+    static const zk__wait_kind kind = {.name = "in-memory stream", .is_by_tasks = true};
     half_wait w = {.wait.cancel = half_cancel, .wait.kind = &kind, .slot = slot};
     *slot = &w.wait;
     return (int)zk__wait_for(&w.wait);
