@@ -157,8 +157,8 @@ static double measure_task_bytes(void)
  * the allocator keep of them. The kernel's own memory is not resident in any process.
  *
  * Hardly anybody may open a million descriptors, so the streams share one, and the poller is told
- * that the kernel watches it already. So this is about epoll: io_uring would have a million requests
- * for one socket.
+ * that the kernel watches it already. So this is about epoll: io_uring would have a million
+ * requests for one socket.
  */
 typedef struct parked parked;
 struct parked {
