@@ -64,7 +64,8 @@ enum {
     ZK__IO_PEER_DONE = 1 << 3,  /* the peer has shut its side down: the end follows the data */
     ZK__IO_BROKEN = 1 << 4,     /* reset, or both sides are shut down */
     ZK__IO_SOCKET = 1 << 5,     /* recv and send apply, else read and write */
-    ZK__IO_STREAM = 1 << 6,     /* a short read means empty */
+    ZK__IO_STREAM = 1 << 6,     /* bytes in order: a short read means empty.. */
+    ZK__IO_MARKED = 1 << 7,     /* ..unless there are marks among them, at which a read stops */
 };
 
 /* A descriptor. Belongs to the worker that first uses it. */
@@ -114,7 +115,8 @@ extern const struct zk__poller_ops zk__poller_epoll, zk__poller_uring;
  * unknown name, -errno. */
 int zk__poller_open(zk__poller *poller, const char *name);
 
-/* Describes a descriptor to the poller. bits: ZK__IO_SOCKET and ZK__IO_STREAM as they apply. */
+/* Describes a descriptor to the poller. bits: ZK__IO_SOCKET, ZK__IO_STREAM and
+ * ZK__IO_MARKED as they apply. */
 static inline void zk__io_init(zk__io *io, int fd, uint32_t bits)
 {
     *io = (zk__io){

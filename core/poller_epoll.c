@@ -6,7 +6,8 @@
  * set by an event and cleared by a call that found nothing. On a stream a short read clears
  * MAYBE_READABLE too, which saves the call that would find it empty; that is sound because data or
  * an end that arrives later makes a new edge, and an end that was there already has been reported
- * as PEER_DONE.
+ * as PEER_DONE. But a read stops where TCP's urgent byte was, and after descriptors that came over a
+ * Unix socket, whatever follows: such a stream is MARKED, a TCP one when EPOLLPRI says so.
  *
  * The wake-up eventfd is edge-triggered and never read.
  */
@@ -85,7 +86,7 @@ static bool attempt(zk__op *op)
         return false;
     }
     if (op->code == ZK__OP_READ && n > 0 && (size_t)n < op->size && io->bits & ZK__IO_STREAM &&
-        !(io->bits & (ZK__IO_PEER_DONE | ZK__IO_BROKEN))) {
+        !(io->bits & (ZK__IO_PEER_DONE | ZK__IO_BROKEN | ZK__IO_MARKED))) {
         io->bits &= ~bit;
     }
     op->result = n;
@@ -110,7 +111,8 @@ static ssize_t attempt_quick(zk__op *op, bool is_read)
 static ssize_t epoll_attempt(zk__poller *poller, zk__op *op)
 {
     (void)poller;
-    enum { STATE = ZK__IO_PEER_DONE | ZK__IO_BROKEN, KIND = ZK__IO_SOCKET | ZK__IO_STREAM };
+    enum { STATE = ZK__IO_PEER_DONE | ZK__IO_BROKEN | ZK__IO_MARKED };
+    enum { KIND = ZK__IO_SOCKET | ZK__IO_STREAM };
     /* Nobody reports on an unregistered one, so what the last try found says nothing about now. */
     if (!(op->io->bits & ZK__IO_REGISTERED)) {
         op->io->bits |= ZK__IO_MAYBE_READABLE | ZK__IO_MAYBE_WRITABLE;
@@ -130,7 +132,7 @@ static int io_register(zk__poller *poller, zk__io *io)
 {
     epoll_state *s = poller->state;
     struct epoll_event event = {
-        .events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+        .events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET,
         .data.ptr = io,
     };
     if (epoll_ctl(s->epoll_fd, EPOLL_CTL_ADD, io->fd, &event)) return -errno;
@@ -212,6 +214,7 @@ static void on_event(epoll_state *s, zk__io *io, uint32_t events)
     uint32_t bits = io->bits;
     if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) bits |= ZK__IO_MAYBE_READABLE;
     if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) bits |= ZK__IO_MAYBE_WRITABLE;
+    if (events & EPOLLPRI) bits |= ZK__IO_MARKED;
     if (events & EPOLLRDHUP) bits |= ZK__IO_PEER_DONE;
     if (events & (EPOLLHUP | EPOLLERR)) bits |= ZK__IO_BROKEN;
     io->bits = bits;

@@ -133,9 +133,9 @@ int zk__fd_stream(int fd, uint32_t bits, zk_stream **ret_stream)
     return 0;
 }
 
-int zk__socket_stream(int fd, zk_stream **ret_stream)
+int zk__socket_stream(int fd, uint32_t bits, zk_stream **ret_stream)
 {
-    return zk__fd_stream(fd, ZK__IO_SOCKET | ZK__IO_STREAM, ret_stream);
+    return zk__fd_stream(fd, ZK__IO_SOCKET | ZK__IO_STREAM | bits, ret_stream);
 }
 
 zk__io *zk__socket_stream_io(zk_stream *stream) { return &of(stream)->io; }
