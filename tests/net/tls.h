@@ -4,7 +4,7 @@
 #ifndef ZOKIO_TESTS_TLS_H
 #define ZOKIO_TESTS_TLS_H
 
-#include "tests/net/streams.h"
+#include "tests/net/ends.h"
 #include "tests/net/tls_certs.h"
 
 #include <zokio/tls.h>
