@@ -23,6 +23,7 @@ typedef struct pipe_half {
     bool is_abandoned; /* nobody will read */
     bool is_reset;     /* its end is no end but a break */
     zk__wait *reader, *writer;
+    zk__room *room; /* awaited */
 } pipe_half;
 
 typedef struct pair_end {
@@ -36,6 +37,7 @@ typedef struct pair_end {
 struct pair {
     pipe_half halves[2];
     pair_end ends[2];
+    int open_ends;
 };
 
 typedef struct half_wait {
@@ -66,6 +68,15 @@ static void wake(zk__wait **slot)
     zk__wait *wait = *slot;
     *slot = NULL;
     if (wait) zk__wait_end(wait, 0);
+}
+
+/* What is written now finds room, or fails. Whoever is called may close an end. */
+static void wake_writer(pipe_half *half)
+{
+    zk__room *room = half->room;
+    half->room = NULL;
+    wake(&half->writer);
+    if (room) room->on_room(room);
 }
 
 static bool is_readable(const pipe_half *half) { return half->count || half->is_finished; }
@@ -129,8 +140,8 @@ static ssize_t pair_read(zk_stream *stream, void *buf, size_t size, bool try_onl
         if (rc < 0) return rc;
     }
     size_t n = take(end->in, buf, size);
-    if (n) wake(&end->in->writer);
     if (!n && size && end->in->is_reset) return -ECONNRESET;
+    if (n) wake_writer(end->in);
     return (ssize_t)n;
 }
 
@@ -157,7 +168,7 @@ static int pair_shutdown(zk_stream *stream)
 {
     pair_end *end = of(stream);
     end->out->is_finished = true;
-    wake(&end->out->writer);
+    wake_writer(end->out);
     tell_hangup(end->other, ZK_HANGUP_HALF);
     return 0;
 }
@@ -166,22 +177,36 @@ static void pair_reset_on_close(zk_stream *stream) { of(stream)->out->is_reset =
 
 static void pair_close(zk_stream *stream)
 {
-    pair_end *end = of(stream), *other = end->other;
+    pair_end *end = of(stream);
     end->is_closed = true;
     end->head.on_ready = NULL;
-    if (other->is_closed) {
-        zk_free(end->pair);
-        return;
+    if (!end->other->is_closed) {
+        end->out->is_finished = true;
+        end->in->is_abandoned = true;
+        /* Each may close the other end; this one still counts as open. */
+        wake_writer(end->in);
+        tell_hangup(end->other, ZK_HANGUP_FULL);
     }
-    end->out->is_finished = true;
-    end->in->is_abandoned = true;
-    wake(&end->in->writer);
-    tell_hangup(other, ZK_HANGUP_FULL);
+    if (!--end->pair->open_ends) zk_free(end->pair);
 }
 
 static int pair_park(zk_stream *stream) { return is_readable(of(stream)->in); }
 
 static void pair_unpark(zk_stream *stream) { (void)stream; }
+
+static int pair_await_room(zk_stream *stream, zk__room *room)
+{
+    pipe_half *out = of(stream)->out;
+    if (out->count < PIPE_BYTES || out->is_abandoned || out->is_finished) return 1;
+    out->room = room;
+    return 0;
+}
+
+static void pair_forget_room(zk_stream *stream, zk__room *room)
+{
+    (void)room;
+    of(stream)->out->room = NULL;
+}
 
 static void pair_watch(zk_stream *stream)
 {
@@ -206,6 +231,8 @@ static const struct zk__stream_ops pair_ops = {
     .close = pair_close,
     .park = pair_park,
     .unpark = pair_unpark,
+    .await_room = pair_await_room,
+    .forget_room = pair_forget_room,
     .watch = pair_watch,
     .address = pair_address,
 };
@@ -226,6 +253,7 @@ static void half_init(pipe_half *half)
     half->begin = half->count = 0;
     half->is_finished = half->is_abandoned = half->is_reset = false;
     half->reader = half->writer = NULL;
+    half->room = NULL;
 }
 
 int zk_stream_pair(zk_stream **ret_a, zk_stream **ret_b)
@@ -238,6 +266,7 @@ int zk_stream_pair(zk_stream **ret_a, zk_stream **ret_b)
         end_init(p, i);
     }
     zk__leak_name(p, "stream pair", -1);
+    p->open_ends = 2;
     zk__bind_to_worker();
     *ret_a = &p->ends[0].head;
     *ret_b = &p->ends[1].head;

@@ -76,6 +76,29 @@ static int socket_park(zk_stream *stream)
 
 static void socket_unpark(zk_stream *stream) { poller()->ops->cancel(poller(), &of(stream)->park); }
 
+static void room_complete(zk__op *op)
+{
+    zk__room *room = (zk__room *)(void *)((char *)op - offsetof(zk__room, op));
+    if (op->result != -ECANCELED) room->on_room(room);
+}
+
+static int socket_await_room(zk_stream *stream, zk__room *room)
+{
+    room->op = (zk__op){
+        .code = ZK__OP_WRITABLE,
+        .io = &of(stream)->io,
+        .complete = room_complete,
+    };
+    if (!poller()->ops->submit(poller(), &room->op)) return 0;
+    return room->op.result < 0 ? (int)room->op.result : 1;
+}
+
+static void socket_forget_room(zk_stream *stream, zk__room *room)
+{
+    (void)stream;
+    poller()->ops->cancel(poller(), &room->op);
+}
+
 static void on_hangup(zk__io *io)
 {
     socket_stream *s = (socket_stream *)(void *)((char *)io - offsetof(socket_stream, io));
@@ -113,6 +136,8 @@ static const struct zk__stream_ops socket_ops = {
     .close = socket_close,
     .park = socket_park,
     .unpark = socket_unpark,
+    .await_room = socket_await_room,
+    .forget_room = socket_forget_room,
     .watch = socket_watch,
     .io = socket_io,
     .address = socket_address,

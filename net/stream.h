@@ -7,6 +7,16 @@
 
 #include <zokio/stream.h>
 
+#include "core/poller.h"
+
+/* Told when a stream that was full takes bytes again. */
+typedef struct zk__room zk__room;
+struct zk__room {
+    void (*on_room)(
+        zk__room *room); /* on the worker's loop; must not suspend; may close the stream */
+    zk__op op;           /* the stream's */
+};
+
 struct zk__stream_ops {
     const char *kind;
     /* Some bytes; suspends unless try_only, then -EAGAIN. */
@@ -19,6 +29,11 @@ struct zk__stream_ops {
     /* 0: on_ready will be called; 1: there is something already; < 0: error. */
     int (*park)(zk_stream *stream);
     void (*unpark)(zk_stream *stream);
+    /* Calls on_room once, when a write would find room or fail. Nobody may be writing meanwhile.
+     * 0: it will be called; 1: there is room already; < 0: error. */
+    int (*await_room)(zk_stream *stream, zk__room *room);
+    /* Takes that back; only while it is awaited. */
+    void (*forget_room)(zk_stream *stream, zk__room *room);
     /* on_hangup has been set or cleared. */
     void (*watch)(zk_stream *stream);
     /* NULL, or the descriptor that carries the bytes as they are, for copying by the kernel */

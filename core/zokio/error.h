@@ -37,7 +37,17 @@
     X(ZK_E_DNS_REFUSED, -4303, "the DNS server refused to answer")                                 \
     X(ZK_E_DNS_TIMEOUT, -4304, "no DNS server answered in time")                                   \
     X(ZK_E_DNS_NAME, -4305, "not a valid host name")                                               \
-    X(ZK_E_DNS_ANSWER, -4306, "malformed DNS answer")
+    X(ZK_E_DNS_ANSWER, -4306, "malformed DNS answer")                                              \
+    X(ZK_E_TLS_FILE, -4400, "a certificate, key or related file cannot be used")                   \
+    X(ZK_E_TLS_CERTIFICATE, -4401, "the TLS peer's certificate is missing or not trusted")         \
+    X(ZK_E_TLS_EXPIRED, -4402, "the TLS peer's certificate has expired or is not valid yet")       \
+    X(ZK_E_TLS_HOST, -4403, "the TLS peer's certificate is for another host")                      \
+    X(ZK_E_TLS_ALERT, -4404, "the TLS peer has ended the connection with an alert")                \
+    X(ZK_E_TLS_TRUNCATED, -4405, "the TLS peer's data ended without its saying so")                \
+    X(ZK_E_TLS_MISMATCH, -4406, "no TLS version, cipher or protocol in common with the peer")      \
+    X(ZK_E_TLS_NOT_TLS, -4407, "the peer does not speak TLS")                                      \
+    X(ZK_E_TLS_TIMEOUT, -4408, "the TLS handshake was not done in time")                           \
+    X(ZK_E_TLS_PROTOCOL, -4409, "malformed or unexpected TLS message")
 
 ZK_BEGIN
 
