@@ -87,6 +87,40 @@ int zk_request_query_get(zk_request *req, const char *name, zk_str *ret_value)
 
 /* ---- the body ---- */
 
+static const zk_time rate_grace = ZK_SEC(5);
+
+/* How long the next read may wait; *ret_code is what it then fails with. */
+static zk_time wait_limit(const zk_request *req, int *ret_code)
+{
+    const zk_server *config = req->shard->config;
+    zk_time limit = INT64_MAX;
+    *ret_code = ZK_E_HTTP_TIMEOUT;
+    if (config->body_timeout_ms >= 0) limit = ZK_MS(config->body_timeout_ms);
+    if (config->body_rate_min_bytes_per_s > 0) {
+        uint64_t seconds = req->body_taken / (uint64_t)config->body_rate_min_bytes_per_s;
+        zk_time allowed = rate_grace + ZK_SEC(seconds > 1000000 ? 1000000 : seconds);
+        zk_time left = allowed > req->body_waited ? allowed - req->body_waited : 0;
+        if (left < limit) {
+            limit = left;
+            *ret_code = ZK_E_SLOW;
+        }
+    }
+    return limit;
+}
+
+ssize_t zk__body_wait(zk_request *req, ssize_t (*wait)(void *arg), void *arg)
+{
+    int code;
+    zk_time began = zk_now();
+    zk_scope limit __attribute__((cleanup(zk__scope_leave)));
+    zk__scope_enter_within(&limit, wait_limit(req, &code));
+    ssize_t n = wait(arg);
+    if (n == -ETIMEDOUT && !limit.parent->reason) n = code;
+    if (n == -ECANCELED && limit.parent->reason) n = limit.parent->reason;
+    req->body_waited += zk_now() - began;
+    return n;
+}
+
 static ssize_t body_read(zk_request *req, void *buf, size_t size, uint64_t limit)
 {
     if (req->body_error) return req->body_error;

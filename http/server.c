@@ -116,6 +116,7 @@ int zk__server_complete(zk_server *config)
     DEFAULT(target_bytes_max, 8 * 1024);
     DEFAULT(body_bytes_max, 1024 * 1024);
     DEFAULT(body_stream_bytes_max, (uint64_t)1 << 30);
+    DEFAULT(h2_streams_max, 128);
     DEFAULT(connections_max, 65536);
     DEFAULT(idle_timeout_ms, 75000);
     DEFAULT(header_timeout_ms, 10000);

@@ -48,6 +48,7 @@ typedef struct zk_server {
     uint32_t target_bytes_max;      /* the request target: 8 KiB */
     uint64_t body_bytes_max;        /* read whole by zk_body: 1 MiB */
     uint64_t body_stream_bytes_max; /* read in pieces: 1 GiB */
+    uint32_t h2_streams_max;        /* at once on a connection of HTTP/2: 128 */
     uint32_t connections_max;       /* at once; more wait in the kernel's queue: 65,536 */
     int idle_timeout_ms;            /* between requests: 75,000 */
     /* from a request's first byte to the end of its header section: 10,000 */
