@@ -6,8 +6,8 @@
  * set by an event and cleared by a call that found nothing. On a stream a short read clears
  * MAYBE_READABLE too, which saves the call that would find it empty; that is sound because data or
  * an end that arrives later makes a new edge, and an end that was there already has been reported
- * as PEER_DONE. But a read stops where TCP's urgent byte was, and after descriptors that came over a
- * Unix socket, whatever follows: such a stream is MARKED, a TCP one when EPOLLPRI says so.
+ * as PEER_DONE. But a read stops where TCP's urgent byte was, and after descriptors that came over
+ * a Unix socket, whatever follows: such a stream is MARKED, a TCP one when EPOLLPRI says so.
  *
  * The wake-up eventfd is edge-triggered and never read.
  */

@@ -25,6 +25,7 @@
 #include "core/arena.h"
 #include "core/task.h"
 #include "http/h2_conn.h"
+#include "http/secure.h"
 #include "net/stream.h"
 
 enum { SESSIONS_KEPT = 8, LINGER_BYTES = 1024 * 1024, ROUNDS = 16 };
@@ -514,9 +515,27 @@ static verdict conn_serve(zk__conn *c)
     return v;
 }
 
+/* What comes before the first byte of HTTP. returns whether to go on here. */
+static bool conn_secure(zk__conn *c)
+{
+    c->is_secured = true;
+    int rc = zk__tls_secure(c->shard->tls, &c->stream);
+    if (rc == 0) return true;
+    if (rc > 0) {
+        c->phase = ZK__CONN_H2;
+        rc = zk__h2_conn_start(c, NULL, 0);
+    }
+    if (rc < 0) {
+        zk__trail_drop(zk__lane.current); /* the client knows; others do not care */
+        zk__conn_close(c);
+    }
+    return false;
+}
+
 static int conn_run(void *arg)
 {
     zk__conn *c = arg;
+    if (ZK_UNLIKELY(c->shard->tls && !c->is_secured) && !conn_secure(c)) return 0;
     for (int round = 1;; round++) {
         verdict v = ZK_LIKELY(c->phase != ZK__CONN_LINGER) ? conn_serve(c)
                     : linger(c)                            ? PARK

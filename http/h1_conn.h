@@ -37,6 +37,7 @@ struct zk__conn {
     bool is_staged;         /* bytes of it are in the shard's stage */
     zk__ahead *ahead;       /* what was received before its task has begun */
     bool has_served;        /* a request of HTTP/1.1 */
+    bool is_secured; /* the TLS handshake has been done, if there is to be one */
     struct zk__h2_conn *h2; /* in that phase */
     uint32_t unsent_size;
     char *unsent; /* of staged bytes: what the client has not taken yet */

@@ -24,6 +24,8 @@ enum {
     FRAME_HEAD_BYTES = 9,
 };
 
+extern nghttp2_mem zk__h2_memory; /* h2_memory.c */
+
 /* What a frame costs that a client sends, by its type. */
 static const uint8_t costs[] = {
     [NGHTTP2_DATA] = 4, /* given back if there is anything in it */
@@ -32,48 +34,6 @@ static const uint8_t costs[] = {
     [NGHTTP2_GOAWAY] = 16,   [NGHTTP2_WINDOW_UPDATE] = 1, [NGHTTP2_CONTINUATION] = 4,
 };
 enum { UNKNOWN_COST = 2 };
-
-/* ---- memory: the worker's slabs, with the size in front, as nghttp2 does not say it ---- */
-
-typedef struct block_head {
-    _Alignas(16) size_t size;
-} block_head;
-
-static void *mem_alloc(size_t size, void *context)
-{
-    (void)context;
-    if (size > PTRDIFF_MAX - sizeof(block_head)) return NULL;
-    block_head *head = zk_alloc(sizeof *head + size);
-    if (!head) return NULL;
-    head->size = size;
-    return head + 1;
-}
-
-static void mem_free(void *ptr, void *context)
-{
-    (void)context;
-    if (ptr) zk_free((block_head *)ptr - 1);
-}
-
-static void *mem_calloc(size_t count, size_t size, void *context)
-{
-    size_t bytes;
-    if (__builtin_mul_overflow(count, size, &bytes)) return NULL;
-    void *ptr = mem_alloc(bytes, context);
-    return ptr ? memset(ptr, 0, bytes) : NULL;
-}
-
-static void *mem_realloc(void *ptr, size_t size, void *context)
-{
-    void *grown = mem_alloc(size, context);
-    if (!grown || !ptr) return grown;
-    size_t old = ((block_head *)ptr - 1)->size;
-    memcpy(grown, ptr, old < size ? old : size);
-    mem_free(ptr, context);
-    return grown;
-}
-
-static nghttp2_mem memory = {NULL, mem_alloc, mem_free, mem_calloc, mem_realloc};
 
 /* ---- the account ---- */
 
@@ -679,7 +639,9 @@ int zk__h2_init(zk__h2 *h2, zk__shard *shard, const struct zk__h2_events *events
         .credit = CREDIT_MAX,
         .credited = zk_now(),
     };
-    if (nghttp2_session_server_new3(&h2->session, callbacks, h2, options, &memory)) return -ENOMEM;
+    if (nghttp2_session_server_new3(&h2->session, callbacks, h2, options, &zk__h2_memory)) {
+        return -ENOMEM;
+    }
     int rc = settings_submit(h2);
     if (rc < 0) nghttp2_session_del(h2->session);
     return rc;

@@ -6,10 +6,10 @@
  *   at the end of each batch of tasks --> what the engine has to send leaves in one call
  *                     \--no room--> a task sends the rest, and then what has come up meanwhile
  *
- * So a connection needs no task and no buffer of its own while it is read: only when its client does
- * not take what it is sent. Frames of all streams leave together.
+ * So a connection needs no task and no buffer of its own while it is read: only when its client
+ * does not take what it is sent. Frames of all streams leave together.
  *
- *   LIVE --the client's end, an error, GOAWAY sent and nothing left--> DEAD --last task ends--> freed
+ *   LIVE --the client's end, an error, GOAWAY sent and all sent--> DEAD --last task ends--> freed
  *
  * Dead, the engine is gone, the handlers' scopes are cancelled, and what they still do finds that
  * out.

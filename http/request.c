@@ -41,6 +41,13 @@ zk_arena *zk_request_arena(zk_request *req) { return &req->arena; }
 void *zk_request_context(const zk_request *req) { return req->shard->config->context; }
 int64_t zk_body_length(const zk_request *req) { return req->body_length; }
 
+const zk_stream *zk_request_stream(const zk_request *req) { return req->stream; }
+
+zk_str zk_request_scheme(const zk_request *req)
+{
+    return req->shard->config->tls ? ZK_STR("https") : ZK_STR("http");
+}
+
 int zk_request_peer(const zk_request *req, zk_addr *ret_addr)
 {
     return zk_stream_peer(req->stream, ret_addr);

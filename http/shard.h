@@ -36,6 +36,7 @@ typedef struct zk__shard {
     const zk_server *config; /* with all defaults filled in */
     zk_serving *serving;
     const zk__route_table *routes;
+    zk_tls *tls;     /* NULL: connections are plain */
     zk_scope *scope; /* of the tasks of its connections */
     zk_listener *listener;
     zk__conn *conns;
