@@ -1,6 +1,6 @@
 /*
- * Dumps: what they say of running, ready, queued and waiting tasks, who holds what and who is at the
- * other end, backtraces, other workers and busy ones. Of deadlocks: deadlock.c.
+ * Dumps: what they say of running, ready, queued and waiting tasks, who holds what and who is at
+ * the other end, backtraces, other workers and busy ones. Of deadlocks: deadlock.c.
  */
 #include "tests/core/dumps.h"
 

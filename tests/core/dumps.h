@@ -1,5 +1,5 @@
 /*
- * What tests of dumps share: taking one, finding lines in it, and tasks that wait for this and that.
+ * What tests of dumps share: taking one, finding lines in it, tasks that wait for this and that.
  */
 #ifndef ZOKIO_TESTS_DUMPS_H
 #define ZOKIO_TESTS_DUMPS_H
