@@ -23,7 +23,7 @@ struct zk_channel {
      * may be over. NULL: nobody has. */
     const zk_site *sender, *receiver;
     bool is_closed;
-    char items[];
+    _Alignas(void *) char items[];
 };
 
 int zk_channel_new(size_t item_bytes, size_t capacity, zk_channel **ret_channel)

@@ -177,7 +177,8 @@ static bool nothing_moves(const look *l, const zk_task *helper)
  */
 static bool is_confirmed(const look *first, const look *again, const zk_task *helper)
 {
-    if (first->request->count == 1) return true;
+    /* It is the only worker itself that has looked. */
+    if (first->request->count == 1 && zk__lane.worker) return true;
     if (!again->request || !nothing_moves(again, helper)) return false;
     for (int i = 0; i < first->request->count; i++) {
         zk__dump_pulse a = first->request->parts[i].pulse, b = again->request->parts[i].pulse;
@@ -418,7 +419,8 @@ int zk__dump(zk__runtime *rt, zk_dump_write *write, void *context)
     int rc = look_take(rt, &first);
     writer o = {.context = context, .list = &first.list, .now = zk__clock()};
     if (!rc) rc = zk__dump_circles(&first.list, helper, put_circle, &o);
-    if (!rc && rt->worker_count > 1 && (o.circles || nothing_moves(&first, helper))) {
+    bool is_at_once = self && rt->worker_count == 1;
+    if (!rc && !is_at_once && (o.circles || nothing_moves(&first, helper))) {
         if (look_take(rt, &again) < 0) look_done(&again);
     }
     if (!rc) {

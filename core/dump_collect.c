@@ -167,7 +167,8 @@ zk__dump_pulse zk__dump_collect(zk__worker *w, zk__dump_list *list)
         queued(&c, task);
     zk__stack_each(&w->stacks, on_stack, &c);
     return (zk__dump_pulse){
-        .is_expecting = w->wheel.pending || w->hooks || w->poller.ops->is_expecting(&w->poller),
+        .is_expecting = w->wheel.pending || w->hooks || atomic_load(&w->inbox) ||
+                        w->poller.ops->is_expecting(&w->poller),
         .head = w->head,
         .urgent_added = w->urgent_added,
     };

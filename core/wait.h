@@ -8,8 +8,8 @@
 
 typedef struct zk__wait zk__wait;
 
-/* What is known of a wait beside its kind. Names of tasks are left to whoever writes it down: a
- * site belongs where the text has a ZK__DETAIL_SITE, in order, and may be gone. */
+/* What is known of a wait beside its kind. Names of tasks are left to whoever writes it down: where
+ * the text has a ZK__DETAIL_SITE belongs the next of the sites, which may be gone. */
 enum { ZK__DETAIL_BYTES = 160, ZK__DETAIL_SITES = 4, ZK__DETAIL_SITE = '\x01' };
 typedef struct zk__wait_detail {
     char text[ZK__DETAIL_BYTES];

@@ -14,8 +14,9 @@ typedef void zk_dump_write(void *context, const char *line);
 
 /**
  * Describes all tasks: name, where each was started, its worker, whether it runs, is ready, has not
- * started or waits, and then for what, held by whom, since when, and its backtrace. Tasks that wait
- * for one another in a circle are named in a line that begins with "deadlock:".
+ * started or waits, and then for what, held by whom or with whom at a channel's other end, since
+ * when, and its backtrace. A line that begins with "deadlock:" names tasks that wait for one
+ * another in a circle, or says that no task can go on; then the next lines say why.
  *
  * Each worker describes its own tasks between two of them. One that does not come to it within 100
  * ms is said to be busy, with the task that it runs. Blocks the calling thread meanwhile, and never
