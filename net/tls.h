@@ -143,6 +143,7 @@ struct zk__tls_stream {
     bool is_shut;                 /* close_notify was written */
     bool is_inner_shut;
     bool is_ended;       /* close_notify was read */
+    bool is_told;        /* that there is something to read, and has not read it yet */
     bool is_inner_ended; /* no more bytes come */
     bool is_reset;       /* is to be broken off */
     char *host;          /* a client's */
@@ -189,6 +190,8 @@ zk__tls_stream *zk__tls_stream_new(zk_tls *tls, zk_stream *inner);
 void zk__tls_stream_free(zk__tls_stream *s);
 /* Drops what is pending. */
 void zk__tls_pending_free(zk__tls_stream *s);
+/* Frees it and closes the inner stream. */
+void zk__tls_close_inner(zk__tls_stream *s);
 /* Closed with something pending: closes the inner stream once that is sent. */
 void zk__tls_linger(zk__tls_stream *s);
 

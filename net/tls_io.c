@@ -85,13 +85,18 @@ static void method_make(void)
 
 /* ---- the worker's part ---- */
 
-static void closed_finish(zk__tls_stream *s)
+void zk__tls_close_inner(zk__tls_stream *s)
 {
     zk_stream *inner = s->inner;
     if (s->link) {
         *s->link = s->next;
         if (s->next) s->next->link = s->link;
         s->link = NULL;
+    }
+    /* A client that has only written has tickets to read. TCP answers the server by a reset when
+     * it is closed with bytes unread, and then the server may lose what it has not read yet. */
+    if (!s->tls->is_server && !s->is_reset && !s->is_inner_ended) {
+        (void)zk_stream_try_read(inner, s->worker->in, sizeof s->worker->in);
     }
     zk__tls_stream_free(s);
     zk_stream_close(inner);
@@ -102,7 +107,7 @@ static void worker_done(void *state)
     zk__tls_worker *w = state;
     if (w->deeper) worker_done(w->deeper);
     while (w->closed)
-        closed_finish(w->closed);
+        zk__tls_close_inner(w->closed);
     BIO_free(w->bio);
     zk_free(w);
 }
@@ -159,7 +164,7 @@ void zk__tls_pending_free(zk__tls_stream *s)
 static void drained(zk__tls_stream *s)
 {
     if (s->link) {
-        closed_finish(s);
+        zk__tls_close_inner(s);
         return;
     }
     if (s->is_shut && !s->is_inner_shut) {
@@ -236,7 +241,7 @@ static void on_timer(zk__timer *timer)
 {
     zk__tls_pending *p =
         (zk__tls_pending *)(void *)((char *)timer - offsetof(zk__tls_pending, timer));
-    closed_finish(p->stream);
+    zk__tls_close_inner(p->stream);
 }
 
 void zk__tls_linger(zk__tls_stream *s)

@@ -555,7 +555,7 @@ STREAM_TEST(a_hangup_is_told_to_the_reader_if_there_is_one)
     zk_stream_close(other.a);
     wait_for_count(&r.count, kind->name);
     turns(3);
-    cr_assert(!r.half && !r.full, "%s: parked", kind->name);
+    cr_assert(!r.half && (!r.full || kind->ends_twice), "%s: parked", kind->name);
     zk_stream_close(other.b);
     zk_stream_on_hangup(e->b, NULL, NULL);
 }
