@@ -117,7 +117,7 @@ static int finish(zk__tls_stream *s, zk_stream **ret_stream)
     zk__tls_set_give(s->set);
     s->set = NULL;
     s->barren_bytes = 0;
-    s->is_told = false;
+    s->is_told = s->is_settled = false;
     zk__bind_to_worker();
     *ret_stream = &s->head;
     return 0;

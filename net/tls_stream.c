@@ -296,11 +296,7 @@ static void tls_close(zk_stream *stream)
     s->head.on_ready = NULL;
     s->head.on_hangup = NULL;
     if (!s->is_shut && !s->is_reset) notify(s);
-    if (s->pending && !s->is_reset) {
-        zk__tls_linger(s);
-        return;
-    }
-    zk__tls_close_inner(s);
+    zk__tls_finish(s);
 }
 
 static int tls_park(zk_stream *stream)
