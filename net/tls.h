@@ -78,8 +78,9 @@ typedef struct zk__tls_sessions {
 struct zk_tls {
     atomic_uint refs;
     bool is_server, is_insecure;
-    zk_tls_verify verify; /* a server's */
-    int version_min, handshake_timeout_ms, tickets;
+    zk_tls_verify verify;         /* a server's */
+    int version_min, version_max; /* as OpenSSL numbers them */
+    int handshake_timeout_ms, tickets;
     int file_count;
     zk__tls_files *files;
     char *ca_file;
