@@ -107,9 +107,9 @@ ZK_API void zk_tls_free(zk_tls *tls);
  *
  * @return 0; ZK_E_TLS_TIMEOUT; ZK_E_TLS_NOT_TLS, ZK_E_TLS_PROTOCOL, ZK_E_TLS_MISMATCH,
  *         ZK_E_TLS_CERTIFICATE, ZK_E_TLS_EXPIRED (the client's), ZK_E_TLS_ALERT,
- *         ZK_E_TLS_TRUNCATED (it has gone), ZK_E_CONFIG (a client's configuration), ZK_E_NO_RUNTIME,
- *         ZK_E_WORKER, -ECANCELED, -ETIMEDOUT from the scope, -ENOMEM, the inner stream's errors;
- *         zk_trail says more
+ *         ZK_E_TLS_TRUNCATED (it has gone), ZK_E_CONFIG (a client's configuration),
+ *         ZK_E_NO_RUNTIME, ZK_E_WORKER, -ECANCELED, -ETIMEDOUT from the scope, -ENOMEM, errors of
+ *         the inner stream; zk_trail says more
  */
 ZK_API int zk_tls_accept(zk_tls *tls, zk_stream *inner, zk_stream **ret_stream) ZK_NODISCARD;
 

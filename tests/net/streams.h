@@ -7,7 +7,7 @@
 #include "tests/net/ends.h"
 
 #if ZK__TLS
-#include "tests/net/tls.h"
+#include "tests/net/tls_ends.h"
 
 static inline ends open_tls_pair(void) { return open_tls_over(open_pair()); }
 static inline ends open_tls_tcp(void) { return open_tls_over(open_tcp()); }
