@@ -1,0 +1,1 @@
+#include "tests/net/tls_ends.h"
