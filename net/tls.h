@@ -110,6 +110,8 @@ void zk__tls_sessions_done(zk__tls_sessions *sessions);
 void zk__tls_sessions_use(const zk_tls *tls, SSL_CTX *ctx);
 /* Has the connection resume what is known of its host. */
 void zk__tls_session_offer(zk_tls *tls, SSL *ssl, const char *host);
+/* Keeps the ticket that a resumed session of TLS 1.2 may have got: OpenSSL tells of no such. */
+void zk__tls_session_renew(SSL *ssl);
 
 /* ---- connections ---- */
 

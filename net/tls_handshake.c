@@ -182,5 +182,7 @@ int zk_tls_connect(zk_tls *tls, zk_stream *inner, const char *host, zk_stream **
     }
     SSL_set_connect_state(s->ssl);
     zk__tls_session_offer(tls, s->ssl, s->host);
-    return finish(s, ret_stream);
+    rc = finish(s, ret_stream);
+    if (rc >= 0) zk__tls_session_renew(s->ssl);
+    return rc;
 }

@@ -78,8 +78,6 @@ static inline void pki_done(pki *p)
 {
     zk_tls_free(p->server);
     zk_tls_free(p->client);
-    issued_done(&p->ca);
-    issued_done(&p->leaf);
 }
 
 /* Connected TLS streams over `inner`. */
