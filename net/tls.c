@@ -23,8 +23,11 @@
 
 enum { ALPN_BYTES_MAX = 1024, OCSP_BYTES_MAX = 64 * 1024, HANDSHAKE_TIMEOUT_MS = 10000 };
 
-/* Forward secrecy and authenticated encryption; what TLS 1.3 has is of that kind anyway. */
-static const char ciphers_1_2[] = "ECDHE+AESGCM:ECDHE+CHACHA20";
+/* Forward secrecy and authenticated encryption only. AES-128 first: it is the faster one, and
+ * SHA-256 goes with it in the handshake. */
+static const char ciphers_1_2[] = "ECDHE+AES128+AESGCM:ECDHE+AESGCM:ECDHE+CHACHA20";
+static const char ciphers_1_3[] =
+    "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256";
 static const char groups[] = "X25519:P-256:P-384:P-521";
 
 /* ---- sets ---- */
@@ -273,9 +276,10 @@ static int ctx_new(const zk_tls *tls, zk__tls_set *set, SSL_CTX **ret_ctx)
     SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
                               SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_NO_AUTO_CHAIN);
     SSL_CTX_set_default_passwd_cb(ctx, on_password);
-    if (SSL_CTX_set_min_proto_version(ctx, tls->version_min == ZK_TLS_1_3 ? TLS1_3_VERSION
-                                                                          : TLS1_2_VERSION) <= 0 ||
+    if (SSL_CTX_set_min_proto_version(ctx, tls->version_min) <= 0 ||
+        SSL_CTX_set_max_proto_version(ctx, tls->version_max) <= 0 ||
         SSL_CTX_set_cipher_list(ctx, ciphers_1_2) <= 0 ||
+        SSL_CTX_set_ciphersuites(ctx, ciphers_1_3) <= 0 ||
         SSL_CTX_set1_groups_list(ctx, groups) <= 0) {
         return zk__tls_error(NULL, NULL);
     }
@@ -404,9 +408,19 @@ static int key_log_open(zk_tls *tls, const char *path)
     return zk_fail(ZK_E_TLS_FILE, "%.300s: %s", path, strerrordesc_np(errno));
 }
 
-static bool is_version(zk_tls_version version)
+/* returns false if that is no range of versions. */
+static bool versions_copy(zk_tls *tls, zk_tls_version min, zk_tls_version max)
 {
-    return version == ZK_TLS_VERSION_DEFAULT || version == ZK_TLS_1_2 || version == ZK_TLS_1_3;
+    static const int versions[] = {
+        [ZK_TLS_1_2] = TLS1_2_VERSION,
+        [ZK_TLS_1_3] = TLS1_3_VERSION,
+    };
+    if (!min) min = ZK_TLS_1_2;
+    if (!max) max = ZK_TLS_1_3;
+    if (min < ZK_TLS_1_2 || min > max || max > ZK_TLS_1_3) return false;
+    tls->version_min = versions[min];
+    tls->version_max = versions[max];
+    return true;
 }
 
 static int server_fill(zk_tls *tls, const zk_tls_server *options)
@@ -415,15 +429,14 @@ static int server_fill(zk_tls *tls, const zk_tls_server *options)
     while (options->certificates && options->certificates[count].cert_file)
         count++;
     if (!count) return zk_fail(ZK_E_CONFIG, "a TLS server without a certificate");
-    if (options->client_verify > ZK_TLS_VERIFY_REQUIRE || !is_version(options->version_min) ||
-        options->tickets < 0) {
+    if (options->client_verify > ZK_TLS_VERIFY_REQUIRE || options->tickets < 0 ||
+        !versions_copy(tls, options->version_min, options->version_max)) {
         return zk_fail(ZK_E_CONFIG, "a TLS server's options");
     }
     if (options->client_verify && !options->client_ca_file) {
         return zk_fail(ZK_E_CONFIG, "client certificates without client_ca_file");
     }
     tls->verify = options->client_verify;
-    tls->version_min = options->version_min;
     tls->handshake_timeout_ms = options->handshake_timeout_ms;
     tls->tickets = options->tickets ? options->tickets : 1;
     int rc = files_copy(tls, options->certificates, count);
@@ -436,11 +449,11 @@ static int server_fill(zk_tls *tls, const zk_tls_server *options)
 
 static int client_fill(zk_tls *tls, const zk_tls_client *options)
 {
-    if (!is_version(options->version_min) || (options->key_file && !options->cert_file)) {
+    if (!versions_copy(tls, options->version_min, options->version_max) ||
+        (options->key_file && !options->cert_file)) {
         return zk_fail(ZK_E_CONFIG, "a TLS client's options");
     }
     tls->is_insecure = options->insecure_skip_verification;
-    tls->version_min = options->version_min;
     tls->handshake_timeout_ms = options->handshake_timeout_ms;
     zk_tls_certificate own = {options->cert_file, options->key_file, NULL};
     int rc = own.cert_file ? files_copy(tls, &own, 1) : 0;

@@ -78,8 +78,9 @@ typedef struct zk__tls_sessions {
 struct zk_tls {
     atomic_uint refs;
     bool is_server, is_insecure;
-    zk_tls_verify verify; /* a server's */
-    int version_min, handshake_timeout_ms, tickets;
+    zk_tls_verify verify;         /* a server's */
+    int version_min, version_max; /* as OpenSSL numbers them */
+    int handshake_timeout_ms, tickets;
     int file_count;
     zk__tls_files *files;
     char *ca_file;
@@ -109,6 +110,8 @@ void zk__tls_sessions_done(zk__tls_sessions *sessions);
 void zk__tls_sessions_use(const zk_tls *tls, SSL_CTX *ctx);
 /* Has the connection resume what is known of its host. */
 void zk__tls_session_offer(zk_tls *tls, SSL *ssl, const char *host);
+/* Keeps the ticket that a resumed session of TLS 1.2 may have got: OpenSSL tells of no such. */
+void zk__tls_session_renew(SSL *ssl);
 
 /* ---- connections ---- */
 
@@ -118,7 +121,6 @@ typedef struct zk__tls_stream zk__tls_stream;
 typedef struct zk__tls_pending {
     zk__room room; /* first */
     bool is_awaiting;
-    zk__timer timer;
     zk__tls_stream *stream;
     char *bytes;
     size_t begin, end;
@@ -135,7 +137,8 @@ struct zk__tls_stream {
     uint32_t in_begin, in_end;
     uint32_t barren_bytes; /* that came without anything for the user */
     zk__tls_pending *pending;
-    zk__tls_stream *next, **link; /* among those closed with something pending */
+    zk__tls_stream *next, **link; /* among the worker's closed ones */
+    zk__timer timer;              /* of a closed one */
     zk__room *room;               /* awaited by a connection on top of this */
     zk__wait *reader, *writer;    /* for bytes; for nothing to be pending */
     const char *reason;           /* NULL, or what OpenSSL says of read_rc; lives for ever */
@@ -143,6 +146,8 @@ struct zk__tls_stream {
     bool is_shut;                 /* close_notify was written */
     bool is_inner_shut;
     bool is_ended;       /* close_notify was read */
+    bool is_told;        /* that there is something to read, and has not read it yet */
+    bool is_settled;     /* a client: something has come after the handshake */
     bool is_inner_ended; /* no more bytes come */
     bool is_reset;       /* is to be broken off */
     char *host;          /* a client's */
@@ -156,7 +161,7 @@ typedef struct zk__tls_worker {
     size_t source_size;
     bool is_source_ended; /* nothing will follow it */
     size_t out_size;
-    zk__tls_stream *closed; /* but with something pending */
+    zk__tls_stream *closed; /* but not done with the inner stream */
     char in[ZK__TLS_IN_BYTES];
     char out[ZK__TLS_OUT_BYTES];         /* what the engine has written */
     char gathered[ZK__TLS_RECORD_BYTES]; /* what a record is made of */
@@ -189,8 +194,8 @@ zk__tls_stream *zk__tls_stream_new(zk_tls *tls, zk_stream *inner);
 void zk__tls_stream_free(zk__tls_stream *s);
 /* Drops what is pending. */
 void zk__tls_pending_free(zk__tls_stream *s);
-/* Closed with something pending: closes the inner stream once that is sent. */
-void zk__tls_linger(zk__tls_stream *s);
+/* Closes the inner stream, too: now, or once there is nothing left to do on it. */
+void zk__tls_finish(zk__tls_stream *s);
 
 /* The stream if it is one of TLS, else NULL. */
 const zk__tls_stream *zk__tls_stream_of(const zk_stream *stream);

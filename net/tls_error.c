@@ -50,19 +50,18 @@ static int ssl_error(SSL *ssl, int reason, const char **ret_reason)
 
 int zk__tls_error(SSL *ssl, const char **ret_reason)
 {
-    /* The first is the cause, those behind it say what came of it. */
-    unsigned long code = ERR_peek_error();
-    const char *reason = NULL;
-    int rc = ZK_E_TLS_PROTOCOL;
-    if (ERR_GET_REASON(code) == ERR_R_MALLOC_FAILURE) {
-        rc = -ENOMEM;
-    } else if (ERR_GET_LIB(code) == ERR_LIB_SSL) {
-        reason = ERR_reason_error_string(code);
-        rc = ssl_error(ssl, ERR_GET_REASON(code), &reason);
-    } else if (code) {
-        reason = ERR_reason_error_string(code);
+    /* The first is the cause, those behind it say what came of it; but what the protocol makes of
+     * it says more than that some arithmetic has failed. */
+    unsigned long first = ERR_get_error(), code = first, next = first;
+    bool is_memory = false;
+    for (; next; next = ERR_get_error()) {
+        if (ERR_GET_REASON(next) == ERR_R_MALLOC_FAILURE) is_memory = true;
+        if (ERR_GET_LIB(next) == ERR_LIB_SSL && ERR_GET_LIB(code) != ERR_LIB_SSL) code = next;
     }
-    ERR_clear_error();
+    const char *reason = code ? ERR_reason_error_string(code) : NULL;
+    int rc = ZK_E_TLS_PROTOCOL;
+    if (ERR_GET_LIB(code) == ERR_LIB_SSL) rc = ssl_error(ssl, ERR_GET_REASON(code), &reason);
+    if (is_memory) rc = -ENOMEM;
     if (ret_reason) *ret_reason = reason;
     return rc;
 }

@@ -117,6 +117,7 @@ static int finish(zk__tls_stream *s, zk_stream **ret_stream)
     zk__tls_set_give(s->set);
     s->set = NULL;
     s->barren_bytes = 0;
+    s->is_told = s->is_settled = false;
     zk__bind_to_worker();
     *ret_stream = &s->head;
     return 0;
@@ -181,5 +182,7 @@ int zk_tls_connect(zk_tls *tls, zk_stream *inner, const char *host, zk_stream **
     }
     SSL_set_connect_state(s->ssl);
     zk__tls_session_offer(tls, s->ssl, s->host);
-    return finish(s, ret_stream);
+    rc = finish(s, ret_stream);
+    if (rc >= 0) zk__tls_session_renew(s->ssl);
+    return rc;
 }

@@ -12,8 +12,7 @@
  * the worker's. A connection on top of another has buffers of its own depth.
  *
  * What the inner stream does not take is pending: it is sent from the poller's callbacks as room
- * comes up, in the background also of a connection that was closed, until nothing has been taken
- * for LINGER_TIME.
+ * comes up, in the background also of a connection that was closed.
  */
 #include <errno.h>
 #include <openssl/err.h>
@@ -26,7 +25,8 @@ enum { READ_MIN_BYTES = 4096, RECORD_EXTRA_BYTES = 512 };
 enum { BARREN_BYTES_MAX = 256 * 1024 };
 /* Answers to what a peer sends that takes none of them. */
 enum { PENDING_BYTES_MAX = ZK__TLS_OUT_BYTES + 16 * 1024 };
-static const zk_time linger_time = ZK_SEC(30);
+/* How long a closed one is kept for a peer that takes nothing, and for one that sends nothing. */
+static const zk_time send_time = ZK_SEC(30), discard_time = ZK_SEC(1);
 
 /* ---- the BIO ---- */
 
@@ -85,13 +85,13 @@ static void method_make(void)
 
 /* ---- the worker's part ---- */
 
-static void closed_finish(zk__tls_stream *s)
+static void close_now(zk__tls_stream *s)
 {
     zk_stream *inner = s->inner;
     if (s->link) {
         *s->link = s->next;
         if (s->next) s->next->link = s->link;
-        s->link = NULL;
+        zk__wheel_remove(&zk__worker_self()->wheel, &s->timer);
     }
     zk__tls_stream_free(s);
     zk_stream_close(inner);
@@ -102,7 +102,7 @@ static void worker_done(void *state)
     zk__tls_worker *w = state;
     if (w->deeper) worker_done(w->deeper);
     while (w->closed)
-        closed_finish(w->closed);
+        close_now(w->closed);
     BIO_free(w->bio);
     zk_free(w);
 }
@@ -143,6 +143,66 @@ zk__tls_worker *zk__tls_worker_get(const zk_stream *inner)
     return slot->state;
 }
 
+/* ---- closed connections ---- */
+
+static void on_timer(zk__timer *timer)
+{
+    close_now((zk__tls_stream *)(void *)((char *)timer - offsetof(zk__tls_stream, timer)));
+}
+
+static void timer_start(zk__tls_stream *s, zk_time span)
+{
+    zk__wheel *wheel = &zk__worker_self()->wheel;
+    zk__wheel_remove(wheel, &s->timer);
+    s->timer.fire = on_timer;
+    zk__wheel_add(wheel, &s->timer, zk_now() + span);
+}
+
+static void linger(zk__tls_stream *s, zk_time span)
+{
+    zk__tls_worker *w = s->worker;
+    if (!s->link) {
+        s->next = w->closed;
+        s->link = &w->closed;
+        if (s->next) s->next->link = &s->next;
+        w->closed = s;
+    }
+    timer_start(s, span);
+}
+
+/* Reads and forgets what has come; waits if that is nothing. */
+static void discard(void *context)
+{
+    zk__tls_stream *s = context;
+    char scrap[4096];
+    ssize_t n = zk_stream_try_read(s->inner, scrap, sizeof scrap);
+    if (n == -EAGAIN && zk_stream_park(s->inner, discard, s) == 0) return;
+    for (int i = 0; n > 0 && i < 16; i++)
+        n = zk_stream_try_read(s->inner, scrap, sizeof scrap);
+    close_now(s);
+}
+
+void zk__tls_finish(zk__tls_stream *s)
+{
+    if (s->pending && !s->is_reset) {
+        linger(s, send_time);
+        return;
+    }
+    /* A client that has only written has tickets to read. TCP answers the server by a reset when it
+     * is closed with bytes unread, and then the server may lose what it has not read yet. */
+    bool has_tickets_to_read = !s->tls->is_server && !s->is_settled && !s->is_reset &&
+                               !s->read_rc && !s->write_rc && !s->is_inner_ended;
+    if (!has_tickets_to_read) {
+        close_now(s);
+        return;
+    }
+    s->is_settled = true;
+    linger(s, discard_time);
+    if (!s->is_inner_shut) (void)zk_stream_shutdown(s->inner);
+    s->is_inner_shut = true;
+    discard(s);
+}
+
 /* ---- to the inner stream ---- */
 
 void zk__tls_pending_free(zk__tls_stream *s)
@@ -150,7 +210,6 @@ void zk__tls_pending_free(zk__tls_stream *s)
     zk__tls_pending *p = s->pending;
     s->pending = NULL;
     if (p->is_awaiting) s->inner->ops->forget_room(s->inner, &p->room);
-    zk__wheel_remove(&zk__worker_self()->wheel, &p->timer);
     zk_free(p->bytes);
     zk_free(p);
 }
@@ -158,13 +217,13 @@ void zk__tls_pending_free(zk__tls_stream *s)
 /* Nothing is pending any more, or writing has failed. May free the stream. */
 static void drained(zk__tls_stream *s)
 {
-    if (s->link) {
-        closed_finish(s);
-        return;
-    }
     if (s->is_shut && !s->is_inner_shut) {
         s->is_inner_shut = true;
         (void)zk_stream_shutdown(s->inner);
+    }
+    if (s->link) {
+        zk__tls_finish(s);
+        return;
     }
     zk__wait *wait = s->writer;
     s->writer = NULL;
@@ -217,36 +276,12 @@ static void pending_send(zk__tls_stream *s)
     }
 }
 
-static void timer_start(zk__tls_pending *p)
-{
-    zk__wheel *wheel = &zk__worker_self()->wheel;
-    zk__wheel_remove(wheel, &p->timer);
-    zk__wheel_add(wheel, &p->timer, zk_now() + linger_time);
-}
-
 static void on_room(zk__room *room)
 {
     zk__tls_pending *p = (zk__tls_pending *)(void *)room;
     p->is_awaiting = false;
-    if (p->stream->link) timer_start(p);
+    if (p->stream->link) timer_start(p->stream, send_time);
     pending_send(p->stream);
-}
-
-static void on_timer(zk__timer *timer)
-{
-    zk__tls_pending *p =
-        (zk__tls_pending *)(void *)((char *)timer - offsetof(zk__tls_pending, timer));
-    closed_finish(p->stream);
-}
-
-void zk__tls_linger(zk__tls_stream *s)
-{
-    zk__tls_worker *w = s->worker;
-    s->next = w->closed;
-    s->link = &w->closed;
-    if (s->next) s->next->link = &s->next;
-    w->closed = s;
-    timer_start(s->pending);
 }
 
 /* Puts bytes behind what is pending. returns 0, -ENOMEM, ZK_E_LIMIT. */
@@ -271,7 +306,6 @@ static int pending_new(zk__tls_stream *s)
     zk__tls_pending *p = zk_alloc_zeroed(sizeof *p);
     if (!p) return -ENOMEM;
     p->room.on_room = on_room;
-    p->timer.fire = on_timer;
     p->stream = s;
     s->pending = p;
     return 0;
@@ -371,6 +405,7 @@ ssize_t zk__tls_pull(zk__tls_stream *s, size_t want)
         }
         return n;
     }
+    s->is_settled = true;
     s->barren_bytes += (uint32_t)n;
     if (ZK_UNLIKELY(s->barren_bytes > BARREN_BYTES_MAX)) {
         s->reason = "too many bytes without data";

@@ -68,6 +68,16 @@ static int on_session(SSL *ssl, SSL_SESSION *session)
     return 1;
 }
 
+void zk__tls_session_renew(SSL *ssl)
+{
+    const zk__tls_stream *s = SSL_get_app_data(ssl);
+    if (!s->tls->sessions.all || !SSL_session_reused(ssl) || SSL_version(ssl) >= TLS1_3_VERSION) {
+        return;
+    }
+    SSL_SESSION *session = SSL_get1_session(ssl);
+    if (session && !on_session(ssl, session)) SSL_SESSION_free(session);
+}
+
 void zk__tls_sessions_use(const zk_tls *tls, SSL_CTX *ctx)
 {
     if (!tls->sessions.all) {

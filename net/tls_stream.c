@@ -58,6 +58,7 @@ static ssize_t fill(zk__tls_stream *s, char *buf, size_t size, bool is_peek)
     size_t got = 0;
     ssize_t n = -EAGAIN;
     int pulls = 0;
+    s->is_told = false;
     zk__tls_begin(s);
     while (got < size) {
         if (!s->worker->source_size && !SSL_pending(s->ssl) && !s->is_inner_ended) {
@@ -177,6 +178,7 @@ static void inner_ready(void *context)
     zk__tls_stream *s = context;
     char byte;
     if (s->reader) {
+        s->is_told = true;
         wake(&s->reader, 0);
     } else if (s->head.on_ready) {
         if (fill(s, &byte, 1, true) == -EAGAIN) {
@@ -184,6 +186,7 @@ static void inner_ready(void *context)
             if (!rc) return;
             if (rc < 0 && !s->read_rc) s->read_rc = rc;
         }
+        s->is_told = true;
         zk__stream_ready(&s->head);
     }
 }
@@ -293,13 +296,7 @@ static void tls_close(zk_stream *stream)
     s->head.on_ready = NULL;
     s->head.on_hangup = NULL;
     if (!s->is_shut && !s->is_reset) notify(s);
-    if (s->pending && !s->is_reset) {
-        zk__tls_linger(s);
-        return;
-    }
-    zk_stream *inner = s->inner;
-    zk__tls_stream_free(s);
-    zk_stream_close(inner);
+    zk__tls_finish(s);
 }
 
 static int tls_park(zk_stream *stream)
@@ -331,6 +328,8 @@ static void tls_forget_room(zk_stream *stream, zk__room *room)
 static void inner_hangup(void *context, zk_hangup how)
 {
     zk__tls_stream *s = context;
+    /* That no more comes was said before, by close_notify, or whoever is about to read sees it. */
+    if (how == ZK_HANGUP_HALF && (s->is_ended || s->is_told)) return;
     if (s->head.on_hangup) s->head.on_hangup(s->head.context, how);
 }
 

@@ -93,7 +93,8 @@ static int on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHE
     }
     bool is_set = key_use(t, &key, iv, cipher, mac, is_encrypting);
     OPENSSL_cleanse(&key, sizeof key);
-    return !is_set ? -1 : is_old ? 2 : 1;
+    /* In TLS 1.3 a ticket is used once, so there has to be another. */
+    return !is_set ? -1 : is_old || SSL_version(ssl) == TLS1_3_VERSION ? 2 : 1;
 }
 
 int zk__tls_tickets_use(const zk_tls *tls, SSL_CTX *ctx)

@@ -290,6 +290,7 @@ ZK_API int zk_spawn_with(zk_scope *scope, const zk_spawn_options *options, zk_fn
     X(zk_process)                                                                                  \
     X(zk_stream)                                                                                   \
     X(zk_listener)                                                                                 \
+    X(zk_tls)                                                                                      \
     X(zk_udp)                                                                                      \
     X(zk_request)                                                                                  \
     X(zk_response)

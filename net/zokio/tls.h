@@ -16,7 +16,7 @@ ZK_BEGIN
 typedef struct zk_tls zk_tls;
 
 typedef enum zk_tls_version {
-    ZK_TLS_VERSION_DEFAULT, /* 1.2 */
+    ZK_TLS_VERSION_DEFAULT,
     ZK_TLS_1_2 = 12,
     ZK_TLS_1_3 = 13,
 } zk_tls_version;
@@ -44,9 +44,9 @@ typedef struct zk_tls_server {
     const char *const *alpn; /* protocols, ended by NULL, best first; a client that offers others
                                 only is refused. NULL: none are negotiated */
     zk_tls_verify client_verify;
-    const char *client_ca_file; /* PEM: who signs the clients' certificates */
-    zk_tls_version version_min;
-    int handshake_timeout_ms; /* 0: 10,000; < 0: none */
+    const char *client_ca_file;              /* PEM: who signs the clients' certificates */
+    zk_tls_version version_min, version_max; /* DEFAULT: 1.2 to 1.3 */
+    int handshake_timeout_ms;                /* 0: 10,000; < 0: none */
     /* how long a key for session tickets is used; it is accepted for as long again. 0: 3,600;
      * < 0: no tickets, so no resumption */
     int ticket_rotation_s;
@@ -60,11 +60,11 @@ typedef struct zk_tls_client {
     /* trust whatever certificate a server shows, or any name in it: whoever is on the way can read
      * and change everything */
     bool insecure_skip_verification;
-    const char *cert_file, *key_file; /* PEM: for servers that want one; NULL: none */
-    const char *const *alpn;          /* protocols to offer, ended by NULL; NULL: none */
-    zk_tls_version version_min;
-    int handshake_timeout_ms; /* 0: 10,000; < 0: none */
-    int sessions_max;         /* hosts whose sessions are kept for resumption; 0: 256; < 0: none */
+    const char *cert_file, *key_file;        /* PEM: for servers that want one; NULL: none */
+    const char *const *alpn;                 /* protocols to offer, ended by NULL; NULL: none */
+    zk_tls_version version_min, version_max; /* DEFAULT: 1.2 to 1.3 */
+    int handshake_timeout_ms;                /* 0: 10,000; < 0: none */
+    int sessions_max; /* hosts whose sessions are kept for resumption; 0: 256; < 0: none */
     const char *key_log_file;
 } zk_tls_client;
 
@@ -108,8 +108,8 @@ ZK_API void zk_tls_free(zk_tls *tls);
  * @return 0; ZK_E_TLS_TIMEOUT; ZK_E_TLS_NOT_TLS, ZK_E_TLS_PROTOCOL, ZK_E_TLS_MISMATCH,
  *         ZK_E_TLS_CERTIFICATE, ZK_E_TLS_EXPIRED (the client's), ZK_E_TLS_ALERT,
  *         ZK_E_TLS_TRUNCATED (it has gone), ZK_E_CONFIG (a client's configuration),
- *         ZK_E_NO_RUNTIME, ZK_E_WORKER, -ECANCELED, -ETIMEDOUT from the scope, -ENOMEM, the
- *         inner stream's errors; zk_trail says more
+ *         ZK_E_NO_RUNTIME, ZK_E_WORKER, -ECANCELED, -ETIMEDOUT from the scope, -ENOMEM, errors of
+ *         the inner stream; zk_trail says more
  */
 ZK_API int zk_tls_accept(zk_tls *tls, zk_stream *inner, zk_stream **ret_stream) ZK_NODISCARD;
 

@@ -99,10 +99,12 @@ static int read_all(void *arg)
 
 static void transfer_both_ways(const struct kind *kind, ends *e, unsigned seed)
 {
-    unsigned char *bytes = pattern_new(BIG);
+    /* Encrypting takes its time, above all with sanitizers. */
+    size_t size = strncmp(kind->name, "TLS", 3) ? BIG : BIG / 8;
+    unsigned char *bytes = pattern_new(size);
     transfer t[4] = {
-        {e->a, bytes, BIG, 0, seed},
-        {e->b, bytes, BIG, 0, seed ? seed + 1 : 0},
+        {e->a, bytes, size, 0, seed},
+        {e->b, bytes, size, 0, seed ? seed + 1 : 0},
         {e->a, NULL, 0, 0, seed ? seed + 2 : 0},
         {e->b, NULL, 0, 0, seed ? seed + 3 : 0},
     };
@@ -113,7 +115,7 @@ static void transfer_both_ways(const struct kind *kind, ends *e, unsigned seed)
         cr_assert_rc(zk_scope_wait(&s), 0, "%s, seed %u", kind->name, seed);
     }
     for (int i = 0; i < 4; i++) {
-        cr_assert_eq(t[i].done, (size_t)BIG, "%s, seed %u: %zu", kind->name, seed, t[i].done);
+        cr_assert_eq(t[i].done, size, "%s, seed %u: %zu", kind->name, seed, t[i].done);
     }
     free(bytes);
 }
@@ -555,7 +557,7 @@ STREAM_TEST(a_hangup_is_told_to_the_reader_if_there_is_one)
     zk_stream_close(other.a);
     wait_for_count(&r.count, kind->name);
     turns(3);
-    cr_assert(!r.half && !r.full, "%s: parked", kind->name);
+    cr_assert(!r.half && (!r.full || kind->ends_twice), "%s: parked", kind->name);
     zk_stream_close(other.b);
     zk_stream_on_hangup(e->b, NULL, NULL);
 }

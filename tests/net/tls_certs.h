@@ -16,6 +16,19 @@ typedef struct issued {
     char cert_file[128], key_file[128]; /* PEM */
 } issued;
 
+/* All that were made, freed at the end. */
+static issued all_issued[256];
+static int issued_count;
+
+static inline void issued_free_all(void)
+{
+    while (issued_count) {
+        issued_count--;
+        EVP_PKEY_free(all_issued[issued_count].key);
+        X509_free(all_issued[issued_count].certificate);
+    }
+}
+
 static inline void extension_add(X509 *certificate, X509 *by, int nid, const char *value)
 {
     X509V3_CTX context;
@@ -66,19 +79,14 @@ static inline issued issue_valid(const char *name, const issued *by, const char 
     snprintf(made.key_file, sizeof made.key_file, "%s/%s.key", folder, name);
     pem_write(made.cert_file, "w", NULL, x);
     pem_write(made.key_file, "w", made.key, NULL);
-    return made;
+    if (!issued_count) atexit(issued_free_all);
+    cr_assert_lt(issued_count, 256);
+    return all_issued[issued_count++] = made;
 }
 
 static inline issued issue(const char *name, const issued *by, const char *names)
 {
     return issue_valid(name, by, names, -1, 30);
-}
-
-static inline void issued_done(issued *made)
-{
-    EVP_PKEY_free(made->key);
-    X509_free(made->certificate);
-    *made = (issued){0};
 }
 
 #endif

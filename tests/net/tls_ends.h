@@ -1,8 +1,8 @@
 /*
  * A server's and a client's configuration that trust each other, and streams made with them.
  */
-#ifndef ZOKIO_TESTS_TLS_H
-#define ZOKIO_TESTS_TLS_H
+#ifndef ZOKIO_TESTS_TLS_ENDS_H
+#define ZOKIO_TESTS_TLS_ENDS_H
 
 #include "tests/net/ends.h"
 #include "tests/net/tls_certs.h"
@@ -78,8 +78,6 @@ static inline void pki_done(pki *p)
 {
     zk_tls_free(p->server);
     zk_tls_free(p->client);
-    issued_done(&p->ca);
-    issued_done(&p->leaf);
 }
 
 /* Connected TLS streams over `inner`. */
