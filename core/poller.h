@@ -127,6 +127,9 @@ static inline void zk__io_init(zk__io *io, int fd, uint32_t bits)
  * (-EAGAIN: not now). */
 ssize_t zk__op_try(zk__op *op);
 
+/* Whether one of these events of poll(2) is there now; also if nobody can tell. */
+bool zk__fd_is_ready(int fd, short events);
+
 /*
  * Runs an operation for the current task. Suspends sometimes.
  * returns the operation's result; -ECANCELED, -ETIMEDOUT (then it has had no effect), -ENOMEM.
