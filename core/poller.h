@@ -81,6 +81,7 @@ struct zk__io {
 /* A backend. Functions are called on the worker's own thread, but for wake. */
 struct zk__poller_ops {
     const char *name;
+    bool receives_ahead; /* the bytes of a ZK__IO_STREAM, before anybody asks for them */
     const struct zk__kernel *kernel; /* whose sockets it moves bytes of */
     /* returns 0, or -errno: then the next backend is tried. */
     int (*open)(zk__poller *poller);
