@@ -103,10 +103,12 @@ static bool stamp_equal(const stamp *a, const stamp *b)
 static int hosts_read(zk__hosts *hosts, const char *path, off_t size)
 {
     zk__hosts_done(hosts);
-    int fd = size > 0 ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : -1;
-    if (fd < 0 && size > 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM))
-        return -errno;
-    if (fd < 0) return 0;
+    if (size <= 0) return 0;
+    int fd;
+    do {
+        fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    } while (fd < 0 && errno == EINTR);
+    if (fd < 0) return errno == EMFILE || errno == ENFILE || errno == ENOMEM ? -errno : 0;
     size_t capacity = size < HOSTS_BYTES_MAX ? (size_t)size : HOSTS_BYTES_MAX, got = 0;
     char *text = zk_alloc(capacity);
     while (text && got < capacity) {
