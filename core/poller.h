@@ -81,6 +81,7 @@ struct zk__io {
 /* A backend. Functions are called on the worker's own thread, but for wake. */
 struct zk__poller_ops {
     const char *name;
+    bool receives_ahead; /* the bytes of a ZK__IO_STREAM, before anybody asks for them */
     const struct zk__kernel *kernel; /* whose sockets it moves bytes of */
     /* returns 0, or -errno: then the next backend is tried. */
     int (*open)(zk__poller *poller);
@@ -128,6 +129,9 @@ static inline void zk__io_init(zk__io *io, int fd, uint32_t bits)
 /* The system call behind an operation, tried once without waiting. returns its result or -errno
  * (-EAGAIN: not now). */
 ssize_t zk__op_try(zk__op *op);
+
+/* Whether one of these events of poll(2) is there now; also if nobody can tell. */
+bool zk__fd_is_ready(int fd, short events);
 
 /*
  * Runs an operation for the current task. Suspends sometimes.

@@ -69,8 +69,7 @@ static bool is_read_like(const zk__op *op) { return op->code <= ZK__OP_ACCEPT; }
 static ssize_t try_readable(const zk__io *io)
 {
     if (io->bits & (ZK__IO_PEER_DONE | ZK__IO_BROKEN)) return 0;
-    struct pollfd p = {.fd = io->fd, .events = POLLIN | POLLRDHUP};
-    return poll(&p, 1, 0) == 0 ? -EAGAIN : 0;
+    return zk__fd_is_ready(io->fd, POLLIN | POLLRDHUP) ? 0 : -EAGAIN;
 }
 
 /* Tries the operation if the last one did not find it blocked. returns whether op->result is

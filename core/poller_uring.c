@@ -592,6 +592,7 @@ static void uring_close(zk__poller *poller)
 
 const struct zk__poller_ops zk__poller_uring = {
     .name = "io_uring",
+    .receives_ahead = true,
     .kernel = &zk__kernel_system,
     .open = uring_open,
     .close = uring_close,

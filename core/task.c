@@ -567,6 +567,13 @@ static int run_in_place(zk_task *task)
     return rc;
 }
 
+/* A future that the loop runs is still QUEUED when what it awaits in place waits for something. */
+static bool ring_has(const zk__worker *w, const zk_task *task)
+{
+    return task->ring_index - w->head < w->tail - w->head &&
+           w->ring[task->ring_index & w->ring_mask] == task;
+}
+
 /* Takes a future out of the run queue, which must not grow by what nobody will run. */
 static void ring_remove(zk__worker *w, zk_task *task)
 {
@@ -596,7 +603,8 @@ int zk__await_slow(zk_future *future)
             run_in_place(future);
         }
     }
-    if (future->state == ZK__TASK_QUEUED && !(future->flags & ZK__TASK_OVERFLOWED)) {
+    if (future->state == ZK__TASK_QUEUED && !(future->flags & ZK__TASK_OVERFLOWED) &&
+        ring_has(w, future)) {
         ring_remove(w, future);
         run_in_place(future);
     }

@@ -72,8 +72,10 @@ static void write_line(void *context, const char *line)
         {.iov_base = (void *)line, .iov_len = strlen(line)},
         {.iov_base = (void *)"\n", .iov_len = 1},
     };
-    /* Nothing can be done about a failure here. */
-    if (writev(STDERR_FILENO, parts, 2) < 0) return;
+    ssize_t n;
+    do {
+        n = writev(STDERR_FILENO, parts, 2);
+    } while (n < 0 && errno == EINTR); /* about any other failure nothing can be done */
 }
 
 /* The name and the place that a site may have; it may also be gone. */

@@ -79,6 +79,7 @@ ZK_ASYNC_TEST(process, a_megabyte_goes_through_cat)
 {
     enum { SIZE = 1 << 20 };
     char *data = zk_alloc(SIZE);
+    cr_assert_not_null(data);
     for (size_t i = 0; i < SIZE; i++)
         data[i] = (char)(i * 7 >> 3);
     zk_process_options o = {.argv = ARGV("cat"), .in = from_pipe, .out = from_pipe};

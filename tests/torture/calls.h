@@ -38,7 +38,7 @@ CALL(int, sigaltstack, (const stack_t *a, stack_t *b), (a, b), ENOMEM, 0)
 
 /* pollers */
 CALL(int, epoll_create1, (int a), (a), EMFILE, 0)
-CALL(int, epoll_ctl, (int a, int b, int c, struct epoll_event *d), (a, b, c, d), ENOMEM, 0)
+OWN(int, epoll_ctl, removing cannot fail)
 CALL(int, epoll_wait, (int a, struct epoll_event *b, int c, int d), (a, b, c, d), EINTR, 1)
 CALL(int, eventfd, (unsigned a, int b), (a, b), EMFILE, 0)
 CALL(int, poll, (struct pollfd * a, nfds_t b, int c), (a, b, c), ENOMEM, 1)
@@ -58,7 +58,7 @@ CALL(int, getsockname, (int a, struct sockaddr *b, socklen_t *c), (a, b, c), ENO
 CALL(int, getpeername, (int a, struct sockaddr *b, socklen_t *c), (a, b, c), ENOTCONN, 0)
 CALL(int, shutdown, (int a, int b), (a, b), ENOTCONN, 0)
 MOVE(ssize_t, send, (int a, const void *b, size_t c, int d), (a, b, c, d), EPIPE, 1, (a, b, 1, d))
-MOVE(ssize_t, recv, (int a, void *b, size_t c, int d), (a, b, c, d), ECONNRESET, 1, (a, b, 1, d))
+CALL(ssize_t, recv, (int a, void *b, size_t c, int d), (a, b, c, d), ECONNRESET, 1)
 CALL(ssize_t, sendmsg, (int a, const struct msghdr *b, int c), (a, b, c), EPIPE, 1)
 CALL(ssize_t, recvmsg, (int a, struct msghdr *b, int c), (a, b, c), ECONNRESET, 1)
 CALL(int, sendmmsg, (int a, struct mmsghdr *b, unsigned c, int d), (a, b, c, d), ENOBUFS, 1)
@@ -66,7 +66,7 @@ CALL(int, recvmmsg, (int a, struct mmsghdr *b, unsigned c, int d, struct timespe
      (a, b, c, d, e), ENOMEM, 1)
 
 /* files and pipes */
-MOVE(ssize_t, read, (int a, void *b, size_t c), (a, b, c), EIO, 1, (a, b, 1))
+OWN(ssize_t, read, moves a single byte of files only)
 CALL(ssize_t, writev, (int a, const struct iovec *b, int c), (a, b, c), EIO, 1)
 MOVE(ssize_t, pread64, (int a, void *b, size_t c, off_t d), (a, b, c, d), EIO, 1, (a, b, 1, d))
 MOVE(ssize_t, pwrite64, (int a, const void *b, size_t c, off_t d), (a, b, c, d), ENOSPC, 1,
@@ -84,7 +84,7 @@ CALL(int, open64, (const char *a, int b, mode_t c), (a, b, c), EMFILE, 1)
 CALL(int, openat64, (int a, const char *b, int c, mode_t d), (a, b, c, d), EMFILE, 1)
 CALL(int, fcntl64, (int a, int b, long c), (a, b, c), EMFILE, 0)
 CALL(int, ioctl, (int a, unsigned long b, void *c), (a, b, c), EIO, 0)
-OWN(ssize_t, write, of files only)
+OWN(ssize_t, write, to files only)
 CALL(int, fstat64, (int a, struct stat64 *b), (a, b), EIO, 0)
 CALL(int, stat64, (const char *a, struct stat64 *b), (a, b), EIO, 0)
 CALL(int, fstatat64, (int a, const char *b, struct stat64 *c, int d), (a, b, c, d), EIO, 0)

@@ -100,6 +100,28 @@ ssize_t torture_write(int fd, const void *data, size_t bytes)
     return -1;
 }
 
+/* As recv, it moves less from a pipe than asked for only if there is no more. */
+ssize_t torture_read(int fd, void *buf, size_t bytes);
+ssize_t torture_read(int fd, void *buf, size_t bytes)
+{
+    struct stat st;
+    bool is_file = !fstat(fd, &st) && S_ISREG(st.st_mode);
+    if (!is_due("read", true, is_file)) return read(fd, buf, bytes);
+    if (torture_state->manner == TORTURE_SHORT) return read(fd, buf, 1);
+    errno = torture_state->manner == TORTURE_INTERRUPT ? EINTR : EIO;
+    return -1;
+}
+
+/* To remove a descriptor takes no memory. */
+int torture_epoll_ctl(int epoll_fd, int what, int fd, struct epoll_event *event);
+int torture_epoll_ctl(int epoll_fd, int what, int fd, struct epoll_event *event)
+{
+    if (what == EPOLL_CTL_DEL || !is_due("epoll_ctl", false, false))
+        return epoll_ctl(epoll_fd, what, fd, event);
+    errno = ENOMEM;
+    return -1;
+}
+
 #define OWN(type, name, why)
 #define DEFINE(type, name, parameters, arguments, error, interruptible, is_move, result, act)      \
     type torture_##name parameters;                                                                \
