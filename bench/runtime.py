@@ -12,6 +12,7 @@ import dataclasses
 import glob
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -211,5 +212,13 @@ def main():
               f"the aim is {SPAWN_AIM}")
 
 
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
 if __name__ == "__main__":
-    main()
+    signal.signal(signal.SIGTERM, interrupt)  # which ends what it has started, as Ctrl-C does
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)
