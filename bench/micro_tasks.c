@@ -40,7 +40,7 @@ static double measure_yield_1000(void)
     return (now_ns() - start) / ((double)turns * YIELDERS);
 }
 
-/* ---- two workers, each with batches of its own ---- */
+/* ---- batches of a thousand tasks: by one worker, by two at once ---- */
 
 static int spawn_batches(void *arg)
 {
@@ -52,6 +52,14 @@ static int spawn_batches(void *arg)
         }
     }
     return 0;
+}
+
+static double measure_spawn_join_1000(void)
+{
+    const intptr_t batches = 1000;
+    double start = now_ns();
+    spawn_batches((void *)batches);
+    return (now_ns() - start) / ((double)batches * BATCH);
 }
 
 static double measure_spawn_join_2w(void)
@@ -224,6 +232,7 @@ static double measure_parked_bytes(void)
 
 const row task_rows[] = {
     {"yield_1000", measure_yield_1000, false, 0},
+    {"spawn_join_1000", measure_spawn_join_1000, false, 0},
     {"spawn_join_2w", measure_spawn_join_2w, false, 2},
     {"join3_ready", measure_join3_ready, false, 0},
     {"join3_pending", measure_join3_pending, false, 0},

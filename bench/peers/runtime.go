@@ -18,25 +18,28 @@ const rounds = 15
 //go:noinline
 func nothing() {}
 
-// A batch of 1,000 goroutines that do nothing, and waiting for them.
-func spawnJoin(n int) {
+// Batches of goroutines that do nothing, and waiting for each batch.
+func spawnBatches(n, size int) {
 	var group sync.WaitGroup
-	for i := 0; i < n/1000; i++ {
-		group.Add(1000)
-		for j := 0; j < 1000; j++ {
+	for i := 0; i < n/size; i++ {
+		group.Add(size)
+		for j := 0; j < size; j++ {
 			go group.Done()
 		}
 		group.Wait()
 	}
 }
 
-// The same, by two at once.
+func spawnJoin(n int)     { spawnBatches(n, 256) }
+func spawnJoin1000(n int) { spawnBatches(n, 1000) }
+
+// Two goroutines, each with batches of its own.
 func spawnJoin2(n int) {
 	var both sync.WaitGroup
 	both.Add(2)
 	for i := 0; i < 2; i++ {
 		go func() {
-			spawnJoin(n / 2)
+			spawnBatches(n/2, 1000)
 			both.Done()
 		}()
 	}
@@ -243,7 +246,8 @@ func measure(name string, n, procs int, fn func(int)) {
 }
 
 func main() {
-	measure("spawn_join", 300000, 1, spawnJoin)
+	measure("spawn_join", 256000, 1, spawnJoin)
+	measure("spawn_join_1000", 300000, 1, spawnJoin1000)
 	measure("spawn_join_2w", 600000, 2, spawnJoin2)
 	measure("yield_1000", 300000, 1, yield1000)
 	measure("channel_pingpong", 200000, 1, channelPingpong)

@@ -21,7 +21,6 @@ use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 
 const ROUNDS: usize = 15;
-const BATCH: usize = 1000;
 
 /// What a task does: a call that the compiler can neither remove nor look into.
 #[inline(never)]
@@ -66,10 +65,10 @@ fn ns_each(start: Instant, n: usize) -> f64 {
 
 // ---- tasks ----
 
-async fn spawn_batches(batches: usize) {
-    let mut handles = Vec::with_capacity(BATCH);
+async fn spawn_batches(batches: usize, size: usize) {
+    let mut handles = Vec::with_capacity(size);
     for _ in 0..batches {
-        for _ in 0..BATCH {
+        for _ in 0..size {
             handles.push(tokio::spawn(nothing()));
         }
         for handle in handles.drain(..) {
@@ -78,22 +77,30 @@ async fn spawn_batches(batches: usize) {
     }
 }
 
-async fn spawn_join() -> f64 {
-    let batches = 300;
+async fn spawn_join_of(size: usize) -> f64 {
+    let batches = 300_000 / size;
     let start = Instant::now();
-    spawn_batches(batches).await;
-    ns_each(start, batches * BATCH)
+    spawn_batches(batches, size).await;
+    ns_each(start, batches * size)
+}
+
+async fn spawn_join() -> f64 {
+    spawn_join_of(256).await
+}
+
+async fn spawn_join_1000() -> f64 {
+    spawn_join_of(1000).await
 }
 
 /// Two tasks, each with batches of its own.
 async fn spawn_join_2w() -> f64 {
-    let batches = 300;
+    let (batches, size) = (300, 1000);
     let start = Instant::now();
-    let first = tokio::spawn(spawn_batches(batches));
-    let second = tokio::spawn(spawn_batches(batches));
+    let first = tokio::spawn(spawn_batches(batches, size));
+    let second = tokio::spawn(spawn_batches(batches, size));
     first.await.unwrap();
     second.await.unwrap();
-    ns_each(start, 2 * batches * BATCH)
+    ns_each(start, 2 * batches * size)
 }
 
 async fn yield_1000() -> f64 {
@@ -375,6 +382,7 @@ macro_rules! rows {
 fn main() {
     let rows = rows! {
         "spawn_join", ROUNDS, spawn_join;
+        "spawn_join_1000", ROUNDS, spawn_join_1000;
         "spawn_join_2w", ROUNDS, spawn_join_2w;
         "yield_1000", ROUNDS, yield_1000;
         "channel_pingpong", ROUNDS, channel_pingpong;
