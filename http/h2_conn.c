@@ -6,6 +6,10 @@
  *   at the end of each batch of tasks --> what the engine has to send leaves in one call
  *                     \--no room--> a task sends the rest, and then what has come up meanwhile
  *
+ * Connections are read one after the other, by the shard's pump: a task that reads one, lets the
+ * handlers of its requests run, sends their responses, and turns to the next. What a request has
+ * touched is still in the processor's cache when its response is made and its memory used again.
+ *
  * So a connection needs no task and no buffer of its own while it is read: only when its client
  * does not take what it is sent. Frames of all streams leave together.
  *
@@ -26,21 +30,23 @@
 enum { READS_PER_TURN = 4, SENDS_PER_TURN = 16, COPY_MAX = 512 };
 static const zk_time look_again = ZK_SEC(1);
 
-typedef struct zk__h2_conn {
+typedef struct zk__h2_conn zk__h2_conn;
+struct zk__h2_conn {
     zk__h2 h2;
     zk__conn *conn;
     zk__hook flush_hook;
     zk_scope scope; /* of the task that writes */
     uint32_t tasks; /* of streams, and the one that writes */
     bool is_dead;
-    bool is_writing;  /* a task does */
-    bool has_ended;   /* the client sends no more */
-    bool is_draining; /* GOAWAY has been announced */
-    bool has_more;    /* to be read, when others have had their turn */
-    zk_time active;   /* when the last stream has ended */
+    bool is_writing;                       /* a task does */
+    bool has_ended;                        /* the client sends no more */
+    bool is_draining;                      /* GOAWAY has been announced */
+    bool is_served;                        /* the pump sends when the handlers have run */
+    zk_time active;                        /* when the last stream has ended */
+    zk__h2_conn *ready_next, **ready_link; /* in the shard's list; ready_link: NULL outside */
     size_t unsent_size;
     char *unsent;
-} zk__h2_conn;
+};
 
 static zk__h2_conn *conn_of(zk__h2 *h2) { return (zk__h2_conn *)(void *)h2; }
 
@@ -49,7 +55,7 @@ static const zk_server *config_of(const zk__h2_conn *c) { return c->conn->shard-
 /* At the end of this batch of tasks what the engine has is sent. */
 static void touch(zk__h2_conn *c)
 {
-    if (!c->is_dead) zk__hook_arm(zk__worker_self(), &c->flush_hook);
+    if (!c->is_dead && !c->is_served) zk__hook_arm(zk__worker_self(), &c->flush_hook);
 }
 
 /* ---- the end ---- */
@@ -64,10 +70,26 @@ static void conn_free(zk__h2_conn *c)
     zk__conn_close(conn);
 }
 
+/* It is not to be read any more, or has been. */
+static void ready_remove(zk__h2_conn *c)
+{
+    zk__shard *shard = c->conn->shard;
+    if (!c->ready_link) return;
+    *c->ready_link = c->ready_next;
+    if (c->ready_next) {
+        c->ready_next->ready_link = c->ready_link;
+    } else {
+        shard->h2_ready_end = c->ready_link;
+    }
+    c->ready_link = NULL;
+}
+
 static void conn_end(zk__h2_conn *c)
 {
     if (c->is_dead) return;
     c->is_dead = true;
+    ready_remove(c);
+    if (c->is_served) c->conn->shard->h2_served = NULL;
     zk_stream_unpark(c->conn->stream);
     zk_stream_on_hangup(c->conn->stream, NULL, NULL);
     zk__hook_disarm(zk__worker_self(), &c->flush_hook);
@@ -154,7 +176,7 @@ static bool is_over(const zk__h2_conn *c)
 
 static void conn_flush(zk__h2_conn *c)
 {
-    if (c->is_dead) return;
+    if (c->is_dead || c->is_served) return;
     if (send_ready(c) < 0) {
         conn_end(c);
         return;
@@ -240,6 +262,8 @@ static int receive(zk__h2_conn *c)
     return 1;
 }
 
+static void ready_add(zk__h2_conn *c);
+
 /* Reads, and parks again. */
 static void conn_read(zk__h2_conn *c)
 {
@@ -258,18 +282,63 @@ static void conn_read(zk__h2_conn *c)
             return;
         }
     }
-    c->has_more = rc > 0;
+    if (rc > 0) ready_add(c); /* others have their turn first */
 }
 
-static void on_ready(void *context) { conn_read(context); }
+static int pump_run(void *arg);
+
+static int pump_spawn(zk__shard *shard)
+{
+    static const zk_site site = {"http2 connections", __FILE__, __LINE__};
+    int rc = zk__spawn_pinned(shard->scope, pump_run, shard, &site);
+    shard->is_pumping = rc >= 0;
+    return rc;
+}
+
+static int pump_run(void *arg)
+{
+    zk__shard *shard = arg;
+    zk__h2_conn *served = shard->h2_served;
+    shard->h2_served = NULL;
+    if (served) {
+        served->is_served = false;
+        conn_flush(served);
+    }
+    zk__h2_conn *next = shard->h2_ready;
+    if (next) {
+        ready_remove(next);
+        next->is_served = true;
+        shard->h2_served = next;
+        conn_read(next);
+    }
+    if (!shard->h2_served && !shard->h2_ready) {
+        shard->is_pumping = false;
+        return 0;
+    }
+    if (pump_spawn(shard) >= 0) return 0;
+    /* No memory for that: nobody else would come back to them. */
+    if (shard->h2_served) conn_end(shard->h2_served);
+    while (shard->h2_ready)
+        conn_end(shard->h2_ready);
+    return 0;
+}
+
+static void ready_add(zk__h2_conn *c)
+{
+    zk__shard *shard = c->conn->shard;
+    if (!shard->h2_ready) shard->h2_ready_end = &shard->h2_ready;
+    c->ready_next = NULL;
+    c->ready_link = shard->h2_ready_end;
+    *c->ready_link = c;
+    shard->h2_ready_end = &c->ready_next;
+    if (!shard->is_pumping && pump_spawn(shard) < 0) conn_end(c);
+}
+
+static void on_ready(void *context) { ready_add(context); }
 
 static void on_batch_end(zk__hook *hook)
 {
-    zk__h2_conn *c = (zk__h2_conn *)(void *)((char *)hook - offsetof(zk__h2_conn, flush_hook));
-    bool has_more = c->has_more;
-    c->has_more = false;
-    if (has_more) conn_read(c);
-    conn_flush(c);
+    conn_flush((zk__h2_conn *)(void *)((char *)hook - offsetof(zk__h2_conn, flush_hook)));
 }
 
 /* ---- a stream's task ---- */
