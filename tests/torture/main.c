@@ -3,8 +3,8 @@
  *
  * Runs each test (of those with a WORD in SUITE.NAME) again and again, and lets a different call of
  * the library fail each time, until every call that it makes has. An assertion of the test may fail
- * then, and it may wait in vain: the test has not been told. But nothing may crash, no sanitizer may
- * complain, no assertion of the library may fail, and a test that passes nevertheless may not leave
+ * then, and it may wait in vain: the test has not been told. But nothing may crash, no sanitizer
+ * may complain, no assertion of the library may fail, and a test that passes nevertheless may not leave
  * descriptors open. Of a call that is only interrupted, or moves less, nothing at all may be seen.
  * --strict is for tests that expect failures (scenarios.c): for them every assertion counts, and
  * the time limit too.
