@@ -14,6 +14,9 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+/* Divides every system's page size: what begins and ends between two multiples is on one page. */
+enum { PEEK_BYTES = 4096 };
+
 __attribute__((no_sanitize("address", "thread"))) int
 zk__frames_walk(void *pc, void *frame, zk__stack_span span, void **ret_frames)
 {
@@ -60,10 +63,18 @@ bool zk__peek(void *to, const void *from, size_t bytes)
 
 void zk__peek_string(char *to, size_t size, const char *from)
 {
-    for (size_t i = 0; i + 1 < size; i++) {
-        if (!zk__peek(to + i, from + i, 1)) break;
-        if (!to[i]) return;
-        to[i + 1] = '\0';
+    /* Up to the end of its page, as behind that there may be nothing; then from there on. */
+    size_t got = 0;
+    bool is_there = size < 2;
+    while (got + 1 < size) {
+        size_t bytes = PEEK_BYTES - (uintptr_t)(from + got) % PEEK_BYTES;
+        if (bytes > size - 1 - got) bytes = size - 1 - got;
+        if (!zk__peek(to + got, from + got, bytes)) break;
+        is_there = true;
+        size_t length = strnlen(to + got, bytes);
+        got += length;
+        if (length < bytes) break;
     }
-    if (!to[0] || size < 2) snprintf(to, size, "?");
+    to[got] = '\0';
+    if (!is_there) snprintf(to, size, "?");
 }

@@ -186,6 +186,18 @@ int zk_blocking(zk_fn *fn, void *arg)
     return ended < 0 ? (int)ended : j.rc;
 }
 
+int zk__blocking_threads(zk__runtime *rt)
+{
+    pthread_mutex_lock(&creation);
+    zk__blocking *b = rt->blocking;
+    pthread_mutex_unlock(&creation);
+    if (!b) return 0;
+    pthread_mutex_lock(&b->lock);
+    int count = b->thread_count;
+    pthread_mutex_unlock(&b->lock);
+    return count;
+}
+
 void zk__blocking_stop(zk__runtime *rt)
 {
     zk__blocking *b = rt->blocking;

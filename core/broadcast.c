@@ -3,6 +3,7 @@
  * received all of them. A subscriber is a number: that of the item it receives next.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 
 #include <zokio/channel.h>
@@ -14,7 +15,8 @@ struct zk_broadcast {
     zk__guard guard;
     zk__line line; /* those who wait want the item `sent` */
     size_t item_bytes, capacity;
-    uint64_t sent; /* items, ever */
+    uint64_t sent;         /* items, ever */
+    const zk_site *sender; /* of the task that has sent last, which may be over; for dumps */
     bool is_closed;
     char items[];
 };
@@ -52,6 +54,7 @@ int zk_broadcast_send(zk_broadcast *broadcast, const void *item)
 {
     zk__guard_enter(&broadcast->guard);
     bool is_closed = broadcast->is_closed;
+    broadcast->sender = zk__lane.current->site;
     if (!is_closed) {
         memcpy(slot(broadcast, broadcast->sent++), item, broadcast->item_bytes);
         zk__line_wake_all(&broadcast->line, 0);
@@ -73,9 +76,21 @@ static int recv_now(zk_subscription *s, void *ret_item, uint64_t *ret_missed)
     return 0;
 }
 
+static void describe(const zk__wait *wait, zk__wait_detail *detail)
+{
+    zk_broadcast *b = (zk_broadcast *)(void *)zk__waiter_of(wait)->guard;
+    zk__guard_enter(&b->guard);
+    uint64_t sent = b->sent;
+    const zk_site *sender = b->sender;
+    zk__guard_leave(&b->guard);
+    zk__detail_add(detail, "%" PRIu64 " sent, %s", sent, sender ? "last sender " : "no sender yet");
+    if (sender) zk__detail_add_site(detail, sender);
+}
+
 int zk_broadcast_recv(zk_subscription *subscription, void *ret_item, uint64_t *ret_missed)
 {
-    static const zk__wait_kind kind = {.name = "broadcast receive"};
+    static const zk__wait_kind kind = {
+        .name = "broadcast receive", .is_by_tasks = true, .describe = describe};
     zk_broadcast *b = subscription->broadcast;
     for (;;) {
         int rc = zk__spend();

@@ -19,8 +19,11 @@ struct zk_channel {
     zk__line receivers, senders;
     size_t item_bytes, capacity;
     size_t first, count; /* in the ring */
+    /* Of the tasks that have sent and received last, or tried to; for dumps. Not the tasks, which
+     * may be over. NULL: nobody has. */
+    const zk_site *sender, *receiver;
     bool is_closed;
-    char items[];
+    _Alignas(void *) char items[];
 };
 
 int zk_channel_new(size_t item_bytes, size_t capacity, zk_channel **ret_channel)
@@ -34,6 +37,7 @@ int zk_channel_new(size_t item_bytes, size_t capacity, zk_channel **ret_channel)
     zk_channel *c = zk_alloc(sizeof *c + bytes);
     if (!c) return -ENOMEM;
     *c = (zk_channel){.item_bytes = item_bytes, .capacity = capacity};
+    zk__leak_name(c, "channel", -1);
     *ret_channel = c;
     return 0;
 }
@@ -77,6 +81,7 @@ static inline void pop(zk_channel *c, void *ret_item)
 /* The guard is held. returns 0, -EAGAIN, ZK_E_CLOSED. */
 static inline int send_now(zk_channel *c, const void *item)
 {
+    c->sender = zk__lane.current->site;
     if (ZK_UNLIKELY(c->is_closed)) return ZK_E_CLOSED;
     zk__waiter *receiver = zk__line_take(&c->receivers);
     if (receiver) {
@@ -91,6 +96,7 @@ static inline int send_now(zk_channel *c, const void *item)
 
 static inline int recv_now(zk_channel *c, void *ret_item)
 {
+    c->receiver = zk__lane.current->site;
     if (c->count) {
         pop(c, ret_item);
         zk__waiter *sender = zk__line_take(&c->senders);
@@ -109,8 +115,42 @@ static inline int recv_now(zk_channel *c, void *ret_item)
     return c->is_closed ? ZK_E_CLOSED : -EAGAIN;
 }
 
-static const zk__wait_kind receiving = {.name = "channel receive"};
-static const zk__wait_kind sending = {.name = "channel send"};
+/* The channel's state, and who is at the other end. */
+static void describe(zk_channel *c, bool is_receiving, zk__wait_detail *detail)
+{
+    zk__guard_enter(&c->guard);
+    size_t count = c->count;
+    const zk_site *other = is_receiving ? c->sender : c->receiver;
+    zk__guard_leave(&c->guard);
+    const char *end = is_receiving ? "sender" : "receiver";
+    if (c->capacity) {
+        zk__detail_add(detail, "%zu of %zu items, ", count, c->capacity);
+    } else {
+        zk__detail_add(detail, "rendezvous, ");
+    }
+    zk__detail_add(detail, other ? "last %s " : "no %s yet", end);
+    if (other) zk__detail_add_site(detail, other);
+}
+
+static zk_channel *channel_of(const zk__wait *wait)
+{
+    return (zk_channel *)(void *)zk__waiter_of(wait)->guard;
+}
+
+static void receiving_describe(const zk__wait *wait, zk__wait_detail *detail)
+{
+    describe(channel_of(wait), true, detail);
+}
+
+static void sending_describe(const zk__wait *wait, zk__wait_detail *detail)
+{
+    describe(channel_of(wait), false, detail);
+}
+
+static const zk__wait_kind receiving = {
+    .name = "channel receive", .is_by_tasks = true, .describe = receiving_describe};
+static const zk__wait_kind sending = {
+    .name = "channel send", .is_by_tasks = true, .describe = sending_describe};
 
 /* Apart, so that the usual way needs no such frame. */
 static __attribute__((noinline)) int line_wait(zk_channel *c, zk__line *line, void *item,
@@ -205,7 +245,27 @@ static int send_enqueue(zk_case *c, zk__place *place)
     return enqueue(c, place, &((zk_channel *)c->object)->senders);
 }
 
+static void recv_describe(const zk_case *c, zk__wait_detail *detail)
+{
+    describe(c->object, true, detail);
+}
+
+static void send_describe(const zk_case *c, zk__wait_detail *detail)
+{
+    describe(c->object, false, detail);
+}
+
 const struct zk__case_ops zk__case_recv = {
-    .name = "receive", .is_guarded = true, .poll = recv_poll, .enqueue = recv_enqueue};
+    .name = "receive",
+    .is_guarded = true,
+    .poll = recv_poll,
+    .enqueue = recv_enqueue,
+    .describe = recv_describe,
+};
 const struct zk__case_ops zk__case_send = {
-    .name = "send", .is_guarded = true, .poll = send_poll, .enqueue = send_enqueue};
+    .name = "send",
+    .is_guarded = true,
+    .poll = send_poll,
+    .enqueue = send_enqueue,
+    .describe = send_describe,
+};

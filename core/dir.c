@@ -55,7 +55,10 @@ static int level_push(zk_dir *d, const char *name, bool is_top)
     if (d->level_count == LEVELS_MAX) return ZK_E_LIMIT;
     int flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NONBLOCK;
     int at = is_top ? AT_FDCWD : dirfd(d->levels[d->level_count - 1].dir);
-    int fd = openat(at, name, is_top ? flags : flags | O_NOFOLLOW);
+    int fd;
+    do {
+        fd = openat(at, name, is_top ? flags : flags | O_NOFOLLOW);
+    } while (fd < 0 && errno == EINTR);
     if (fd < 0) return -errno;
     DIR *dir = fdopendir(fd);
     if (!dir) {
@@ -201,6 +204,7 @@ int zk_dir_open(const char *path, int depth_max, zk_dir **ret_dir)
         zk_free(d);
         return rc;
     }
+    zk__leak_name(d, "directory", dirfd(d->levels[0].dir));
     *ret_dir = d;
     return 0;
 }

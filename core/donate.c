@@ -263,6 +263,7 @@ void zk__donate(zk__worker *w)
     if (!count) return;
     zk__worker *to = idle_worker_claim(w);
     if (!to) return;
+    zk__lane.current = &w->root_task; /* the task that was may be over */
     /* The caller is about to run one task itself, so of what is queued behind it half, rounded up,
      * goes. */
     count = (count + 1) / 2;

@@ -3,24 +3,26 @@
  *
  *   asker --a message to each worker--> collects into its part, unless it is too late --> asker
  *
- * The request belongs to all of them together: who lets go of it last frees it. Waiting tasks are
- * found through their stacks, and nothing is kept for dumps but what suspend() notes there.
+ * The request belongs to all of them together: who lets go of it last frees it.
  *
  * The parts are of different moments. A circle across workers is named only if a second look finds
  * its members in the very same waits: then they have all waited from the first look to the second,
  * and so could not let each other go in between.
+ *
+ * Circles are among waits of which it is known who has to end them. Where anybody may (a channel, a
+ * semaphore) it is certain only when all that is left is tasks that wait for what tasks do.
  */
 #include "core/dump.h"
 
 #include <stdarg.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "core/ask.h"
-#include "core/switch.h"
 #include "core/task.h"
 
-enum { ANSWER_MS = 100, LINE_BYTES = 512 };
+enum { ANSWER_MS = 100, LINE_BYTES = 512, STUCK_SHOWN = 16 };
 
 typedef struct request request;
 
@@ -29,6 +31,7 @@ typedef struct part {
     request *request;
     zk__worker *worker;
     zk__dump_list list;
+    zk__dump_pulse pulse;
     bool has_answered;
 } part;
 
@@ -40,147 +43,6 @@ struct request {
     int count;
     part parts[];
 };
-
-/* ---- collecting, on the worker itself ---- */
-
-typedef struct collector {
-    zk__worker *worker;
-    zk__dump_list *list;
-    uint32_t mark; /* of stacks that nobody waits on */
-} collector;
-
-static zk__stack_span span_of(const zk__stack *stack)
-{
-    return (zk__stack_span){stack->base, stack->base + stack->size};
-}
-
-/* Notes for which joins this task has to end: those of all scopes around that are not its own. */
-static void joiners_add(zk__dump_list *list, const zk_task *task)
-{
-    for (const zk_scope *s = task->scope; s; s = s->parent) {
-        if (s->joiner && s->owner != task) zk__dump_list_add_edge(list, s->joiner, task);
-    }
-}
-
-static zk__dump_task *task_add(collector *c, const zk_task *task, zk__dump_state state)
-{
-    zk__dump_task *t = zk__dump_list_add(c->list);
-    if (!t) return NULL;
-    t->task = task;
-    t->site = task->site;
-    t->worker = c->worker->index;
-    t->state = state;
-    joiners_add(c->list, task);
-    return t;
-}
-
-/* Whoever called this future in place, and so lies below it on this stack; NULL: nobody. */
-static const zk_task *caller_of(const zk_task *task, const zk__stack *stack)
-{
-    if (task->flags & ZK__TASK_SPAWNED || task->is_selected) return NULL;
-    const zk_task *awaiter = task->awaiter;
-    /* One that has waited before has a stack; if it is another one, it waits there. */
-    if (awaiter && awaiter->state == ZK__TASK_STARTED && awaiter->stack != stack) return NULL;
-    return awaiter;
-}
-
-static void callers_add(collector *c, const zk_task *task, const zk__stack *stack)
-{
-    for (const zk_task *caller; (caller = caller_of(task, stack)); task = caller) {
-        zk__dump_task *t = task_add(c, caller, ZK__DUMP_AWAITING);
-        if (!t) return;
-        t->holder = task;
-        t->holder_site = task->site;
-    }
-}
-
-/* A task of a scope here that runs on another worker. */
-static void on_proxy(const zk_scope *scope, const zk_task *task, void *context)
-{
-    collector *c = context;
-    zk__dump_list_add_edge(c->list, scope->joiner, task);
-}
-
-static void wait_describe(collector *c, zk__dump_task *t, const zk__wait *wait)
-{
-    t->wait = wait;
-    t->wait_name = wait->kind ? wait->kind->name : "something";
-    if (!wait->kind) return;
-    if (wait->kind->describe) wait->kind->describe(wait, t->detail, sizeof t->detail);
-    if (wait->kind->holder) t->holder = wait->kind->holder(wait, &t->holder_site);
-    if (t->holder == t->task) t->holder = NULL; /* it has got it, and is about to be told */
-    if (wait->kind != &zk__tasks_kind) return;
-    zk_task **joiner = ((const zk__join_wait *)(const void *)wait)->waiter;
-    const zk_scope *scope = (zk_scope *)(void *)((char *)joiner - offsetof(zk_scope, joiner));
-    snprintf(t->detail, sizeof t->detail, "%u left", (unsigned)scope->live);
-    zk__proxies_each(scope, on_proxy, c);
-}
-
-/* A task that has been left on a stack. */
-static zk__dump_task *suspended_add(collector *c, const zk_task *task, zk__stack *stack,
-                                    zk__dump_state state)
-{
-    zk__dump_task *t = task_add(c, task, state);
-    if (!t) return NULL;
-    void *pc, *frame;
-    zk__switch_saved(task->sp, &pc, &frame);
-    t->frame_count = zk__frames_walk(pc, frame, span_of(stack), t->frames);
-    return t;
-}
-
-static void on_stack(zk__stack *stack, void *context)
-{
-    collector *c = context;
-    if (!stack->wait || stack->mark == c->mark) return;
-    const zk_task *task = stack->wait->task;
-    zk__dump_task *t = suspended_add(c, task, stack, ZK__DUMP_WAITING);
-    if (!t) return;
-    t->since = stack->wait->since;
-    wait_describe(c, t, stack->wait);
-    callers_add(c, task, stack);
-}
-
-static void queued(collector *c, const zk_task *task)
-{
-    if (!task) return;
-    if (task->state != ZK__TASK_STARTED) {
-        (void)task_add(c, task, ZK__DUMP_QUEUED);
-        return;
-    }
-    task->stack->mark = c->mark;
-    if (suspended_add(c, task, task->stack, ZK__DUMP_READY)) callers_add(c, task, task->stack);
-}
-
-static void collect(zk__worker *w, zk__dump_list *list)
-{
-    static atomic_uint marks;
-    uint32_t mark = atomic_fetch_add(&marks, 1) + 1;
-    collector c = {.worker = w, .list = list, .mark = mark};
-    w->stack->mark = mark;
-    for (zk__stack *stack = w->loops; stack; stack = stack->next)
-        stack->mark = mark;
-    for (zk__stack *stack = w->dead; stack; stack = stack->next)
-        stack->mark = mark;
-    const zk_task *current = zk__lane.current;
-    if (current != &w->root_task) {
-        zk__dump_task *t = task_add(&c, current, ZK__DUMP_RUNNING);
-        if (t) {
-            t->frame_count =
-                zk__frames_walk(__builtin_return_address(0), *(void **)__builtin_frame_address(0),
-                                span_of(w->stack), t->frames);
-        }
-        callers_add(&c, current, w->stack);
-    }
-    for (zk_task *task = zk__lane.pending; task; task = task->next)
-        queued(&c, task);
-    for (zk_task *task = w->urgent; task; task = task->next)
-        queued(&c, task);
-    for (uint32_t i = w->head; i != w->tail; i++)
-        queued(&c, w->ring[i & w->ring_mask]);
-    for (zk_task *task = w->overflow; task; task = task->next)
-        queued(&c, task);
-    zk__stack_each(&w->stacks, on_stack, &c);
-}
 
 /* ---- the request ---- */
 
@@ -204,7 +66,7 @@ static void on_request(zk__msg *msg)
     pthread_mutex_lock(&r->lock);
     /* Messages that are left at the very end are run by another thread. */
     if (!r->is_over && p->worker == zk__lane.worker) {
-        collect(p->worker, &p->list);
+        p->pulse = zk__dump_collect(p->worker, &p->list);
         p->has_answered = true;
         if (--r->missing == 0) pthread_cond_signal(&r->answered);
     }
@@ -243,23 +105,103 @@ static void request_run(request *r)
     }
     for (int i = 0; i < r->count; i++) {
         if (r->parts[i].worker != self) continue;
-        collect(self, &r->parts[i].list);
+        r->parts[i].pulse = zk__dump_collect(self, &r->parts[i].list);
+        /* Who asks is no task then, and may be about to do something. */
+        if (zk__lane.current == &self->root_task) r->parts[i].pulse.is_expecting = true;
         r->parts[i].has_answered = true;
     }
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t); /* and not zk__clock, which may be a simulation's */
-    t.tv_nsec += ANSWER_MS * 1000000L;
-    t.tv_sec += t.tv_nsec / 1000000000L;
-    t.tv_nsec %= 1000000000L;
+    zk_time until = zk__clock_real() + ZK_MS(ANSWER_MS);
+    struct timespec t = {.tv_sec = until / ZK_SEC(1), .tv_nsec = until % ZK_SEC(1)};
     while (r->missing && !pthread_cond_timedwait(&r->answered, &r->lock, &t))
         continue;
     r->is_over = true;
+    pthread_mutex_unlock(&r->lock);
+}
+
+/* What all workers that answered were seen to do, at nearly the same moment. */
+typedef struct look {
+    request *request;
+    zk__dump_list list; /* of all parts, sorted */
+} look;
+
+/* returns 0, -ENOMEM; either way to be ended by look_done. */
+static int look_take(zk__runtime *rt, look *ret_look)
+{
+    *ret_look = (look){.request = request_new(rt)};
+    request *r = ret_look->request;
+    if (!r) return -ENOMEM;
+    request_run(r);
+    int rc = 0;
+    for (int i = 0; i < r->count && !rc; i++)
+        rc = zk__dump_list_merge(&ret_look->list, &r->parts[i].list);
+    zk__dump_list_sort(&ret_look->list);
+    return rc;
+}
+
+static void look_done(look *l)
+{
+    zk__dump_list_done(&l->list);
+    request *r = l->request;
+    l->request = NULL;
+    if (!r) return;
+    pthread_mutex_lock(&r->lock);
+    request_leave(r);
+}
+
+/* ---- nothing moves ---- */
+
+/*
+ * Whether nothing will ever happen unless `helper` (NULL: nobody) does something: every other task
+ * waits for what only tasks do, and no worker expects a timer or something from outside. What the
+ * workers have sent to each other is seen to by is_confirmed.
+ */
+static bool nothing_moves(const look *l, const zk_task *helper)
+{
+    for (int i = 0; i < l->request->count; i++) {
+        const part *p = &l->request->parts[i];
+        if (!p->has_answered || p->pulse.is_expecting) return false;
+    }
+    for (size_t i = 0; i < l->list.count; i++) {
+        const zk__dump_task *t = &l->list.tasks[i];
+        bool is_held_up =
+            t->state == ZK__DUMP_AWAITING || (t->state == ZK__DUMP_WAITING && t->is_by_tasks);
+        if (!is_held_up && t->task != helper) return false;
+    }
+    return !l->list.left_out;
+}
+
+/*
+ * Whether no task has run on any worker from its part of one look to that of the next, before and
+ * after which nothing moved. Then at the moment between the looks nothing moved anywhere; and what
+ * had been sent before that had arrived by the second look, without effect.
+ */
+static bool is_confirmed(const look *first, const look *again, const zk_task *helper)
+{
+    /* It is the only worker itself that has looked. */
+    if (first->request->count == 1 && zk__lane.worker) return true;
+    if (!again->request || !nothing_moves(again, helper)) return false;
+    for (int i = 0; i < first->request->count; i++) {
+        zk__dump_pulse a = first->request->parts[i].pulse, b = again->request->parts[i].pulse;
+        if (a.head != b.head || a.urgent_added != b.urgent_added) return false;
+    }
+    return true;
+}
+
+/* Whether the program has threads that the runtime knows nothing of: those may do what functions
+ * for any thread do. */
+static bool has_other_threads(zk__runtime *rt)
+{
+    struct stat st;
+    if (stat("/proc/self/task", &st)) return true;
+    /* The links of the folder: two, and one for each thread. */
+    int known = rt->worker_count + zk__blocking_threads(rt) + (rt->watchdog != NULL);
+    return (int)st.st_nlink - 2 > known;
 }
 
 /* ---- writing ---- */
 
 typedef struct writer {
-    zk_dump_write *write;
+    zk_dump_write *write; /* NULL: circles are only counted */
     void *context;
     const zk__dump_list *list, *again; /* again: of the second look */
     zk_time now;
@@ -291,7 +233,7 @@ static void put_site(writer *o, const zk_site *site)
     if (site->file && *site->file) put(o, " (%s:%d)", site->file, site->line);
 }
 
-/* A task that was seen on no worker may be over, and its site with it. */
+/* Of a task that may be over, and its site gone with it. */
 static void put_site_peeking(writer *o, const zk_site *maybe)
 {
     zk_site site;
@@ -300,9 +242,24 @@ static void put_site_peeking(writer *o, const zk_site *maybe)
         put(o, "an unknown task");
         return;
     }
-    zk__peek_string(name, sizeof name, site.name);
-    zk__peek_string(file, sizeof file, site.file);
-    put(o, "%s (%s:%d)", name, file, site.line);
+    if (site.name) zk__peek_string(name, sizeof name, site.name);
+    if (site.file) zk__peek_string(file, sizeof file, site.file);
+    put_site(o, &(zk_site){site.name ? name : NULL, file, site.line});
+}
+
+static void put_detail(writer *o, const zk__wait_detail *detail)
+{
+    int site = 0;
+    put(o, " (");
+    for (const char *text = detail->text; *text;) {
+        size_t length = strcspn(text, (char[]){ZK__DETAIL_SITE, '\0'});
+        put(o, "%.*s", (int)length, text);
+        text += length;
+        if (!*text) break;
+        put_site_peeking(o, detail->sites[site++]);
+        text++;
+    }
+    put(o, ")");
 }
 
 static void put_frames(writer *o, void *const *frames, int count)
@@ -312,6 +269,22 @@ static void put_frames(writer *o, void *const *frames, int count)
         zk__frame_describe(frames[i], text, sizeof text);
         put(o, "    #%d %s", i, text);
         put_line(o);
+    }
+}
+
+/* What it waits for, and who holds that. */
+static void put_wait(writer *o, const zk__dump_task *t)
+{
+    if (t->state == ZK__DUMP_WAITING) put(o, " %s", t->wait_name);
+    if (t->detail.text[0]) put_detail(o, &t->detail);
+    if (!t->holder) return;
+    const zk__dump_task *holder = zk__dump_list_find(o->list, t->holder);
+    bool is_future = t->wait_name == zk__future_kind.name;
+    put(o, t->state == ZK__DUMP_AWAITING ? " " : is_future ? " of " : ", held by ");
+    if (holder) {
+        put_site(o, holder->site);
+    } else {
+        put_site_peeking(o, t->holder_site);
     }
 }
 
@@ -325,18 +298,7 @@ static void put_task(writer *o, const zk__dump_task *t)
     put(o, "  task ");
     put_site(o, t->site);
     put(o, ", worker %d, %s", t->worker, states[t->state]);
-    if (t->state == ZK__DUMP_WAITING) put(o, " %s", t->wait_name);
-    if (t->detail[0]) put(o, " (%s)", t->detail);
-    if (t->holder) {
-        const zk__dump_task *holder = zk__dump_list_find(o->list, t->holder);
-        bool is_future = t->wait_name == zk__future_kind.name;
-        put(o, t->state == ZK__DUMP_AWAITING ? " " : is_future ? " of " : ", held by ");
-        if (holder) {
-            put_site(o, holder->site);
-        } else {
-            put_site_peeking(o, t->holder_site);
-        }
-    }
+    put_wait(o, t);
     if (t->since) {
         zk_time ms = (o->now - t->since) / ZK_MS(1);
         put(o, ", for %lld ms", (long long)(ms > 0 ? ms : 0));
@@ -398,58 +360,111 @@ static void put_busy(writer *o, zk__worker *w)
     put_frames(o, answer.frames, answer.frame_count);
 }
 
-/* A list of all parts of a request that answered. returns 0, -ENOMEM. */
-static int parts_merge(request *r, zk__dump_list *list)
+/* The tasks that wait, but for those that need one of a circle or the helper to go on: of these it
+ * is said already. */
+static size_t stuck_count(const zk__dump_list *list)
 {
-    int rc = 0;
-    for (int i = 0; i < r->count && !rc; i++)
-        rc = zk__dump_list_merge(list, &r->parts[i].list);
-    zk__dump_list_sort(list);
-    return rc;
+    size_t count = 0;
+    for (size_t i = 0; i < list->count; i++)
+        count += list->tasks[i].state == ZK__DUMP_WAITING && !list->tasks[i].fate;
+    return count;
 }
 
-/* The circles, each looked at twice. */
-static int circles_write(writer *o, zk__runtime *rt, zk__dump_list *list)
+/* Nothing moves: says so, and names the tasks that are in no circle. */
+static void put_stuck(writer *o, const zk_task *helper, bool has_threads)
 {
-    zk__dump_list again = {0};
-    writer count_only = {.list = list};
-    int rc = zk__dump_circles(list, put_circle, &count_only);
-    if (rc < 0 || !count_only.circles) return rc;
-    request *r = rt->worker_count > 1 ? request_new(rt) : NULL;
-    if (r) {
-        request_run(r);
-        rc = parts_merge(r, &again);
-        request_leave(r);
-        o->again = &again;
+    const zk__dump_list *list = o->list;
+    size_t stuck = stuck_count(list), shown = 0;
+    if (!stuck) return;
+    if (helper) {
+        put(o, "no waiting task can go on unless ");
+        put_site(o, zk__dump_list_find(list, helper)->site);
+        put(o, "%s helps", has_threads ? " or another thread of the program" : "");
+        put_line(o);
+        return;
     }
-    for (size_t i = 0; i < list->count; i++)
-        list->tasks[i].visit = 0;
-    if (!rc) rc = zk__dump_circles(list, put_circle, o);
-    zk__dump_list_done(&again);
-    return rc;
+    put(o, "deadlock: no task can go on%s",
+        has_threads ? " unless another thread of the program helps" : "");
+    put_line(o);
+    for (size_t i = 0; i < list->count && shown < STUCK_SHOWN; i++) {
+        const zk__dump_task *t = &list->tasks[i];
+        if (t->state != ZK__DUMP_WAITING || t->fate) continue;
+        put(o, "  ");
+        put_site(o, t->site);
+        put(o, " waits for");
+        put_wait(o, t);
+        put_line(o);
+        shown++;
+    }
+    if (shown == stuck) return;
+    put(o, "  and %zu more", stuck - shown);
+    put_line(o);
+}
+
+static void deadlocks_write(writer *o, zk__runtime *rt, look *first, const look *again,
+                            const zk_task *helper)
+{
+    o->again = &again->list;
+    /* It has had the memory for this before. */
+    if (o->circles && zk__dump_circles(&first->list, helper, put_circle, o) < 0) return;
+    if (!nothing_moves(first, helper) || !is_confirmed(first, again, helper)) return;
+    put_stuck(o, helper, has_other_threads(rt));
 }
 
 int zk__dump(zk__runtime *rt, zk_dump_write *write, void *context)
 {
-    request *r = request_new(rt);
-    if (!r) return -ENOMEM;
-    request_run(r);
-    zk__dump_list list = {0};
-    int rc = parts_merge(r, &list);
-    writer o = {.write = write, .context = context, .list = &list, .now = zk__clock()};
+    const zk__worker *self = zk__lane.worker;
+    const zk_task *helper = self ? zk__lane.current : NULL;
+    look first, again = {0};
+    int rc = look_take(rt, &first);
+    writer o = {.context = context, .list = &first.list, .now = zk__clock()};
+    if (!rc) rc = zk__dump_circles(&first.list, helper, put_circle, &o);
+    bool is_at_once = self && rt->worker_count == 1;
+    if (!rc && !is_at_once && (o.circles || nothing_moves(&first, helper))) {
+        if (look_take(rt, &again) < 0) look_done(&again);
+    }
     if (!rc) {
-        put(&o, "zokio: %d workers, %zu tasks", rt->worker_count, list.count + list.left_out);
+        o.write = write;
+        put(&o, "zokio: %d workers, %zu tasks", rt->worker_count,
+            first.list.count + first.list.left_out);
         put_line(&o);
+        for (size_t i = 0; i < first.list.count; i++)
+            put_task(&o, &first.list.tasks[i]);
+        for (int i = 0; i < rt->worker_count; i++) {
+            if (!first.request->parts[i].has_answered) put_busy(&o, rt->workers[i]);
+        }
+        deadlocks_write(&o, rt, &first, &again, helper);
     }
-    for (size_t i = 0; !rc && i < list.count; i++)
-        put_task(&o, &list.tasks[i]);
-    for (int i = 0; !rc && i < r->count; i++) {
-        if (!r->parts[i].has_answered) put_busy(&o, r->parts[i].worker);
-    }
-    request_leave(r);
-    if (!rc) rc = circles_write(&o, rt, &list);
-    zk__dump_list_done(&list);
+    look_done(&again);
+    look_done(&first);
     return rc;
+}
+
+/* Where zk__dump_stuck writes. */
+typedef struct line_buffer {
+    char *text;
+    size_t size;
+} line_buffer;
+
+static void line_join(void *context, const char *line)
+{
+    line_buffer *b = context;
+    size_t length = strlen(b->text);
+    while (*line == ' ')
+        line++;
+    snprintf(b->text + length, b->size - length, "%s%s", length ? "; " : "", line);
+}
+
+void zk__dump_stuck(zk__runtime *rt, char *buf, size_t size)
+{
+    line_buffer b = {buf, size};
+    buf[0] = '\0';
+    look l;
+    int rc = look_take(rt, &l);
+    writer o = {.write = line_join, .context = &b, .list = &l.list};
+    if (!rc) rc = zk__dump_circles(&l.list, NULL, put_circle, &o);
+    if (!rc) put_stuck(&o, NULL, false);
+    look_done(&l);
 }
 
 int zk_dump(zk_dump_write *write, void *context)

@@ -137,13 +137,23 @@ static zk__dump_task *successor(const zk__dump_list *list, const zk__dump_task *
     return NULL;
 }
 
-int zk__dump_circles(zk__dump_list *list,
+static void circle_mark(zk__dump_task *const *members, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        members[i]->fate |= ZK__DUMP_DOOMED;
+}
+
+int zk__dump_circles(zk__dump_list *list, const zk_task *helper,
                      void (*each)(void *context, zk__dump_task *const *members, size_t count),
                      void *context)
 {
     zk__dump_task **way = malloc((list->count + 1) * sizeof *way);
     step *steps = malloc((list->count + 1) * sizeof *steps);
     int rc = way && steps ? 0 : -ENOMEM;
+    for (size_t i = 0; i < list->count; i++) {
+        list->tasks[i].visit = UNSEEN;
+        list->tasks[i].fate = list->tasks[i].task == helper ? ZK__DUMP_HELPED : 0;
+    }
     for (size_t i = 0; !rc && i < list->count; i++) {
         if (list->tasks[i].visit != UNSEEN) continue;
         size_t depth = 0;
@@ -157,9 +167,13 @@ int zk__dump_circles(zk__dump_list *list,
                 size_t first = depth;
                 while (way[--first] != next)
                     continue;
+                circle_mark(way + first, depth - first);
                 each(context, way + first, depth - first);
-            } else if (!next) {
+            } else if (next) {
+                way[depth - 1]->fate |= next->fate;
+            } else {
                 way[--depth]->visit = SEEN;
+                if (depth) way[depth - 1]->fate |= way[depth]->fate;
             }
             next = depth ? successor(list, way[depth - 1], &steps[depth - 1]) : NULL;
         }

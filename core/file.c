@@ -97,6 +97,7 @@ int zk_file_open(const char *path, int flags, mode_t mode, zk_file **ret_file)
         return rc;
     }
     file->fd = j.fd;
+    zk__leak_name(file, "file", file->fd);
     *ret_file = file;
     return 0;
 }
@@ -222,9 +223,18 @@ int zk_file_truncate(zk_file *file, int64_t size)
     return run(job_truncate, &j);
 }
 
-static int job_sync(void *arg) { return result(fsync(((job *)arg)->fd)); }
+static int sync_with(int (*function)(int fd), int fd)
+{
+    int rc;
+    do {
+        rc = result(function(fd));
+    } while (rc == -EINTR);
+    return rc;
+}
 
-static int job_sync_data(void *arg) { return result(fdatasync(((job *)arg)->fd)); }
+static int job_sync(void *arg) { return sync_with(fsync, ((job *)arg)->fd); }
+
+static int job_sync_data(void *arg) { return sync_with(fdatasync, ((job *)arg)->fd); }
 
 int zk_file_sync(zk_file *file) { return run(job_sync, &(job){.fd = file->fd}); }
 
@@ -324,10 +334,11 @@ static int directory_sync(const char *path)
     if (size >= sizeof name) return -ENAMETOOLONG;
     memcpy(name, slash ? path : ".", size);
     name[size] = '\0';
-    int fd = open(name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) return -errno;
-    int rc = result(fsync(fd));
-    close(fd);
+    job folder = {.path = name, .flags = O_RDONLY | O_DIRECTORY};
+    int rc = job_open(&folder);
+    if (rc < 0) return rc;
+    rc = sync_with(fsync, folder.fd);
+    close(folder.fd);
     return rc;
 }
 
@@ -340,7 +351,7 @@ static int job_write_all(void *arg)
     j->fd = fd;
     j->offset = -1;
     int rc = job_write(j);
-    if (!rc && j->options->is_synced) rc = result(fsync(fd));
+    if (!rc && j->options->is_synced) rc = sync_with(fsync, fd);
     int closed = job_close(j);
     if (!rc) rc = closed;
     if (!rc) rc = result(rename(name, j->path));

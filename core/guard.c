@@ -22,9 +22,8 @@ static bool may_bias;
 
 static long barrier_everywhere(int command) { return syscall(SYS_membarrier, command, 0, 0); }
 
-void zk__guards_init(int worker_count)
+void zk__guards_init(void)
 {
-    (void)worker_count;
 #if ZK__TSAN
     may_bias = false; /* it knows nothing of membarrier */
 #else

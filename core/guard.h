@@ -29,7 +29,7 @@ typedef struct zk__guard zk__guard;
 void zk__guard_enter_slow(zk__guard *guard);
 
 /* Lets guards be biased from now on, if the kernel and the build can do that. */
-void zk__guards_init(int worker_count);
+void zk__guards_init(void);
 
 static inline void zk__guard_enter(zk__guard *guard)
 {

@@ -27,6 +27,7 @@ int zk__iter_new(const struct zk__iter_ops *ops, size_t bytes, size_t item_bytes
     if (!iter) return -ENOMEM;
     *iter = (zk_iter){.ops = ops, .worker = zk__worker_self(), .item_bytes = item_bytes};
     zk__bind_to_worker();
+    zk__leak_name(iter, "iterator", -1);
     *ret_iter = iter;
     return 0;
 }
@@ -141,7 +142,7 @@ static void emit_cancel(zk__wait *wait)
 
 int zk_emit(zk_emitter *out, const void *item)
 {
-    static const zk__wait_kind kind = {.name = "emit"};
+    static const zk__wait_kind kind = {.name = "emit", .is_by_tasks = true};
     int rc = zk__wait_begin();
     if (rc < 0) return rc;
     /* Whoever asked may have been cancelled by the time that this runs. */
@@ -191,7 +192,7 @@ static int generator_end(zk_emitter *e)
 
 static int generator_next(zk_iter *iter, void *ret_item)
 {
-    static const zk__wait_kind kind = {.name = "next item"};
+    static const zk__wait_kind kind = {.name = "next item", .is_by_tasks = true};
     static const zk_site site = {"(producer)", "", 0};
     zk_emitter *e = (zk_emitter *)(void *)iter;
     int rc = zk__wait_begin();

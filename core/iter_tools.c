@@ -119,12 +119,8 @@ typedef struct throttle_iter {
 static int throttle_next(zk_iter *iter, void *ret_item)
 {
     throttle_iter *t = (throttle_iter *)(void *)iter;
-    zk_time now = zk__clock();
-    while (now < t->next) {
-        int rc = zk_sleep(t->next - now);
-        if (rc < 0) return rc;
-        now = zk__clock();
-    }
+    zk_time now = zk__sleep_until(t->next);
+    if (now < 0) return (int)now;
     int rc = zk_iter_next(iter->source, ret_item);
     if (rc > 0) t->next = zk__moment_in(t->period);
     return rc;

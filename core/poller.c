@@ -79,11 +79,20 @@ static ssize_t try_connect(const zk__op *op)
     return -1;
 }
 
+bool zk__fd_is_ready(int fd, short events)
+{
+    struct pollfd p = {.fd = fd, .events = events};
+    int n;
+    do {
+        n = poll(&p, 1, 0); /* a signal interrupts it although it does not wait */
+    } while (n < 0 && errno == EINTR);
+    return n != 0;
+}
+
 /* Who asks has been told EAGAIN by a call of its own, which the io's bits do not know of. */
 static ssize_t try_writable(const zk__op *op)
 {
-    struct pollfd p = {.fd = op->io->fd, .events = POLLOUT};
-    return poll(&p, 1, 0) == 0 ? -EAGAIN : 0;
+    return zk__fd_is_ready(op->io->fd, POLLOUT) ? 0 : -EAGAIN;
 }
 
 ssize_t zk__op_try(zk__op *op)

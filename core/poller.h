@@ -64,7 +64,8 @@ enum {
     ZK__IO_PEER_DONE = 1 << 3,  /* the peer has shut its side down: the end follows the data */
     ZK__IO_BROKEN = 1 << 4,     /* reset, or both sides are shut down */
     ZK__IO_SOCKET = 1 << 5,     /* recv and send apply, else read and write */
-    ZK__IO_STREAM = 1 << 6,     /* a short read means empty */
+    ZK__IO_STREAM = 1 << 6,     /* bytes in order: a short read means empty.. */
+    ZK__IO_MARKED = 1 << 7,     /* ..unless there are marks among them, at which a read stops */
 };
 
 /* A descriptor. Belongs to the worker that first uses it. */
@@ -80,6 +81,7 @@ struct zk__io {
 /* A backend. Functions are called on the worker's own thread, but for wake. */
 struct zk__poller_ops {
     const char *name;
+    bool receives_ahead; /* the bytes of a ZK__IO_STREAM, before anybody asks for them */
     const struct zk__kernel *kernel; /* whose sockets it moves bytes of */
     /* returns 0, or -errno: then the next backend is tried. */
     int (*open)(zk__poller *poller);
@@ -96,6 +98,8 @@ struct zk__poller_ops {
     /* Calls what completes; waits up to `timeout` ns for something (0: not at all, < 0: for
      * ever). */
     void (*poll)(zk__poller *poller, zk_time timeout);
+    /* Whether something may come from outside: there are descriptors that it reports on. */
+    bool (*is_expecting)(const zk__poller *poller);
     /* Ends a poll that waits, now or as soon as it begins. Any thread. */
     void (*wake)(zk__poller *poller);
 };
@@ -112,7 +116,8 @@ extern const struct zk__poller_ops zk__poller_epoll, zk__poller_uring;
  * unknown name, -errno. */
 int zk__poller_open(zk__poller *poller, const char *name);
 
-/* Describes a descriptor to the poller. bits: ZK__IO_SOCKET and ZK__IO_STREAM as they apply. */
+/* Describes a descriptor to the poller. bits: ZK__IO_SOCKET, ZK__IO_STREAM and
+ * ZK__IO_MARKED as they apply. */
 static inline void zk__io_init(zk__io *io, int fd, uint32_t bits)
 {
     *io = (zk__io){
@@ -124,6 +129,9 @@ static inline void zk__io_init(zk__io *io, int fd, uint32_t bits)
 /* The system call behind an operation, tried once without waiting. returns its result or -errno
  * (-EAGAIN: not now). */
 ssize_t zk__op_try(zk__op *op);
+
+/* Whether one of these events of poll(2) is there now; also if nobody can tell. */
+bool zk__fd_is_ready(int fd, short events);
 
 /*
  * Runs an operation for the current task. Suspends sometimes.

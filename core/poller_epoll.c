@@ -6,7 +6,8 @@
  * set by an event and cleared by a call that found nothing. On a stream a short read clears
  * MAYBE_READABLE too, which saves the call that would find it empty; that is sound because data or
  * an end that arrives later makes a new edge, and an end that was there already has been reported
- * as PEER_DONE.
+ * as PEER_DONE. But a read stops where TCP's urgent byte was, and after descriptors that came over
+ * a Unix socket, whatever follows: such a stream is MARKED, a TCP one when EPOLLPRI says so.
  *
  * The wake-up eventfd is edge-triggered and never read.
  */
@@ -26,6 +27,7 @@ typedef struct epoll_state {
     int epoll_fd, wake_fd;
     zk__io *current; /* whose event is being handled; NULL once that has forgotten it */
     int next, count; /* of events: those not handled yet */
+    size_t registered;
     struct epoll_event events[EVENTS];
 } epoll_state;
 
@@ -47,6 +49,7 @@ static int epoll_open(zk__poller *poller)
     }
     s->current = NULL;
     s->next = s->count = 0;
+    s->registered = 0;
     poller->state = s;
     return 0;
 }
@@ -66,8 +69,7 @@ static bool is_read_like(const zk__op *op) { return op->code <= ZK__OP_ACCEPT; }
 static ssize_t try_readable(const zk__io *io)
 {
     if (io->bits & (ZK__IO_PEER_DONE | ZK__IO_BROKEN)) return 0;
-    struct pollfd p = {.fd = io->fd, .events = POLLIN | POLLRDHUP};
-    return poll(&p, 1, 0) == 0 ? -EAGAIN : 0;
+    return zk__fd_is_ready(io->fd, POLLIN | POLLRDHUP) ? 0 : -EAGAIN;
 }
 
 /* Tries the operation if the last one did not find it blocked. returns whether op->result is
@@ -83,7 +85,7 @@ static bool attempt(zk__op *op)
         return false;
     }
     if (op->code == ZK__OP_READ && n > 0 && (size_t)n < op->size && io->bits & ZK__IO_STREAM &&
-        !(io->bits & (ZK__IO_PEER_DONE | ZK__IO_BROKEN))) {
+        !(io->bits & (ZK__IO_PEER_DONE | ZK__IO_BROKEN | ZK__IO_MARKED))) {
         io->bits &= ~bit;
     }
     op->result = n;
@@ -108,7 +110,8 @@ static ssize_t attempt_quick(zk__op *op, bool is_read)
 static ssize_t epoll_attempt(zk__poller *poller, zk__op *op)
 {
     (void)poller;
-    enum { STATE = ZK__IO_PEER_DONE | ZK__IO_BROKEN, KIND = ZK__IO_SOCKET | ZK__IO_STREAM };
+    enum { STATE = ZK__IO_PEER_DONE | ZK__IO_BROKEN | ZK__IO_MARKED };
+    enum { KIND = ZK__IO_SOCKET | ZK__IO_STREAM };
     /* Nobody reports on an unregistered one, so what the last try found says nothing about now. */
     if (!(op->io->bits & ZK__IO_REGISTERED)) {
         op->io->bits |= ZK__IO_MAYBE_READABLE | ZK__IO_MAYBE_WRITABLE;
@@ -128,11 +131,12 @@ static int io_register(zk__poller *poller, zk__io *io)
 {
     epoll_state *s = poller->state;
     struct epoll_event event = {
-        .events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+        .events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET,
         .data.ptr = io,
     };
     if (epoll_ctl(s->epoll_fd, EPOLL_CTL_ADD, io->fd, &event)) return -errno;
     io->bits |= ZK__IO_REGISTERED;
+    s->registered++;
     return 0;
 }
 
@@ -176,7 +180,10 @@ static void epoll_forget(zk__poller *poller, zk__io *io)
      * Closing it would not do where somebody else holds the open file: a shared listener, a child
      * between fork and exec.
      */
-    if (io->bits & ZK__IO_REGISTERED) epoll_ctl(s->epoll_fd, EPOLL_CTL_DEL, io->fd, NULL);
+    if (io->bits & ZK__IO_REGISTERED) {
+        epoll_ctl(s->epoll_fd, EPOLL_CTL_DEL, io->fd, NULL);
+        s->registered--;
+    }
     if (s->current == io) s->current = NULL;
     for (int i = s->next; i < s->count; i++) {
         if (s->events[i].data.ptr == io) s->events[i].data.ptr = NULL;
@@ -206,6 +213,7 @@ static void on_event(epoll_state *s, zk__io *io, uint32_t events)
     uint32_t bits = io->bits;
     if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) bits |= ZK__IO_MAYBE_READABLE;
     if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) bits |= ZK__IO_MAYBE_WRITABLE;
+    if (events & EPOLLPRI) bits |= ZK__IO_MARKED;
     if (events & EPOLLRDHUP) bits |= ZK__IO_PEER_DONE;
     if (events & (EPOLLHUP | EPOLLERR)) bits |= ZK__IO_BROKEN;
     io->bits = bits;
@@ -233,6 +241,11 @@ static void epoll_poll(zk__poller *poller, zk_time timeout)
     s->next = s->count = 0;
 }
 
+static bool epoll_is_expecting(const zk__poller *poller)
+{
+    return ((const epoll_state *)poller->state)->registered > 0;
+}
+
 static void epoll_wake(zk__poller *poller)
 {
     epoll_state *s = poller->state;
@@ -251,5 +264,6 @@ const struct zk__poller_ops zk__poller_epoll = {
     .watch = epoll_watch,
     .forget = epoll_forget,
     .poll = epoll_poll,
+    .is_expecting = epoll_is_expecting,
     .wake = epoll_wake,
 };

@@ -535,6 +535,11 @@ static void uring_poll(zk__poller *poller, zk_time timeout)
     if (!reap(u) && may_trim) zk__buffers_trim(&u->buffers);
 }
 
+static bool uring_is_expecting(const zk__poller *poller)
+{
+    return ((const uring *)poller->state)->in_flight > 0;
+}
+
 static void uring_wake(zk__poller *poller)
 {
     uring *u = poller->state;
@@ -587,6 +592,7 @@ static void uring_close(zk__poller *poller)
 
 const struct zk__poller_ops zk__poller_uring = {
     .name = "io_uring",
+    .receives_ahead = true,
     .kernel = &zk__kernel_system,
     .open = uring_open,
     .close = uring_close,
@@ -596,5 +602,6 @@ const struct zk__poller_ops zk__poller_uring = {
     .watch = uring_watch,
     .forget = uring_forget,
     .poll = uring_poll,
+    .is_expecting = uring_is_expecting,
     .wake = uring_wake,
 };

@@ -47,14 +47,8 @@ void zk_interval_init(zk_interval *interval, zk_time period)
 int zk_interval_wait(zk_interval *interval)
 {
     if (!zk__lane.worker) return ZK_E_NO_RUNTIME;
-    zk_time now = zk__clock();
-    /* A sleep is never too short, but what it is measured from may be a little later. */
-    while (now < interval->next) {
-        int rc = zk_sleep(interval->next - now);
-        if (rc < 0) return rc;
-        now = zk__clock();
-    }
-    int rc = zk_cancelled();
+    zk_time now = zk__sleep_until(interval->next);
+    int rc = now < 0 ? (int)now : zk_cancelled();
     if (rc < 0) return rc;
     zk_time ticks = 1 + (now - interval->next) / interval->period;
     interval->next += ticks * interval->period;

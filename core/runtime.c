@@ -22,17 +22,28 @@
 
 enum { RING_CAPACITY = 512, TURN_TASKS = 256, WORKERS_MAX = 64 };
 
+#ifdef NDEBUG
+static const bool is_debug_build = false;
+#else
+static const bool is_debug_build = true;
+#endif
+
 static const zk_time trim_after = ZK_SEC(1), far = ZK_MS(200);
 
 static atomic_bool is_running;
 zk__runtime *_Atomic zk__runtime_running;
 
-zk_time zk__clock(void)
+zk_time zk__clock_real(void)
 {
-    if (ZK_UNLIKELY(zk__sim_current != NULL)) return zk__sim_current->now;
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return ZK_SEC(t.tv_sec) + t.tv_nsec;
+}
+
+zk_time zk__clock(void)
+{
+    if (ZK_UNLIKELY(zk__sim_current != NULL)) return zk__sim_current->now;
+    return zk__clock_real();
 }
 
 zk_time zk__moment_in(zk_time span)
@@ -329,12 +340,18 @@ static int config_read(const zk_config *given, zk_config *ret_config)
     int on_sigquit = env_number("ZOKIO_DUMP_ON_SIGQUIT", config.dump_on_sigquit);
     if (on_sigquit < 0 || config.watchdog_ms < 0) return ZK_E_CONFIG;
     config.dump_on_sigquit = on_sigquit != 0;
+    int finds_leaks = env_number("ZOKIO_LEAKS", config.finds_leaks || is_debug_build);
+    if (finds_leaks < 0) return ZK_E_CONFIG;
+    config.finds_leaks = finds_leaks != 0;
     *ret_config = config;
     return 0;
 }
 
 static void runtime_free(zk__runtime *rt)
 {
+    if (rt->config.finds_leaks) {
+        zk__leaks_end(&rt->leaks, rt->config.on_leak, rt->config.on_leak_context);
+    }
     for (int i = 0; i < rt->worker_count; i++) {
         if (rt->workers[i] && rt->workers[i]->heap) zk__heap_free_all(rt->workers[i]->heap);
         free(rt->workers[i]);
@@ -349,6 +366,11 @@ static zk__runtime *runtime_new(const zk_config *config)
     zk__runtime *rt = calloc(1, sizeof *rt + (size_t)config->workers * sizeof *rt->workers);
     if (!rt) return NULL;
     rt->config = *config;
+    const zk_allocator *allocator = config->allocator;
+    if (config->finds_leaks) {
+        zk__leaks_begin(&rt->leaks, allocator, zk__sim_current != NULL);
+        allocator = &rt->leaks.allocator;
+    }
     rt->worker_count = config->workers;
     rt->is_pinned_to_cpus = (config->is_pinned_to_cpus || config->cpus) &&
                             !sched_getaffinity(0, sizeof rt->cpus_allowed, &rt->cpus_allowed);
@@ -360,7 +382,7 @@ static zk__runtime *runtime_new(const zk_config *config)
             memset(w, 0, sizeof *w);
             w->runtime = rt;
             w->index = i;
-            w->heap = zk__heap_new(config->allocator);
+            w->heap = zk__heap_new(allocator);
         }
         rt->workers[i] = w;
         if (!w || !w->heap) {
@@ -460,7 +482,7 @@ static int run(const zk_config *config, zk_fn *main_fn, void *arg)
 {
     zk__runtime *rt = runtime_new(config);
     if (!rt) return -ENOMEM;
-    zk__guards_init(config->workers);
+    zk__guards_init();
     if (!config->no_crash_report) zk__crash_report_install();
     atomic_store(&zk__runtime_running, rt);
     int rc = run_workers(rt, &(main_task){.fn = main_fn, .arg = arg});

@@ -105,6 +105,42 @@ zk_scope *zk__scope_finish(zk_scope *scope)
     return NULL;
 }
 
+enum { LEFT_BEHIND_LOOKED_AT = 256 };
+
+/* A future of this scope that is queued, if it is found: for runs that look for leaks. */
+static const zk_task *future_queued(const zk_scope *scope)
+{
+    const zk__worker *w = zk__lane.worker;
+    for (uint32_t i = 0; i < LEFT_BEHIND_LOOKED_AT && i < w->tail - w->head; i++) {
+        const zk_task *task = w->ring[(w->tail - 1 - i) & w->ring_mask];
+        if (task && task->scope == scope) return task;
+    }
+    return NULL;
+}
+
+/*
+ * Tasks that were spawned have ended by now. What still is in the scope is a future that was not
+ * awaited, or an iterator that was not closed; the scope's memory ends, so they cannot go on.
+ */
+static __attribute__((noinline)) void left_behind_check(const zk_scope *scope)
+{
+    const zk_task *left = NULL;
+    if (zk__lane.pending && zk__lane.pending->scope == scope) left = zk__lane.pending;
+    if (!left && scope->waits) left = scope->waits->task;
+    if (!left && zk__leaks_current) left = future_queued(scope);
+    if (left) {
+        zk__panic("task %s has left a scope in which %s (%s:%d) is not over: each future is to be "
+                  "awaited before",
+                  zk__lane.current->site->name, left->site->name, left->site->file,
+                  left->site->line);
+    }
+    if (scope->children) {
+        zk__panic("task %s has left a scope before one inside it: each iterator is to be closed "
+                  "before, each future to be awaited",
+                  zk__lane.current->site->name);
+    }
+}
+
 void zk__scope_leave(zk_scope *scope)
 {
     zk_task *me = zk__lane.current;
@@ -114,6 +150,9 @@ void zk__scope_leave(zk_scope *scope)
     }
     if (me->scope != scope) {
         zk__panic("scopes are left in another order than entered, in task %s", me->site->name);
+    }
+    if (ZK_UNLIKELY(scope->waits || scope->children || zk__lane.pending || zk__leaks_current)) {
+        left_behind_check(scope);
     }
     me->scope = scope->parent;
     zk__scope_unlink(scope);
@@ -228,6 +267,18 @@ int zk_sleep(zk_time span)
 {
     int rc = zk__wait_begin();
     return rc < 0 || span <= 0 ? rc : sleep_for(span);
+}
+
+zk_time zk__sleep_until(zk_time moment)
+{
+    zk_time now = zk__clock();
+    /* A sleep is never too short, but what it is measured from may be a little later. */
+    while (now < moment) {
+        int rc = zk_sleep(moment - now);
+        if (rc < 0) return rc;
+        now = zk__clock();
+    }
+    return now;
 }
 
 int zk__pause(zk_time span)

@@ -137,10 +137,24 @@ static void select_cancel(zk__wait *wait)
     }
 }
 
+static void select_describe(const zk__wait *wait, zk__wait_detail *detail)
+{
+    const selecting *s = (const selecting *)(const void *)wait;
+    for (size_t i = 0; i < s->count; i++) {
+        const struct zk__case_ops *ops = s->cases[i].ops;
+        zk__detail_add(detail, "%s%s", i ? "; " : "", ops->name);
+        if (!ops->describe) continue;
+        zk__detail_add(detail, ": ");
+        ops->describe(&s->cases[i], detail);
+    }
+}
+
+/* By tasks, as far as the select itself knows: a timer and a stream make the worker expect it. */
 static int select_wait(zk_case *cases, size_t count, size_t start, int default_index,
                        zk__place *places)
 {
-    static const zk__wait_kind kind = {.name = "select"};
+    static const zk__wait_kind kind = {
+        .name = "select", .is_by_tasks = true, .describe = select_describe};
     selecting s;
     s.selection.wait.cancel = select_cancel;
     s.selection.wait.kind = &kind;
@@ -256,6 +270,11 @@ static void await_dequeue(zk_case *c, zk__place *place)
     future->awaiter = NULL;
 }
 
+static void await_describe(const zk_case *c, zk__wait_detail *detail)
+{
+    zk__detail_add_site(detail, ((const zk_future *)c->object)->site);
+}
+
 static int after_poll(zk_case *c) { return c->span <= 0 ? 0 : -EAGAIN; }
 
 static void after_fire(zk__timer *timer)
@@ -278,8 +297,11 @@ static void after_dequeue(zk_case *c, zk__place *place)
     zk__wheel_remove(&zk__lane.worker->wheel, &place->timer);
 }
 
-const struct zk__case_ops zk__case_await = {
-    .name = "await", .poll = await_poll, .enqueue = await_enqueue, .dequeue = await_dequeue};
+const struct zk__case_ops zk__case_await = {.name = "await",
+                                            .poll = await_poll,
+                                            .enqueue = await_enqueue,
+                                            .dequeue = await_dequeue,
+                                            .describe = await_describe};
 const struct zk__case_ops zk__case_after = {
     .name = "after", .poll = after_poll, .enqueue = after_enqueue, .dequeue = after_dequeue};
 const struct zk__case_ops zk__case_cancel = {

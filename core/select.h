@@ -29,6 +29,8 @@ struct zk__case_ops {
     int (*enqueue)(zk_case *c, zk__place *place);
     /* Takes that back, if it has not happened. NULL: leaving the place's line is all. */
     void (*dequeue)(zk_case *c, zk__place *place);
+    /* NULL, or as a zk__wait_kind's. The guard is not held. */
+    void (*describe)(const zk_case *c, zk__wait_detail *detail);
 };
 
 /* Claims the waiter for what is ready now, and wakes it; nothing if another case was first. */

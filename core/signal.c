@@ -227,6 +227,7 @@ int zk_signals_open(const int *numbers, zk_signals **ret_signals)
         return rc;
     }
     zk__io_init(&signals->io, ends[0], 0);
+    zk__leak_name(signals, "signal stream", ends[0]);
     zk__bind_to_worker();
     *ret_signals = signals;
     return 0;

@@ -6,6 +6,9 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
+
+#include "core/dump.h"
 
 enum { CHANCES = 1000 };
 
@@ -81,51 +84,39 @@ int zk__sim_blocking(zk_fn *fn, void *arg)
 void zk__sim_stuck(zk__worker *w)
 {
     zk__sim *sim = zk__sim_current;
+    char text[sizeof sim->stuck];
+    zk__dump_stuck(w->runtime, text, sizeof text);
     if (sim->is_stuck) {
         zk__panic("simulation: the program was stuck, was cancelled, and is stuck again: a task "
-                  "waits in a ZK_SHIELD, or for one that does not end");
+                  "waits in a ZK_SHIELD, or for one that does not end: %s",
+                  text);
     }
     sim->is_stuck = true;
+    memcpy(sim->stuck, text, sizeof text);
     zk__scope_cancel_as(&w->root, -ECANCELED);
 }
 
 /* ---- memory ---- */
 
-typedef struct sim_block sim_block;
-struct sim_block {
-    sim_block *next, **link;
-    _Alignas(16) char memory[];
-};
-
 static void *sim_alloc(void *context, size_t size)
 {
-    zk__sim *sim = context;
-    if (zk__sim_fails(sim, sim->options.out_of_memory_chance)) return NULL;
-    sim_block *block = aligned_alloc(16, sizeof *block + ((size + 15) & ~(size_t)15));
-    if (!block) return NULL;
-    block->next = sim->blocks;
-    block->link = &sim->blocks;
-    if (block->next) block->next->link = &block->next;
-    sim->blocks = block;
-    return block->memory;
+    return zk__sim_fails(context, zk__sim_current->options.out_of_memory_chance) ? NULL
+                                                                                 : malloc(size);
 }
 
 static void sim_free(void *context, void *memory, size_t size)
 {
     (void)context, (void)size;
-    sim_block *block = (sim_block *)(void *)((char *)memory - offsetof(sim_block, memory));
-    *block->link = block->next;
-    if (block->next) block->next->link = block->link;
-    free(block);
+    free(memory);
 }
 
-/* What the program has not freed. returns how many blocks there were. */
-static size_t blocks_free(zk__sim *sim)
+/* Counts, and keeps the first for the trail. */
+static void on_leak(void *context, const zk_leak *leak)
 {
-    size_t count = 0;
-    for (; sim->blocks; count++)
-        sim_free(NULL, sim->blocks->memory, 0);
-    return count;
+    zk__sim *sim = context;
+    if (sim->report.blocks_leaked++) return;
+    snprintf(sim->leak, sizeof sim->leak, "the first is of a %s, made by task %s (%s:%d)",
+             leak->what, leak->task->name, leak->task->file, leak->task->line);
 }
 
 /* ---- the run ---- */
@@ -167,11 +158,15 @@ static int verdict(const zk__sim *sim, uint64_t seed, int rc)
 {
     char context[128];
     const zk_sim_report *r = &sim->report;
-    if (sim->is_stuck) rc = ZK_E_STUCK;
+    if (sim->is_stuck) {
+        rc = ZK_E_STUCK;
+        zk__trail_prefix(rc, sim->stuck);
+    }
     if (rc >= 0 && (r->sockets_leaked || r->blocks_leaked)) {
         rc = ZK_E_LEAK;
         snprintf(context, sizeof context, "%zu sockets and %zu blocks of memory are left",
                  r->sockets_leaked, r->blocks_leaked);
+        if (r->blocks_leaked) zk__trail_prefix(rc, sim->leak);
         zk__trail_prefix(rc, context);
     }
     snprintf(context, sizeof context, "seed %" PRIu64, seed);
@@ -187,10 +182,14 @@ int zk_sim_run_report(uint64_t seed, const zk_sim_options *options, zk_fn *main_
     if (rc < 0) return rc;
     program p = {.fn = main_fn, .arg = arg, .sim = &sim};
     zk_allocator allocator = {.alloc = sim_alloc, .free = sim_free, .context = &sim};
-    zk_config config = {.workers = 1, .poller = "sim", .allocator = &allocator};
+    zk_config config = {.workers = 1,
+                        .poller = "sim",
+                        .allocator = &allocator,
+                        .finds_leaks = true,
+                        .on_leak = on_leak,
+                        .on_leak_context = &sim};
     rc = zk__run_simulated(&config, run_program, &p, &sim);
     sim.report.virtual_time = sim.now - beginning;
-    sim.report.blocks_leaked = blocks_free(&sim);
     *ret_report = sim.report;
     return rc == -EBUSY ? rc : verdict(&sim, seed, rc);
 }

@@ -15,7 +15,8 @@ typedef struct zk__sim {
     zk_time now;
     bool has_begun; /* the program's own code runs: faults may happen */
     bool is_stuck;
-    struct sim_block *blocks; /* of memory, not freed */
+    char leak[256];  /* about the first block of memory that was not freed */
+    char stuck[320]; /* who waits for what then */
 } zk__sim;
 
 /* The one that runs; NULL: none does. */

@@ -304,6 +304,12 @@ static void sim_poll(zk__poller *poller, zk_time timeout)
     events_run(sim);
 }
 
+static bool sim_is_expecting(const zk__poller *poller)
+{
+    const sim_net *net = poller->state;
+    return net->outside_count > 0 || zk__sim_next() != INT64_MAX;
+}
+
 static void sim_wake(zk__poller *poller) { (void)poller; }
 
 const struct zk__poller_ops zk__poller_sim = {
@@ -317,5 +323,6 @@ const struct zk__poller_ops zk__poller_sim = {
     .watch = sim_watch,
     .forget = sim_forget,
     .poll = sim_poll,
+    .is_expecting = sim_is_expecting,
     .wake = sim_wake,
 };

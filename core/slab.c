@@ -26,17 +26,6 @@
 #include "core/slab.h"
 #include "core/worker.h"
 
-#if defined(__SANITIZE_ADDRESS__)
-#define ALWAYS_PASS_THROUGH true
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define ALWAYS_PASS_THROUGH true
-#endif
-#endif
-#ifndef ALWAYS_PASS_THROUGH
-#define ALWAYS_PASS_THROUGH false
-#endif
-
 enum {
     CHUNK_BYTES = ZK__CHUNK_BYTES,
     REGION_CHUNKS = 16,
@@ -71,7 +60,7 @@ typedef struct pass_header {
     size_t bytes; /* with this header */
 } pass_header;
 
-_Static_assert(sizeof(pass_header) == 16, "objects behind it would not be aligned");
+_Static_assert(sizeof(pass_header) == ZK__PASS_HEADER_BYTES, "zk__leak_name would not find it");
 
 /* How many heaps exist: built-in ones count up from 0, those that pass through count down. */
 static atomic_int heap_balance;
@@ -461,7 +450,7 @@ static bool heap_count_in(int step)
 zk__heap *zk__heap_new(const zk_allocator *allocator)
 {
     static const zk_allocator from_malloc = {.alloc = malloc_alloc, .free = malloc_free};
-    if (!allocator && ALWAYS_PASS_THROUGH) allocator = &from_malloc;
+    if (!allocator && ZK__HEAP_PASSES_THROUGH) allocator = &from_malloc;
     int step = allocator ? -1 : 1;
     if (!heap_count_in(step)) return NULL;
     zk__heap *heap =

@@ -28,6 +28,21 @@
 
 #include <zokio/alloc.h>
 
+/* Whether all heaps of this build do. */
+#if defined(__SANITIZE_ADDRESS__)
+#define ZK__HEAP_PASSES_THROUGH true
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define ZK__HEAP_PASSES_THROUGH true
+#endif
+#endif
+#ifndef ZK__HEAP_PASSES_THROUGH
+#define ZK__HEAP_PASSES_THROUGH false
+#endif
+
+/* What lies in front of each object then; it leaves them aligned. */
+enum { ZK__PASS_HEADER_BYTES = 16 };
+
 /* Size classes: 16 bytes apart up to 256, then four per doubling up to 8 KiB. */
 enum { ZK__CLASS_MAX_BYTES = 8192, ZK__CLASSES = 36 };
 enum { ZK__MAGAZINE_OBJECTS = 128, ZK__RETURNED_OBJECTS = 32, ZK__CACHED_CHUNKS = 8 };

@@ -23,7 +23,8 @@ static zk_task *mutex_holder(const zk__wait *wait, const zk_site **ret_site)
     return owner;
 }
 
-static const zk__wait_kind mutex_kind = {.name = "mutex", .holder = mutex_holder};
+static const zk__wait_kind mutex_kind = {
+    .name = "mutex", .is_by_tasks = true, .holder = mutex_holder};
 
 int zk_mutex_lock(zk_mutex *mutex)
 {
@@ -121,11 +122,26 @@ static zk_task *rwlock_holder(const zk__wait *wait, const zk_site **ret_site)
     return writer;
 }
 
+static void rwlock_describe(const zk__wait *wait, zk__wait_detail *detail)
+{
+    zk__guard *guard = zk__waiter_of(wait)->guard;
+    zk__guard_enter(guard);
+    size_t readers = ((zk_rwlock *)(void *)guard)->zk__readers;
+    zk__guard_leave(guard);
+    if (readers) zk__detail_add(detail, "held for reading %zu times", readers);
+}
+
 static int rwlock_lock(zk_rwlock *lock, int mode)
 {
     static const zk__wait_kind kinds[] = {
-        {.name = "lock for reading", .holder = rwlock_holder},
-        {.name = "lock for writing", .holder = rwlock_holder},
+        {.name = "lock for reading",
+         .is_by_tasks = true,
+         .describe = rwlock_describe,
+         .holder = rwlock_holder},
+        {.name = "lock for writing",
+         .is_by_tasks = true,
+         .describe = rwlock_describe,
+         .holder = rwlock_holder},
     };
     int rc = zk__spend();
     if (rc < 0) return rc;
@@ -187,9 +203,19 @@ static void semaphore_left(zk__waiter *waiter)
     semaphore_serve((zk_semaphore *)(void *)waiter->guard);
 }
 
+static void semaphore_describe(const zk__wait *wait, zk__wait_detail *detail)
+{
+    zk__waiter *waiter = zk__waiter_of(wait);
+    zk__guard_enter(waiter->guard);
+    size_t permits = ((zk_semaphore *)(void *)waiter->guard)->zk__permits;
+    zk__guard_leave(waiter->guard);
+    zk__detail_add(detail, "%zu there, %zu wanted", permits, *(const size_t *)waiter->data);
+}
+
 int zk_semaphore_acquire(zk_semaphore *semaphore, size_t count)
 {
-    static const zk__wait_kind kind = {.name = "semaphore"};
+    static const zk__wait_kind kind = {
+        .name = "semaphore", .is_by_tasks = true, .describe = semaphore_describe};
     int rc = zk__spend();
     if (rc < 0) return rc;
     zk__guard_enter(&semaphore->zk__guard);
@@ -225,7 +251,7 @@ void zk_semaphore_release(zk_semaphore *semaphore, size_t count)
 
 int zk_condition_wait(zk_condition *condition, zk_mutex *mutex)
 {
-    static const zk__wait_kind kind = {.name = "condition"};
+    static const zk__wait_kind kind = {.name = "condition", .is_by_tasks = true};
     int rc = zk__spend();
     if (rc < 0) return rc;
     zk__guard_enter(&condition->zk__guard);
@@ -267,9 +293,20 @@ static size_t line_length(const zk__line *line)
     return n;
 }
 
+static void barrier_describe(const zk__wait *wait, zk__wait_detail *detail)
+{
+    zk__guard *guard = zk__waiter_of(wait)->guard;
+    zk_barrier *barrier = (zk_barrier *)(void *)guard;
+    zk__guard_enter(guard);
+    size_t there = line_length(&barrier->zk__line), parties = barrier->zk__parties;
+    zk__guard_leave(guard);
+    zk__detail_add(detail, "%zu of %zu there", there, parties);
+}
+
 int zk_barrier_wait(zk_barrier *barrier)
 {
-    static const zk__wait_kind kind = {.name = "barrier"};
+    static const zk__wait_kind kind = {
+        .name = "barrier", .is_by_tasks = true, .describe = barrier_describe};
     int rc = zk__spend();
     if (rc < 0) return rc;
     zk__guard_enter(&barrier->zk__guard);
@@ -324,7 +361,7 @@ static zk_task *once_holder(const zk__wait *wait, const zk_site **ret_site)
 
 int zk_once_call(zk_once *once, zk_fn *fn, void *arg)
 {
-    static const zk__wait_kind kind = {.name = "once", .holder = once_holder};
+    static const zk__wait_kind kind = {.name = "once", .is_by_tasks = true, .holder = once_holder};
     if (__atomic_load_n(&once->zk__state, __ATOMIC_ACQUIRE) == DONE) return once->zk__result;
     int rc = zk__spend();
     if (rc < 0) return rc;
@@ -364,9 +401,19 @@ void zk_wait_group_done(zk_wait_group *group)
     zk__guard_leave(&group->zk__guard);
 }
 
+static void wait_group_describe(const zk__wait *wait, zk__wait_detail *detail)
+{
+    zk__guard *guard = zk__waiter_of(wait)->guard;
+    zk__guard_enter(guard);
+    size_t count = ((zk_wait_group *)(void *)guard)->zk__count;
+    zk__guard_leave(guard);
+    zk__detail_add(detail, "%zu left", count);
+}
+
 int zk_wait_group_wait(zk_wait_group *group)
 {
-    static const zk__wait_kind kind = {.name = "wait-group"};
+    static const zk__wait_kind kind = {
+        .name = "wait-group", .is_by_tasks = true, .describe = wait_group_describe};
     int rc = zk__spend();
     if (rc < 0) return rc;
     zk__guard_enter(&group->zk__guard);

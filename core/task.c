@@ -41,7 +41,8 @@ enum { LOOPS_KEPT = 256, LOOPS_FREED_AT_ONCE = 128, LOOPS_IDLE = 16 };
 /* Urgent tasks in a row while others are ready. */
 enum { URGENT_MAX = 16 };
 
-zk_task zk__task_outside;
+static const zk_site outside_site = {"(no task)", "", 0};
+zk_task zk__task_outside = {.site = &outside_site};
 
 __thread struct zk__lane zk__lane = {.current = &zk__task_outside};
 
@@ -81,6 +82,7 @@ static void urgent_add(zk__worker *w, zk_task *task)
     if (!w->urgent) w->urgent_tail = &w->urgent;
     *w->urgent_tail = task;
     w->urgent_tail = &task->next;
+    w->urgent_added++;
     w->turn_end = w->head;
 }
 
@@ -368,8 +370,9 @@ static zk_task *future_holder(const zk__wait *wait, const zk_site **ret_site)
     return future;
 }
 
-const zk__wait_kind zk__future_kind = {.name = "the end", .holder = future_holder};
-const zk__wait_kind zk__tasks_kind = {.name = "the tasks of its scope"};
+const zk__wait_kind zk__future_kind = {
+    .name = "the end", .is_by_tasks = true, .holder = future_holder};
+const zk__wait_kind zk__tasks_kind = {.name = "the tasks of its scope", .is_by_tasks = true};
 
 /* Moves a task that has a stack to the front of the run queue. returns false if there is none. */
 static bool started_to_front(zk__worker *w)
@@ -564,6 +567,13 @@ static int run_in_place(zk_task *task)
     return rc;
 }
 
+/* A future that the loop runs is still QUEUED when what it awaits in place waits for something. */
+static bool ring_has(const zk__worker *w, const zk_task *task)
+{
+    return task->ring_index - w->head < w->tail - w->head &&
+           w->ring[task->ring_index & w->ring_mask] == task;
+}
+
 /* Takes a future out of the run queue, which must not grow by what nobody will run. */
 static void ring_remove(zk__worker *w, zk_task *task)
 {
@@ -593,7 +603,8 @@ int zk__await_slow(zk_future *future)
             run_in_place(future);
         }
     }
-    if (future->state == ZK__TASK_QUEUED && !(future->flags & ZK__TASK_OVERFLOWED)) {
+    if (future->state == ZK__TASK_QUEUED && !(future->flags & ZK__TASK_OVERFLOWED) &&
+        ring_has(w, future)) {
         ring_remove(w, future);
         run_in_place(future);
     }

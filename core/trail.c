@@ -98,7 +98,7 @@ void zk__trail_prefix(int rc, const char *context)
     } else {
         snprintf(old, sizeof old, "%s (%s)", zk_errname(rc), zk_strerror(rc));
     }
-    snprintf(run_text, sizeof run_text, "%.200s: %.300s", context, old);
+    snprintf(run_text, sizeof run_text, "%.360s: %.140s", context, old);
 }
 
 const char *zk_trail(void)

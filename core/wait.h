@@ -8,11 +8,28 @@
 
 typedef struct zk__wait zk__wait;
 
+/* What is known of a wait beside its kind. Names of tasks are left to whoever writes it down: where
+ * the text has a ZK__DETAIL_SITE belongs the next of the sites, which may be gone. */
+enum { ZK__DETAIL_BYTES = 160, ZK__DETAIL_SITES = 4, ZK__DETAIL_SITE = '\x01' };
+typedef struct zk__wait_detail {
+    char text[ZK__DETAIL_BYTES];
+    const zk_site *sites[ZK__DETAIL_SITES];
+    int site_count;
+} zk__wait_detail;
+
+/* Adds to the text; what does not fit is cut. */
+void zk__detail_add(zk__wait_detail *detail, const char *format, ...) ZK_PRINTF(2, 3);
+/* Adds the task that was started there. */
+void zk__detail_add_site(zk__wait_detail *detail, const zk_site *site);
+
 /* What kind of thing a task waits for; for dumps. */
 typedef struct zk__wait_kind {
     const char *name; /* "sleep", "channel receive" */
-    /* NULL, or: writes what else is known of it, as snprintf does. On the waiting task's worker. */
-    int (*describe)(const zk__wait *wait, char *buf, size_t size);
+    /* Only what a task does ends it (or a thread, through a function for any thread), if not a
+     * deadline. */
+    bool is_by_tasks;
+    /* NULL, or: adds what else is known of it. On the waiting task's worker. */
+    void (*describe)(const zk__wait *wait, zk__wait_detail *detail);
     /* NULL, or: the task that has to act before the wait can end, and its site; NULL if there is
      * none. On the waiting task's worker; the task is only to be compared, for it may be over. */
     zk_task *(*holder)(const zk__wait *wait, const zk_site **ret_site);
@@ -43,6 +60,10 @@ void zk__wait_begin_always(void);
 /* zk_sleep for who waits for memory to come back: it does not fail for the lack of it. returns 0,
  * -ECANCELED, -ETIMEDOUT. */
 int zk__pause(zk_time span);
+
+/* Waits for a moment of zk__clock. Suspends sometimes: not if it has come. returns the moment that
+ * it is then; -ECANCELED, -ETIMEDOUT, -ENOMEM. */
+zk_time zk__sleep_until(zk_time moment);
 
 /* Ends a wait: the task is made ready. Only on the task's worker. */
 void zk__wait_end(zk__wait *wait, ssize_t result);

@@ -2,6 +2,7 @@
  * Watch: one value, its version, and a line of who waits for another version.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 
 #include <zokio/channel.h>
@@ -14,6 +15,7 @@ struct zk_watch {
     zk__line line;
     size_t value_bytes;
     uint64_t version;
+    const zk_site *setter; /* of the task that has set it last, which may be over; for dumps */
     bool is_closed;
     char value[];
 };
@@ -36,6 +38,7 @@ int zk_watch_set(zk_watch *watch, const void *value)
 {
     zk__guard_enter(&watch->guard);
     bool is_closed = watch->is_closed;
+    watch->setter = zk__lane.current->site;
     if (!is_closed) {
         memcpy(watch->value, value, watch->value_bytes);
         watch->version++;
@@ -54,9 +57,21 @@ uint64_t zk_watch_get(zk_watch *watch, void *ret_value)
     return version;
 }
 
+static void describe(const zk__wait *wait, zk__wait_detail *detail)
+{
+    zk_watch *w = (zk_watch *)(void *)zk__waiter_of(wait)->guard;
+    zk__guard_enter(&w->guard);
+    uint64_t version = w->version;
+    const zk_site *setter = w->setter;
+    zk__guard_leave(&w->guard);
+    zk__detail_add(detail, "version %" PRIu64 ", %s", version,
+                   setter ? "last set by " : "not set since it was made");
+    if (setter) zk__detail_add_site(detail, setter);
+}
+
 int zk_watch_changed(zk_watch *watch, uint64_t *version, void *ret_value)
 {
-    static const zk__wait_kind kind = {.name = "watch"};
+    static const zk__wait_kind kind = {.name = "watch", .is_by_tasks = true, .describe = describe};
     for (;;) {
         int rc = zk__spend();
         if (rc < 0) return rc;

@@ -17,7 +17,6 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/uio.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "core/ask.h"
@@ -61,14 +60,6 @@ __attribute__((no_sanitize("thread"))) static progress progress_of(const zk__wor
     };
 }
 
-/* Real time, also while zk__clock is a simulation's. */
-static zk_time real_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return ZK_SEC(t.tv_sec) + t.tv_nsec;
-}
-
 static bool is_same(progress a, progress b)
 {
     return a.polls == b.polls && a.waits == b.waits && a.head == b.head && a.turn_end == b.turn_end;
@@ -81,8 +72,10 @@ static void write_line(void *context, const char *line)
         {.iov_base = (void *)line, .iov_len = strlen(line)},
         {.iov_base = (void *)"\n", .iov_len = 1},
     };
-    /* Nothing can be done about a failure here. */
-    if (writev(STDERR_FILENO, parts, 2) < 0) return;
+    ssize_t n;
+    do {
+        n = writev(STDERR_FILENO, parts, 2);
+    } while (n < 0 && errno == EINTR); /* about any other failure nothing can be done */
 }
 
 /* The name and the place that a site may have; it may also be gone. */
@@ -121,7 +114,7 @@ static void report(const zk__runtime *rt, const zk__worker *w, const zk__answer 
 static void worker_look(const zk__runtime *rt, zk__worker *w, watched *seen)
 {
     progress now = progress_of(w);
-    zk_time moment = real_now();
+    zk_time moment = zk__clock_real();
     if (!is_same(now, seen->last) || atomic_load(&w->is_sleeping)) {
         *seen = (watched){.last = now, .since = moment};
         return;

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "core/leak.h"
 #include "core/poller.h"
 #include "core/slab.h"
 #include "core/stack.h"
@@ -92,6 +93,7 @@ struct zk__worker {
     uint32_t turn_goal; /* ring index at which the poller has its turn */
     zk_task *urgent, **urgent_tail; /* ready, and to be run before the ring */
     uint32_t urgent_run;            /* how many of them in a row */
+    uint32_t urgent_added;          /* ever; for dumps */
     zk__stack *dead;                /* special stacks whose task is over */
     bool is_stopping;
     bool is_trimmed; /* surplus memory was given back, and nothing has run since */
@@ -142,6 +144,7 @@ typedef struct zk__runtime {
     struct zk__watchdog *watchdog; /* NULL: none */
     cpu_set_t cpus_allowed;        /* to the thread that called zk_run */
     bool is_pinned_to_cpus;
+    zk__leaks leaks;      /* if config.finds_leaks */
     pthread_mutex_t lock; /* of the next two */
     pthread_cond_t has_left;
     int looping; /* workers that have not left their loops for good */
@@ -258,6 +261,8 @@ extern zk__runtime *_Atomic zk__runtime_running;
 
 /* CLOCK_MONOTONIC, read now; or the simulation's. */
 zk_time zk__clock(void);
+/* CLOCK_MONOTONIC whatever is simulated: for threads that wait for real. */
+zk_time zk__clock_real(void);
 /* The moment `span` from now; INT64_MAX if that is beyond time. */
 zk_time zk__moment_in(zk_time span);
 
@@ -280,6 +285,8 @@ void zk__trail_keep(zk_task *task);
 /* Outside zk_run: puts a context in front of that copy. */
 void zk__trail_prefix(int rc, const char *context);
 
+/* Threads that the blocking pool has now. */
+int zk__blocking_threads(zk__runtime *rt);
 /* The blocking pool: made at the first use, ended with the runtime. */
 void zk__blocking_stop(zk__runtime *rt);
 

@@ -1,7 +1,9 @@
 /*
  * A tour of the server: plain answers, JSON, streaming both ways, parameters, waiting.
  *
- *   demo [ADDR:PORT]      127.0.0.1:8080 if not given
+ *   demo [ADDR:PORT] [--tls CERT KEY]      127.0.0.1:8080 if not given
+ *
+ * Plain it serves HTTP/1.1 and, to clients that know, HTTP/2; with TLS both, as the client wants.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -132,24 +134,38 @@ static const zk_route routes[] = {
 
 static void on_listening(void *context, zk_serving *serving)
 {
-    (void)context;
     char text[ZK_ADDR_TEXT_BYTES];
     zk_addr addr = zk_serving_addr(serving);
     zk_addr_format(&addr, text);
-    printf("demo: http://%s/ (%d workers, %s)\n", text, zk_worker_count(), zk_poller_name());
+    printf("demo: %s://%s/ (%d workers, %s)\n", *(bool *)context ? "https" : "http", text,
+           zk_worker_count(), zk_poller_name());
     fflush(stdout);
 }
 
 int main(int argc, char **argv)
 {
-    if (argc > 2 || (argc == 2 && argv[1][0] == '-')) {
-        fprintf(stderr, "usage: demo [ADDR:PORT]\n");
-        return 2;
+    zk_tls_certificate certificates[2] = {{0}};
+    const char *listen = NULL;
+    bool is_secure = false;
+    for (int i = 1; i < argc; i++) {
+        if (!strcmp(argv[i], "--tls") && argc - i >= 3) {
+            certificates[0] = (zk_tls_certificate){.cert_file = argv[i + 1], argv[i + 2], NULL};
+            is_secure = true;
+            i += 2;
+        } else if (argv[i][0] != '-' && !listen) {
+            listen = argv[i];
+        } else {
+            fprintf(stderr, "usage: demo [ADDR:PORT] [--tls CERT KEY]\n");
+            return 2;
+        }
     }
+    zk_tls_server tls = {.certificates = certificates};
     int rc = zk_serve(&(zk_server){
-        .listen = argc > 1 ? argv[1] : NULL,
+        .listen = listen,
         .routes = routes,
+        .context = &is_secure,
         .on_listening = on_listening,
+        .tls = is_secure ? &tls : NULL,
     });
     if (rc < 0) fprintf(stderr, "demo: %s\n", *zk_trail() ? zk_trail() : zk_strerror(rc));
     return rc < 0;

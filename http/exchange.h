@@ -38,6 +38,7 @@ struct zk_request {
     int version;
     int64_t body_length; /* -1: unknown */
     uint64_t body_taken; /* bytes given to the handler */
+    zk_time body_waited; /* for body bytes, in all */
     bool is_body_done;
     int body_error; /* sticky */
     /* The router fills in what it finds, the transport starts the arena. */
@@ -79,6 +80,7 @@ static inline void zk__exchange_init(zk_request *req, zk_response *res,
     req->trailers = NULL;
     req->trailer_count = 0;
     req->body_taken = 0;
+    req->body_waited = 0;
     req->body_error = 0;
     req->match.index = -1;
     req->match.path_exists = false;
@@ -109,6 +111,13 @@ int zk__exchange_refuse(zk_request *req, zk_response *res, int rc, const char *w
 
 /* Whether names are equal but for ASCII case. */
 bool zk__name_equal(zk_str a, const char *b, size_t b_size);
+
+/*
+ * Waits for more of a body by `wait(arg)`, no longer than the limits on slow clients say; only time
+ * spent here counts, not what the handler takes. returns what it returned; ZK_E_HTTP_TIMEOUT,
+ * ZK_E_SLOW.
+ */
+ssize_t zk__body_wait(zk_request *req, ssize_t (*wait)(void *arg), void *arg);
 
 /* The first field of that name, or NULL. */
 const zk_field *zk__field_find(const zk_field *fields, size_t count, const char *name);

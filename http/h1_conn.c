@@ -24,13 +24,21 @@
 
 #include "core/arena.h"
 #include "core/task.h"
+#include "http/h2_conn.h"
+#include "http/secure.h"
 #include "net/stream.h"
 
 enum { SESSIONS_KEPT = 8, LINGER_BYTES = 1024 * 1024, ROUNDS = 16 };
 static const zk_time linger_time = ZK_SEC(2);
 
 /* What a connection's task leaves behind. */
-typedef enum verdict { PARK, CLOSE, LINGER, ABORT } verdict;
+typedef enum verdict {
+    PARK,
+    CLOSE,
+    LINGER,
+    ABORT,
+    HANDED_OVER, /* to HTTP/2: the connection is no longer this file's, and may be gone */
+} verdict;
 
 static void conn_start(zk__conn *c);
 
@@ -83,11 +91,8 @@ static zk__session *session_take(zk__conn *c)
     return x;
 }
 
-static void session_give(zk__conn *c)
+static void session_give(zk__shard *shard, zk__session *x)
 {
-    zk__session *x = c->session;
-    zk__shard *shard = c->shard;
-    c->session = NULL;
     bool is_spent = x->h1.state == ZK__H1_FAILED || x->scope.reason;
     if (ZK_UNLIKELY(is_spent || shard->free_session_count >= SESSIONS_KEPT)) {
         session_free(x);
@@ -111,7 +116,7 @@ void zk__sessions_free(zk__shard *shard)
 
 /* ---- opening, closing, deadlines ---- */
 
-static void conn_close(zk__conn *c)
+void zk__conn_close(zk__conn *c)
 {
     zk__shard *shard = c->shard;
     /* first: should the flush find it broken, it is not to be closed twice */
@@ -134,8 +139,8 @@ static void conn_close(zk__conn *c)
     }
 }
 
-/* Something has to happen to the connection by then. An earlier timer stays and finds that out. */
-static void conn_deadline(zk__conn *c, zk_time deadline)
+/* An earlier timer stays and finds out that it is. */
+void zk__conn_deadline(zk__conn *c, zk_time deadline)
 {
     c->deadline = deadline;
     if (deadline == INT64_MAX) return;
@@ -155,7 +160,8 @@ static void on_timer(zk__timer *timer)
     if (c->deadline == INT64_MAX) return;
     /* Bytes have arrived in this very turn: a task is on its way, which will see to the deadline
      * when it parks. */
-    if (c->phase != ZK__CONN_ACTIVE && !c->stream->on_ready) return;
+    bool is_coming = c->phase != ZK__CONN_ACTIVE && c->phase != ZK__CONN_H2 && !c->stream->on_ready;
+    if (is_coming) return;
     if (zk_now() < c->deadline) {
         zk__wheel_add(&zk__worker_self()->wheel, timer, c->deadline);
         return;
@@ -163,12 +169,13 @@ static void on_timer(zk__timer *timer)
     c->deadline = INT64_MAX;
     switch (c->phase) {
     case ZK__CONN_IDLE:
-    case ZK__CONN_LINGER: conn_close(c); break;
+    case ZK__CONN_LINGER: zk__conn_close(c); break;
     case ZK__CONN_HEAD:
         c->phase = ZK__CONN_LATE;
         zk_stream_unpark(c->stream);
         conn_start(c);
         break;
+    case ZK__CONN_H2: zk__h2_conn_timer(c); break;
     default: zk__conn_cancel(c); /* the grace of a half-closed client is over */
     }
 }
@@ -183,7 +190,7 @@ static void on_hangup(void *context, zk_hangup how)
         zk__conn_cancel(c);
     } else if (c->deadline == INT64_MAX) {
         /* It may have sent all that it had to say and be waiting for the response, or be gone. */
-        conn_deadline(c, after_ms(c->shard->config->half_close_grace_ms));
+        zk__conn_deadline(c, after_ms(c->shard->config->half_close_grace_ms));
     }
 }
 
@@ -215,7 +222,6 @@ static int request_fill(zk__session *x)
     req->is_body_done = x->h1.state == ZK__H1_DONE;
     x->body_base = x->in_begin;
     x->span = (zk_str){NULL, 0};
-    x->body_waited = 0;
     x->owes_continue = head->expects_continue && !req->is_body_done && x->in_begin == x->in_end;
     int rc = zk__target_parse(req->method, req->raw_target, &req->arena, &req->target);
     if (ZK_UNLIKELY(rc < 0)) {
@@ -261,6 +267,7 @@ static bool serve_request(zk__session *x, verdict *ret)
 {
     zk__conn *c = x->conn;
     *ret = CLOSE;
+    c->has_served = true;
     int rc = request_fill(x);
     if (ZK_UNLIKELY(rc < 0)) {
         rc = zk__exchange_refuse(&x->req, &x->res, rc, "the request target is not valid");
@@ -347,12 +354,33 @@ static ssize_t receive(zk__conn *c, zk__session *x)
     return n;
 }
 
+/*
+ * Whether the client begins with HTTP/2's preface (RFC 9113 section 3.4). returns 1: yes; 0: no;
+ * -EAGAIN: so far.
+ */
+static int preface_look(const zk__conn *c, const zk__session *x)
+{
+    static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    size_t size = x->in_end < sizeof preface - 1 ? x->in_end : sizeof preface - 1;
+    if (c->has_served || memcmp(x->in, preface, size)) return 0;
+    return size == sizeof preface - 1 ? 1 : -EAGAIN;
+}
+
 /* Reads once and answers what is whole. PARK: nothing is left to do but to wait for more. */
 static verdict serve(zk__conn *c, zk__session *x)
 {
     ssize_t n = receive(c, x);
     if (ZK_UNLIKELY(n <= 0)) return zk__h1_flush(x) >= 0 && n == -EAGAIN ? PARK : CLOSE;
     x->in_end += (size_t)n;
+    if (ZK_UNLIKELY(x->in[0] == 'P') && !x->in_begin) {
+        int rc = preface_look(c, x);
+        if (rc == -EAGAIN) return PARK;
+        if (rc) {
+            c->phase = ZK__CONN_H2;
+            c->session = NULL;
+            return zk__h2_conn_start(c, x->in, x->in_end) < 0 ? CLOSE : HANDED_OVER;
+        }
+    }
     verdict v;
     if (ZK_UNLIKELY(!serve_buffered(x, &v))) return v;
     bool may_stage = !c->shard->is_draining && !c->unsent;
@@ -379,7 +407,7 @@ static int partial_keep(zk__conn *c, const zk__session *x)
 {
     if (!x->in_end) {
         c->phase = ZK__CONN_IDLE;
-        conn_deadline(c, after_ms(c->shard->config->idle_timeout_ms));
+        zk__conn_deadline(c, after_ms(c->shard->config->idle_timeout_ms));
         return 0;
     }
     c->partial = zk_alloc(x->in_end);
@@ -388,12 +416,12 @@ static int partial_keep(zk__conn *c, const zk__session *x)
     c->partial_size = (uint32_t)x->in_end;
     if (is_blank(x->in, x->in_end)) {
         c->phase = ZK__CONN_IDLE;
-        conn_deadline(c, after_ms(c->shard->config->idle_timeout_ms));
+        zk__conn_deadline(c, after_ms(c->shard->config->idle_timeout_ms));
         return 0;
     }
     /* A head that was begun before this task keeps the deadline that it has. */
     if (!c->head_deadline) c->head_deadline = after_ms(c->shard->config->header_timeout_ms);
-    conn_deadline(c, c->head_deadline);
+    zk__conn_deadline(c, c->head_deadline);
     c->phase = ZK__CONN_HEAD;
     return 0;
 }
@@ -439,7 +467,7 @@ static bool conn_settle(zk__conn *c, verdict v)
 {
     if (ZK_UNLIKELY(v == LINGER)) {
         c->phase = ZK__CONN_LINGER;
-        conn_deadline(c, zk_now() + linger_time);
+        zk__conn_deadline(c, zk_now() + linger_time);
         if (zk_stream_shutdown(c->stream) < 0 || !linger(c)) v = CLOSE;
     }
     if (ZK_UNLIKELY(v == ABORT)) {
@@ -448,12 +476,12 @@ static bool conn_settle(zk__conn *c, verdict v)
     }
     if (ZK_LIKELY(v != CLOSE && !c->shard->is_aborting)) {
         /* Its timer may have found it on the way here. */
-        if (c->phase == ZK__CONN_LINGER) conn_deadline(c, c->deadline);
+        if (c->phase == ZK__CONN_LINGER) zk__conn_deadline(c, c->deadline);
         int rc = zk_stream_park(c->stream, on_ready, c);
         if (ZK_LIKELY(rc == 0)) return false;
         if (rc == 1) return true;
     }
-    conn_close(c);
+    zk__conn_close(c);
     return false;
 }
 
@@ -462,6 +490,7 @@ static bool conn_settle(zk__conn *c, verdict v)
 /* Serves what is there. The session is given back before the connection parks. */
 static verdict conn_serve(zk__conn *c)
 {
+    zk__shard *shard = c->shard;
     zk__session *x = session_take(c);
     if (!x) return CLOSE;
     zk_task *me = zk__lane.current;
@@ -481,17 +510,37 @@ static verdict conn_serve(zk__conn *c)
     x->stack->on_leave = NULL;
     if (v == PARK && partial_keep(c, x) < 0) v = CLOSE;
     me->scope = x->scope.parent;
-    session_give(c);
+    if (ZK_LIKELY(v != HANDED_OVER)) c->session = NULL;
+    session_give(shard, x);
     return v;
+}
+
+/* What comes before the first byte of HTTP. returns whether to go on here. */
+static bool conn_secure(zk__conn *c)
+{
+    c->is_secured = true;
+    int rc = zk__tls_secure(c->shard->tls, &c->stream);
+    if (rc == 0) return true;
+    if (rc > 0) {
+        c->phase = ZK__CONN_H2;
+        rc = zk__h2_conn_start(c, NULL, 0);
+    }
+    if (rc < 0) {
+        zk__trail_drop(zk__lane.current); /* the client knows; others do not care */
+        zk__conn_close(c);
+    }
+    return false;
 }
 
 static int conn_run(void *arg)
 {
     zk__conn *c = arg;
+    if (ZK_UNLIKELY(c->shard->tls && !c->is_secured) && !conn_secure(c)) return 0;
     for (int round = 1;; round++) {
         verdict v = ZK_LIKELY(c->phase != ZK__CONN_LINGER) ? conn_serve(c)
                     : linger(c)                            ? PARK
                                                            : CLOSE;
+        if (ZK_UNLIKELY(v == HANDED_OVER)) return 0;
         if (ZK_UNLIKELY(c->shard->is_draining) && v == PARK && c->phase == ZK__CONN_IDLE) v = CLOSE;
         if (ZK_LIKELY(!conn_settle(c, v))) return 0;
         /* A client that always has more must not starve the others. */
@@ -507,7 +556,7 @@ static int conn_spawn(zk__conn *c)
 
 static void conn_start(zk__conn *c)
 {
-    if (conn_spawn(c) < 0) conn_close(c);
+    if (conn_spawn(c) < 0) zk__conn_close(c);
 }
 
 bool zk__conn_send_later(zk__conn *c, const char *data, size_t size)
@@ -549,6 +598,10 @@ void zk__conn_open(zk__shard *shard, zk_stream *stream)
 
 void zk__conn_drain(zk__conn *c)
 {
+    if (c->phase == ZK__CONN_H2) {
+        zk__h2_conn_drain(c);
+        return;
+    }
     /* What has arrived just now is still answered: a task looks, and then closes. */
     if (c->phase != ZK__CONN_IDLE || !c->stream->on_ready) return;
     zk_stream_unpark(c->stream);
@@ -557,8 +610,10 @@ void zk__conn_drain(zk__conn *c)
 
 void zk__conn_abort(zk__conn *c)
 {
-    if (c->stream->on_ready) {
-        conn_close(c);
+    if (c->phase == ZK__CONN_H2) {
+        zk__h2_conn_abort(c);
+    } else if (c->stream->on_ready) {
+        zk__conn_close(c);
     } else {
         zk__conn_cancel(c);
     }

@@ -18,6 +18,7 @@ enum zk__conn_phase {
     ZK__CONN_HEAD,   /* parked with part of a head in `partial` */
     ZK__CONN_LATE,   /* that part has not become whole in time */
     ZK__CONN_ACTIVE, /* a task serves it */
+    ZK__CONN_H2,     /* it speaks HTTP/2: see h2_conn.c */
     /* parked; what still comes is discarded so that the client gets to read the last response */
     ZK__CONN_LINGER,
 };
@@ -32,9 +33,12 @@ struct zk__conn {
     zk_time head_deadline; /* of the head that has begun to arrive; 0: none has */
     char *partial;
     uint32_t partial_size;
-    uint8_t phase;    /* enum zk__conn_phase */
-    bool is_staged;   /* bytes of it are in the shard's stage */
-    zk__ahead *ahead; /* what was received before its task has begun */
+    uint8_t phase;          /* enum zk__conn_phase */
+    bool is_staged;         /* bytes of it are in the shard's stage */
+    zk__ahead *ahead;       /* what was received before its task has begun */
+    bool has_served;        /* a request of HTTP/1.1 */
+    bool is_secured; /* the TLS handshake has been done, if there is to be one */
+    struct zk__h2_conn *h2; /* in that phase */
     uint32_t unsent_size;
     char *unsent; /* of staged bytes: what the client has not taken yet */
 };
@@ -50,9 +54,8 @@ struct zk__session {
     zk_response res;
     size_t in_begin, in_end; /* received and not yet consumed */
     size_t in_capacity;
-    size_t body_base;    /* where bytes of a body may be put: behind the head, which has to stay */
-    zk_str span;         /* body bytes parsed, not yet taken */
-    zk_time body_waited; /* for body bytes, in all */
+    size_t body_base; /* where bytes of a body may be put: behind the head, which has to stay */
+    zk_str span;      /* body bytes parsed, not yet taken */
     size_t out_size;
     bool is_chunked;    /* the response's body is */
     bool owes_continue; /* the client waits for a 100 before it sends the body */
@@ -64,6 +67,10 @@ struct zk__session {
 
 /* Takes over an accepted stream. Closes it if there is no memory. */
 void zk__conn_open(zk__shard *shard, zk_stream *stream);
+/* Ends it now; it must not be parked. */
+void zk__conn_close(zk__conn *conn);
+/* Something has to happen to it by then; INT64_MAX: nothing. */
+void zk__conn_deadline(zk__conn *conn, zk_time deadline);
 /* Begins to end it: at once if it is idle, else behind the response in progress. */
 void zk__conn_drain(zk__conn *conn);
 /* Lets the connection notice that its client goes, while nobody reads. */

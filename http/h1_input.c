@@ -2,9 +2,7 @@
  * Reading the bodies of HTTP/1.1 requests.
  *
  * Bytes come into the session's buffer behind the head, which has to stay in place, or, for a body
- * of known length, straight into the handler's own buffer. A client that is silent for too long, or
- * slower than the minimum rate, is given up; only time spent waiting for it counts, not what the
- * handler takes.
+ * of known length, straight into the handler's own buffer.
  */
 #include <errno.h>
 #include <string.h>
@@ -12,25 +10,17 @@
 #include "http/h1_conn.h"
 
 enum { DISCARD_MAX = 256 * 1024 };
-static const zk_time rate_grace = ZK_SEC(5);
 
-/* How long the next read may wait; *ret_code is what it then fails with. */
-static zk_time wait_limit(const zk__session *x, int *ret_code)
+typedef struct reading {
+    zk_stream *stream;
+    void *buf;
+    size_t size;
+} reading;
+
+static ssize_t read_wait(void *arg)
 {
-    const zk_server *config = x->conn->shard->config;
-    zk_time limit = INT64_MAX;
-    *ret_code = ZK_E_HTTP_TIMEOUT;
-    if (config->body_timeout_ms >= 0) limit = ZK_MS(config->body_timeout_ms);
-    if (config->body_rate_min_bytes_per_s > 0) {
-        uint64_t seconds = x->req.body_taken / (uint64_t)config->body_rate_min_bytes_per_s;
-        zk_time allowed = rate_grace + ZK_SEC(seconds > 1000000 ? 1000000 : seconds);
-        zk_time left = allowed > x->body_waited ? allowed - x->body_waited : 0;
-        if (left < limit) {
-            limit = left;
-            *ret_code = ZK_E_SLOW;
-        }
-    }
-    return limit;
+    reading *r = arg;
+    return zk_stream_read(r->stream, r->buf, r->size);
 }
 
 /* Reads, waiting no longer than the limits say. returns bytes (> 0) or an error; the client's end
@@ -39,16 +29,7 @@ static ssize_t read_some(zk__session *x, void *buf, size_t size)
 {
     zk_stream *stream = x->conn->stream;
     ssize_t n = zk_stream_try_read(stream, buf, size);
-    if (n == -EAGAIN) {
-        int code;
-        zk_time began = zk_now();
-        zk_scope wait __attribute__((cleanup(zk__scope_leave)));
-        zk__scope_enter_within(&wait, wait_limit(x, &code));
-        n = zk_stream_read(stream, buf, size);
-        if (n == -ETIMEDOUT && !wait.parent->reason) n = code;
-        if (n == -ECANCELED && wait.parent->reason) n = wait.parent->reason;
-        x->body_waited += zk_now() - began;
-    }
+    if (n == -EAGAIN) n = zk__body_wait(&x->req, read_wait, &(reading){stream, buf, size});
     return n == 0 ? ZK_E_CLOSED : n;
 }
 

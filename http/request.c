@@ -41,6 +41,13 @@ zk_arena *zk_request_arena(zk_request *req) { return &req->arena; }
 void *zk_request_context(const zk_request *req) { return req->shard->config->context; }
 int64_t zk_body_length(const zk_request *req) { return req->body_length; }
 
+const zk_stream *zk_request_stream(const zk_request *req) { return req->stream; }
+
+zk_str zk_request_scheme(const zk_request *req)
+{
+    return req->shard->config->tls ? ZK_STR("https") : ZK_STR("http");
+}
+
 int zk_request_peer(const zk_request *req, zk_addr *ret_addr)
 {
     return zk_stream_peer(req->stream, ret_addr);
@@ -86,6 +93,40 @@ int zk_request_query_get(zk_request *req, const char *name, zk_str *ret_value)
 }
 
 /* ---- the body ---- */
+
+static const zk_time rate_grace = ZK_SEC(5);
+
+/* How long the next read may wait; *ret_code is what it then fails with. */
+static zk_time wait_limit(const zk_request *req, int *ret_code)
+{
+    const zk_server *config = req->shard->config;
+    zk_time limit = INT64_MAX;
+    *ret_code = ZK_E_HTTP_TIMEOUT;
+    if (config->body_timeout_ms >= 0) limit = ZK_MS(config->body_timeout_ms);
+    if (config->body_rate_min_bytes_per_s > 0) {
+        uint64_t seconds = req->body_taken / (uint64_t)config->body_rate_min_bytes_per_s;
+        zk_time allowed = rate_grace + ZK_SEC(seconds > 1000000 ? 1000000 : seconds);
+        zk_time left = allowed > req->body_waited ? allowed - req->body_waited : 0;
+        if (left < limit) {
+            limit = left;
+            *ret_code = ZK_E_SLOW;
+        }
+    }
+    return limit;
+}
+
+ssize_t zk__body_wait(zk_request *req, ssize_t (*wait)(void *arg), void *arg)
+{
+    int code;
+    zk_time began = zk_now();
+    zk_scope limit __attribute__((cleanup(zk__scope_leave)));
+    zk__scope_enter_within(&limit, wait_limit(req, &code));
+    ssize_t n = wait(arg);
+    if (n == -ETIMEDOUT && !limit.parent->reason) n = code;
+    if (n == -ECANCELED && limit.parent->reason) n = limit.parent->reason;
+    req->body_waited += zk_now() - began;
+    return n;
+}
 
 static ssize_t body_read(zk_request *req, void *buf, size_t size, uint64_t limit)
 {

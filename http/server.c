@@ -16,6 +16,7 @@
 
 #include "core/task.h"
 #include "http/h1_conn.h"
+#include "http/secure.h"
 #include "http/shard.h"
 #include "net/tcp.h"
 
@@ -31,6 +32,7 @@ typedef struct shard_task {
 struct zk_serving {
     zk_server config;
     zk__route_table *routes;
+    zk_tls *tls; /* NULL: none */
     zk_addr addr;
     zk__io stop_io;     /* an eventfd */
     zk__worker *worker; /* that zk_serve was called on */
@@ -42,26 +44,30 @@ struct zk_serving {
 
 /* ---- signals ---- */
 
-/* The stop_fd + 1 of each server that SIGTERM and SIGINT stop; 0: free. */
+/* The stop_fd + 1 of each server that SIGTERM and SIGINT stop, and SIGHUP has read its files; 0:
+ * free. */
 static atomic_int stop_fds[SERVERS_MAX];
 static atomic_int signals_seen;
 static int signal_users;
-static struct sigaction old_term, old_int;
+static struct sigaction old_term, old_int, old_hup;
 static pthread_mutex_t signal_lock = PTHREAD_MUTEX_INITIALIZER;
 
-static void stop_fd_write(int fd)
+/* What is added to the eventfd. */
+static const uint64_t to_stop = 1, to_reload = (uint64_t)1 << 32;
+
+static void stop_fd_write(int fd, uint64_t what)
 {
-    uint64_t one = 1;
-    if (write(fd, &one, sizeof one) < 0) return; /* full: it is stopping already */
+    if (write(fd, &what, sizeof what) < 0) return; /* full: it is stopping already */
 }
 
 static void on_signal(int number)
 {
     int saved = errno;
-    if (atomic_fetch_add(&signals_seen, 1) > 0) _exit(128 + number);
+    bool is_reload = number == SIGHUP;
+    if (!is_reload && atomic_fetch_add(&signals_seen, 1) > 0) _exit(128 + number);
     for (int i = 0; i < SERVERS_MAX; i++) {
         int fd = atomic_load(&stop_fds[i]) - 1;
-        if (fd >= 0) stop_fd_write(fd);
+        if (fd >= 0) stop_fd_write(fd, is_reload ? to_reload : to_stop);
     }
     errno = saved;
 }
@@ -80,6 +86,7 @@ static int signals_attach(int fd)
         struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
         sigaction(SIGTERM, &action, &old_term);
         sigaction(SIGINT, &action, &old_int);
+        sigaction(SIGHUP, &action, &old_hup);
     }
     pthread_mutex_unlock(&signal_lock);
     return rc;
@@ -94,6 +101,7 @@ static void signals_detach(int fd)
         if (--signal_users == 0) {
             sigaction(SIGTERM, &old_term, NULL);
             sigaction(SIGINT, &old_int, NULL);
+            sigaction(SIGHUP, &old_hup, NULL);
         }
         break;
     }
@@ -116,6 +124,7 @@ int zk__server_complete(zk_server *config)
     DEFAULT(target_bytes_max, 8 * 1024);
     DEFAULT(body_bytes_max, 1024 * 1024);
     DEFAULT(body_stream_bytes_max, (uint64_t)1 << 30);
+    DEFAULT(h2_streams_max, 128);
     DEFAULT(connections_max, 65536);
     DEFAULT(idle_timeout_ms, 75000);
     DEFAULT(header_timeout_ms, 10000);
@@ -310,6 +319,19 @@ static int shard_run(void *arg)
 
 /* ---- serving ---- */
 
+/* Has to come before the first connection. */
+static int tls_open(zk_serving *serving)
+{
+    static const char *const protocols[] = {ZK__H2 ? "h2" : "http/1.1", "http/1.1", NULL};
+    if (!serving->config.tls) return 0;
+    zk_tls_server options = *serving->config.tls;
+    if (!options.alpn) options.alpn = protocols;
+    int rc = zk__tls_server_new(&options, &serving->tls);
+    for (int i = 0; i < serving->shard_count && rc >= 0; i++)
+        serving->shards[i].shard.tls = serving->tls;
+    return rc;
+}
+
 static int serving_open(zk_serving *serving)
 {
     int rc = zk__server_complete(&serving->config);
@@ -327,6 +349,8 @@ static int serving_open(zk_serving *serving)
         serving->shards[i].drain_msg.run = on_drain;
         serving->shards[i].worker = zk__worker_self()->runtime->workers[i];
     }
+    rc = tls_open(serving);
+    if (rc < 0) return rc;
     rc = first_listener_open(serving);
     if (rc >= 0) rc = more_listeners_open(serving);
     if (rc < 0) return zk_fail(rc, "listening on %s", serving->config.listen);
@@ -347,20 +371,38 @@ static void serving_close(zk_serving *serving)
     zk__poller *poller = &zk__worker_self()->poller;
     if (serving->stop_io.fd >= 0) poller->ops->forget(poller, &serving->stop_io);
     zk__route_table_free(serving->routes);
+    zk__tls_free(serving->tls);
+}
+
+static int job_reload(void *arg) { return zk_serving_reload(arg); }
+
+static void reload(zk_serving *serving)
+{
+    const zk_server *config = &serving->config;
+    if (!config->tls) return;
+    int rc = zk_blocking(job_reload, serving);
+    if (rc < 0 && config->on_error) {
+        const char *trail = zk_trail();
+        config->on_error(config->context, NULL, rc, *trail ? trail : zk_strerror(rc));
+    }
 }
 
 /* Waits for the word to stop. */
 static int stop_wait(zk_serving *serving)
 {
-    uint64_t count;
-    zk__op op = {
-        .code = ZK__OP_READ,
-        .io = &serving->stop_io,
-        .buf = &count,
-        .size = sizeof count,
-    };
-    ssize_t n = zk__op_run(&op);
-    return n < 0 ? (int)n : 0;
+    for (;;) {
+        uint64_t words;
+        zk__op op = {
+            .code = ZK__OP_READ,
+            .io = &serving->stop_io,
+            .buf = &words,
+            .size = sizeof words,
+        };
+        ssize_t n = zk__op_run(&op);
+        if (n < 0) return (int)n;
+        if (words % to_reload) return 0;
+        reload(serving);
+    }
 }
 
 static int serve_until_stopped(zk_serving *serving)
@@ -422,4 +464,9 @@ int zk_serve(const zk_server *server)
 
 zk_addr zk_serving_addr(const zk_serving *serving) { return serving->addr; }
 
-void zk_serving_drain(zk_serving *serving) { stop_fd_write(serving->stop_io.fd); }
+void zk_serving_drain(zk_serving *serving) { stop_fd_write(serving->stop_io.fd, to_stop); }
+
+int zk_serving_reload(zk_serving *serving)
+{
+    return serving->tls ? zk__tls_reload(serving->tls) : -EOPNOTSUPP;
+}

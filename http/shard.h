@@ -36,6 +36,7 @@ typedef struct zk__shard {
     const zk_server *config; /* with all defaults filled in */
     zk_serving *serving;
     const zk__route_table *routes;
+    zk_tls *tls;     /* NULL: connections are plain */
     zk_scope *scope; /* of the tasks of its connections */
     zk_listener *listener;
     zk__conn *conns;
@@ -53,6 +54,10 @@ typedef struct zk__shard {
     char *stage; /* ZK__STAGE_BYTES; NULL: nothing is staged */
     zk__ahead *free_aheads;
     uint32_t ahead_count; /* in all */
+    /* What connections of HTTP/2 share: a buffer for what comes and goes, streams for reuse. */
+    char *h2_buffer;
+    struct zk__h2_stream *free_h2_streams;
+    uint32_t free_h2_stream_count;
     /* "Server: ...\r\nDate: ...\r\n", renewed each second. */
     zk_time common_checked;
     int64_t common_second;
@@ -87,6 +92,13 @@ static inline zk_str zk__shard_common(zk__shard *shard)
 {
     if (ZK_UNLIKELY(shard->common_checked != zk_now())) zk__shard_common_renew(shard);
     return (zk_str){shard->common, shard->common_size};
+}
+
+/* The Date of this moment, 29 bytes. */
+static inline zk_str zk__shard_date(zk__shard *shard)
+{
+    if (ZK_UNLIKELY(shard->common_checked != zk_now())) zk__shard_common_renew(shard);
+    return (zk_str){shard->common + shard->date_at, 29};
 }
 
 #endif

@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "http/h1_conn.h"
+#include "http/h2_conn.h"
 
 static void on_batch_end(zk__hook *hook)
 {
@@ -94,6 +95,9 @@ void zk__shard_done(zk__shard *shard)
     zk__stage_flush(shard);
     zk__hook_disarm(zk__worker_self(), &shard->stage_hook);
     zk__sessions_free(shard);
+    zk__h2_streams_free(shard);
+    zk_free(shard->h2_buffer);
+    shard->h2_buffer = NULL;
     zk_free(shard->stage);
     shard->stage = NULL;
     while (shard->free_aheads) {

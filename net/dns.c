@@ -98,17 +98,25 @@ static bool stamp_equal(const stamp *a, const stamp *b)
            a->size == b->size && a->inode == b->inode;
 }
 
-/* Up to HOSTS_BYTES_MAX; a file that cannot be read is as good as none. */
+/* Up to HOSTS_BYTES_MAX. A file that may not be read is as good as none; one that cannot be read
+ * for want of descriptors or memory will be there later. */
 static int hosts_read(zk__hosts *hosts, const char *path, off_t size)
 {
     zk__hosts_done(hosts);
-    int fd = size > 0 ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : -1;
-    if (fd < 0) return 0;
+    if (size <= 0) return 0;
+    int fd;
+    do {
+        fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    } while (fd < 0 && errno == EINTR);
+    if (fd < 0) return errno == EMFILE || errno == ENFILE || errno == ENOMEM ? -errno : 0;
     size_t capacity = size < HOSTS_BYTES_MAX ? (size_t)size : HOSTS_BYTES_MAX, got = 0;
     char *text = zk_alloc(capacity);
-    ssize_t n;
-    while (text && got < capacity && (n = read(fd, text + got, capacity - got)) > 0)
+    while (text && got < capacity) {
+        ssize_t n = read(fd, text + got, capacity - got);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) break;
         got += (size_t)n;
+    }
     close(fd);
     int rc = text ? zk__hosts_parse(hosts, text, got) : -ENOMEM;
     zk_free(text);

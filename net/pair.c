@@ -57,7 +57,7 @@ static int half_wait_for(zk__wait **slot)
 {
     int rc = zk__wait_begin();
     if (rc < 0) return rc;
-    static const zk__wait_kind kind = {.name = "in-memory stream"};
+    static const zk__wait_kind kind = {.name = "in-memory stream", .is_by_tasks = true};
     half_wait w = {.wait.cancel = half_cancel, .wait.kind = &kind, .slot = slot};
     *slot = &w.wait;
     return (int)zk__wait_for(&w.wait);
@@ -265,6 +265,7 @@ int zk_stream_pair(zk_stream **ret_a, zk_stream **ret_b)
         half_init(&p->halves[i]);
         end_init(p, i);
     }
+    zk__leak_name(p, "stream pair", -1);
     p->open_ends = 2;
     zk__bind_to_worker();
     *ret_a = &p->ends[0].head;

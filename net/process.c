@@ -90,8 +90,8 @@ static int stdio_open(start *s, int i, zk_stdio stdio)
     int fd;
     switch (stdio.kind) {
     case ZK_STDIO_INHERIT: return -1;
-    case ZK_STDIO_NULL:
-        fd = open("/dev/null", (i == IN ? O_RDONLY : O_WRONLY) | O_CLOEXEC);
+    case ZK_STDIO_NULL: do { fd = open("/dev/null", (i == IN ? O_RDONLY : O_WRONLY) | O_CLOEXEC);
+        } while (fd < 0 && errno == EINTR);
         return fd < 0 ? -errno : raise_fd(fd, true);
     case ZK_STDIO_PIPE: return pipe_open(s, i);
     case ZK_STDIO_FD: return raise_fd(stdio.fd, false);
@@ -322,6 +322,7 @@ int zk_process_spawn(const zk_process_options *options, zk_process **ret_process
     p->pid = s.pid;
     p->has_own_group = options->has_own_group;
     zk__io_init(&p->io, s.pidfd, 0);
+    zk__leak_name(p, "process", s.pidfd);
     rc = streams_open(p, s.ours);
     if (rc < 0) {
         fds_close(s.ours);

@@ -249,8 +249,8 @@ int64_t zk_stream_splice(zk_stream *from, zk_stream *to, int64_t bytes_max)
     if (rc < 0) return rc;
     if (bytes_max < 0) return -EINVAL;
     zk__io *source = io_of(from);
-    bool is_received_ahead = source && source->bits & ZK__IO_STREAM &&
-                             zk__worker_self()->poller.ops == &zk__poller_uring;
+    bool is_received_ahead =
+        source && source->bits & ZK__IO_STREAM && zk__worker_self()->poller.ops->receives_ahead;
     int64_t moved = 0;
     rc = source && io_of(to) && !is_received_ahead ? move_by_kernel(from, to, bytes_max, &moved)
                                                    : NOT_THIS_WAY;

@@ -152,14 +152,15 @@ int zk__fd_stream(int fd, uint32_t bits, zk_stream **ret_stream)
     }
     s->head = (zk_stream){.ops = &socket_ops};
     zk__io_init(&s->io, fd, bits);
+    zk__leak_name(s, "stream", fd);
     zk__bind_to_worker();
     *ret_stream = &s->head;
     return 0;
 }
 
-int zk__socket_stream(int fd, zk_stream **ret_stream)
+int zk__socket_stream(int fd, uint32_t bits, zk_stream **ret_stream)
 {
-    return zk__fd_stream(fd, ZK__IO_SOCKET | ZK__IO_STREAM, ret_stream);
+    return zk__fd_stream(fd, ZK__IO_SOCKET | ZK__IO_STREAM | bits, ret_stream);
 }
 
 zk__io *zk__socket_stream_io(zk_stream *stream) { return &of(stream)->io; }

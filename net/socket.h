@@ -7,8 +7,8 @@
 #include "net/stream.h"
 
 /* Makes a stream of a connected, non-blocking socket and owns it from then on, also on failure.
- * returns 0, -ENOMEM. */
-int zk__socket_stream(int fd, zk_stream **ret_stream);
+ * bits: ZK__IO_MARKED if it is so. returns 0, -ENOMEM. */
+int zk__socket_stream(int fd, uint32_t bits, zk_stream **ret_stream);
 
 /* The same for any non-blocking descriptor. bits: those of zk__io_init. */
 int zk__fd_stream(int fd, uint32_t bits, zk_stream **ret_stream);

@@ -25,6 +25,12 @@ struct zk_listener {
     zk_addr addr;
 };
 
+/* Descriptors may come along with the bytes of a Unix socket. */
+static uint32_t marked(const zk_addr *addr)
+{
+    return addr->sa.sa_family == AF_UNIX ? ZK__IO_MARKED : 0;
+}
+
 static const struct zk__kernel *kernel(void) { return zk__worker_self()->poller.ops->kernel; }
 
 static int set_flag(int fd, int level, int option)
@@ -97,6 +103,7 @@ int zk_listen(const zk_addr *addr, const zk_listen_options *options, zk_listener
         return rc;
     }
     zk__io_init(&l->io, fd, ZK__IO_SOCKET);
+    zk__leak_name(l, "listener", fd);
     l->addr = *addr;
     l->is_unix_file = is_unix_file(addr);
     zk__bind_to_worker();
@@ -114,6 +121,7 @@ int zk__listener_share(const zk_listener *listener, zk_listener **ret_listener)
         return fd;
     }
     zk__io_init(&l->io, fd, ZK__IO_SOCKET);
+    zk__leak_name(l, "listener", fd);
     l->addr = listener->addr;
     *ret_listener = l;
     return 0;
@@ -143,7 +151,8 @@ int zk_accept(zk_listener *listener, zk_stream **ret_stream)
         zk__op op = {.code = ZK__OP_ACCEPT, .io = &listener->io};
         ssize_t fd = zk__op_run(&op);
         if (fd >= 0) ZK__PROBE(accept, listener->io.fd, fd);
-        int rc = fd >= 0 ? zk__socket_stream((int)fd, ret_stream) : (int)fd;
+        int rc = (int)fd;
+        if (fd >= 0) rc = zk__socket_stream((int)fd, marked(&listener->addr), ret_stream);
         if (!is_shortage(rc)) return rc;
         rc = zk__pause(accept_pause);
         if (rc < 0) return rc;
@@ -178,7 +187,7 @@ int zk_connect(const zk_addr *addr, zk_stream **ret_stream)
     int fd = socket_for(addr);
     if (fd < 0) return fd;
     zk_stream *stream;
-    int rc = zk__socket_stream(fd, &stream);
+    int rc = zk__socket_stream(fd, marked(addr), &stream);
     if (rc < 0) return rc;
     zk__op op = {
         .code = ZK__OP_CONNECT,

@@ -57,6 +57,7 @@ int zk_udp_open(const zk_addr *addr, const zk_udp_options *options, zk_udp **ret
         return rc;
     }
     zk__io_init(&udp->io, fd, ZK__IO_SOCKET);
+    zk__leak_name(udp, "UDP socket", fd);
     udp->worker = zk__worker_self();
     zk__bind_to_worker();
     *ret_udp = udp;

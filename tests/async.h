@@ -18,6 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <zokio/dump.h>
 #include <zokio/task.h>
 
 #include "core/switch.h"
@@ -33,11 +34,23 @@
 #define ZK_TEST_TSAN 0
 #endif
 
-/* zk_run with so many workers, whatever the environment says. */
+static inline void zk__test_leak(void *context, const zk_leak *leak)
+{
+    *(int *)context += 1;
+    fprintf(stderr, "leak: %s, %zu bytes, by %s (%s:%d)\n%s\n", leak->what, leak->bytes,
+            leak->task->name, leak->task->file, leak->task->line, leak->backtrace);
+}
+
+/* zk_run with so many workers, whatever the environment says. A leak fails it, in builds that look
+ * for them. */
 static inline int zk_test_run(int workers, zk_fn *fn, void *arg)
 {
+    int leaks = 0;
     unsetenv("ZOKIO_WORKERS");
-    return zk_run(&(zk_config){.workers = workers}, fn, arg);
+    int rc = zk_run(
+        &(zk_config){.workers = workers, .on_leak = zk__test_leak, .on_leak_context = &leaks}, fn,
+        arg);
+    return rc >= 0 && leaks ? ZK_E_LEAK : rc;
 }
 
 /* A test whose body is the first task of a runtime with `workers` workers. */

@@ -1,14 +1,16 @@
 /*
  * What tests/gdb looks into: a task that sleeps, one that waits for a mutex which the first task
- * holds, one that has not started, and a stop.
+ * holds, two that wait in a channel and a rendezvous, one that has not started, and a stop.
  */
 #include <stdio.h>
 #include <stdlib.h>
 
+#include <zokio/channel.h>
 #include <zokio/sync.h>
 #include <zokio/task.h>
 
 static zk_mutex mutex;
+static zk_channel *full, *quiet;
 
 static int sleep_long(void *arg)
 {
@@ -24,16 +26,35 @@ static int lock_it(void *arg)
     return rc;
 }
 
+static int send_two(void *arg)
+{
+    (void)arg;
+    int item = 0, rc = zk_channel_send(full, &item);
+    return rc < 0 ? rc : zk_channel_send(full, &item);
+}
+
+static int receive_one(void *arg)
+{
+    (void)arg;
+    int item;
+    return zk_channel_recv(quiet, &item);
+}
+
 void stop_here(void);
 __attribute__((noinline)) void stop_here(void) { puts("here"); }
 
 static int run(void *arg)
 {
-    int rc = zk_mutex_lock(&mutex);
+    int rc = zk_channel_new(sizeof(int), 1, &full), item = 0;
+    if (!rc) rc = zk_channel_new(sizeof(int), 0, &quiet);
+    if (!rc) rc = zk_mutex_lock(&mutex);
     if (rc < 0) return rc;
+    (void)zk_channel_try_send(quiet, &item);
     ZK_SCOPE(s) {
         rc = zk_spawn(&s, sleep_long, NULL);
         if (!rc) rc = zk_spawn(&s, lock_it, NULL);
+        if (!rc) rc = zk_spawn(&s, send_two, NULL);
+        if (!rc) rc = zk_spawn(&s, receive_one, NULL);
         if (!rc) rc = zk_yield();
         if (!rc) rc = zk_spawn(&s, sleep_long, NULL);
         stop_here();
@@ -41,6 +62,8 @@ static int run(void *arg)
         zk_mutex_unlock(&mutex);
         zk_scope_cancel(&s);
     }
+    zk_channel_free(full);
+    zk_channel_free(quiet);
     return rc;
 }
 

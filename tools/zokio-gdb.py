@@ -15,6 +15,14 @@ PENDING, QUEUED, STARTED, FINISHED = range(4)  # zk__task_state
 SPAWNED = 1 << 2  # ZK__TASK_SPAWNED
 CALLERS_MAX = 1000  # against circles in memory that is damaged
 FRAMES_MAX = 64
+# Kinds of waits: the type of what is waited on and its field with the task that holds it.
+HOLDERS = {
+    "mutex": ("zk_mutex", "zk__owner"),
+    "lock for reading": ("zk_rwlock", "zk__writer"),
+    "lock for writing": ("zk_rwlock", "zk__writer"),
+    "once": ("zk_once", "zk__owner"),
+}
+CHANNEL_KINDS = {"channel receive": "sender", "channel send": "receiver"}  # who is at the other end
 # A record lies at a multiple of this below its stack's end, and within a page: see core/stack.c.
 SHIFT_BYTES, SHIFT_MAX = 64, 4096
 
@@ -33,15 +41,27 @@ class Task:
     def describe(self):
         if self.state != "waits":
             return self.state
-        text = "waits for " + kind_name(self.wait)
-        holder = mutex_holder(self.wait)
-        return text + (", held by " + site_text(holder) if holder is not None else "")
+        kind = kind_name(self.wait)
+        text = "waits for " + kind
+        if kind in CHANNEL_KINDS:
+            return text + f" ({channel_text(self.wait, kind)})"
+        if kind in HOLDERS:
+            holder = waited_object(self.wait, HOLDERS[kind][0])[HOLDERS[kind][1]]
+            return text + (", held by " + site_text(holder) if int(holder) else "")
+        return text
 
 
 def site_text(task):
     try:
-        site = task["site"].dereference()
-        return f'{site["name"].string()} ({site["file"].string()}:{int(site["line"])})'
+        return place_text(task["site"])
+    except gdb.error:
+        return "(unknown)"
+
+
+def place_text(site):
+    try:
+        name, file = site["name"].string(), site["file"].string()
+        return f"{name} ({file}:{int(site['line'])})" if file else name
     except gdb.error:
         return "(unknown)"
 
@@ -51,12 +71,21 @@ def kind_name(wait):
     return kind["name"].string() if int(kind) else "something"
 
 
-def mutex_holder(wait):
-    if kind_name(wait) != "mutex":
-        return None
+def waited_object(wait, type_name):
+    """What a task waits on in line: it begins with its guard."""
     single = wait.cast(gdb.lookup_type("single").pointer())
-    mutex = single["waiter"]["guard"].cast(gdb.lookup_type("zk_mutex").pointer())
-    return mutex["zk__owner"] if int(mutex["zk__owner"]) else None
+    return single["waiter"]["guard"].cast(gdb.lookup_type(type_name).pointer())
+
+
+def channel_text(wait, kind):
+    channel = waited_object(wait, "zk_channel")
+    count, capacity = int(channel["count"]), int(channel["capacity"])
+    end = CHANNEL_KINDS[kind]
+    other = channel[end]
+    return (
+        (f"{count} of {capacity} items, " if capacity else "rendezvous, ")
+        + (f"last {end} {place_text(other)}" if int(other) else f"no {end} yet")
+    )
 
 
 def pointer_to(address, type_name):

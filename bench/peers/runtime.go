@@ -7,32 +7,39 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"syscall"
 	"time"
 )
 
-const rounds = 5
+const rounds = 15
 
-// A batch of 1,000 goroutines that do nothing, and waiting for them.
-func spawnJoin(n int) {
+//go:noinline
+func nothing() {}
+
+// Batches of goroutines that do nothing, and waiting for each batch.
+func spawnBatches(n, size int) {
 	var group sync.WaitGroup
-	for i := 0; i < n/1000; i++ {
-		group.Add(1000)
-		for j := 0; j < 1000; j++ {
+	for i := 0; i < n/size; i++ {
+		group.Add(size)
+		for j := 0; j < size; j++ {
 			go group.Done()
 		}
 		group.Wait()
 	}
 }
 
-// The same, by two at once.
+func spawnJoin(n int)     { spawnBatches(n, 256) }
+func spawnJoin1000(n int) { spawnBatches(n, 1000) }
+
+// Two goroutines, each with batches of its own.
 func spawnJoin2(n int) {
 	var both sync.WaitGroup
 	both.Add(2)
 	for i := 0; i < 2; i++ {
 		go func() {
-			spawnJoin(n / 2)
+			spawnBatches(n/2, 1000)
 			both.Done()
 		}()
 	}
@@ -107,6 +114,20 @@ func selectPending(n int) {
 	}
 }
 
+func join3Ready(n int) {
+	for i := 0; i < n; i++ {
+		var group sync.WaitGroup
+		group.Add(3)
+		for j := 0; j < 3; j++ {
+			go func() {
+				nothing()
+				group.Done()
+			}()
+		}
+		group.Wait()
+	}
+}
+
 // Three goroutines and waiting for them, each of which lets others run once.
 func join3Pending(n int) {
 	for i := 0; i < n; i++ {
@@ -156,23 +177,57 @@ func timers(n int) {
 	group.Wait()
 }
 
+// Resident memory per waiting goroutine.
+func taskBytes(n int) float64 {
+	var ready, done sync.WaitGroup
+	debug.SetGCPercent(-1) // it would count its own work and what it gives back
+	end := make(chan struct{})
+	before := residentBytes()
+	ready.Add(n)
+	done.Add(n)
+	for i := 0; i < n; i++ {
+		go func() {
+			ready.Done()
+			<-end
+			done.Done()
+		}()
+	}
+	ready.Wait()
+	bytes := (residentBytes() - before) / float64(n)
+	close(end)
+	done.Wait()
+	return bytes
+}
+
+func residentBytes() float64 {
+	var size, resident float64
+	text, err := os.ReadFile("/proc/self/statm")
+	if err == nil {
+		_, err = fmt.Sscan(string(text), &size, &resident)
+	}
+	if err != nil {
+		panic(err)
+	}
+	return resident * float64(os.Getpagesize())
+}
+
 var began time.Time
 
 func start() { began = time.Now() }
 
-func measure(name string, n, procs int, fn func(int)) {
+func isWanted(name string) bool {
 	for _, wanted := range os.Args[1:] {
 		if wanted == name {
-			wanted = ""
-		}
-		if wanted == "" {
-			goto chosen
+			return true
 		}
 	}
-	if len(os.Args) > 1 {
+	return len(os.Args) == 1
+}
+
+func measure(name string, n, procs int, fn func(int)) {
+	if !isWanted(name) {
 		return
 	}
-chosen:
 	runtime.GOMAXPROCS(procs)
 	best := time.Duration(1 << 62)
 	for i := 0; i < rounds; i++ {
@@ -191,16 +246,22 @@ chosen:
 }
 
 func main() {
-	measure("spawn_join", 1000000, 1, spawnJoin)
-	measure("spawn_join_2w", 1000000, 2, spawnJoin2)
-	measure("yield_1000", 1000000, 1, yield1000)
-	measure("channel_pingpong", 300000, 1, channelPingpong)
-	measure("channel_bounded", 1000000, 1, channelBounded)
-	measure("channel_bounded_2w", 1000000, 2, channelBounded)
-	measure("select_ready", 500000, 1, selectReady)
-	measure("select_pending", 300000, 1, selectPending)
-	measure("join3_pending", 200000, 1, join3Pending)
+	measure("spawn_join", 256000, 1, spawnJoin)
+	measure("spawn_join_1000", 300000, 1, spawnJoin1000)
+	measure("spawn_join_2w", 600000, 2, spawnJoin2)
+	measure("yield_1000", 300000, 1, yield1000)
+	measure("channel_pingpong", 200000, 1, channelPingpong)
+	measure("channel_bounded", 500000, 1, channelBounded)
+	measure("channel_bounded_2w", 500000, 2, channelBounded)
+	measure("select_ready", 300000, 1, selectReady)
+	measure("select_pending", 200000, 1, selectPending)
+	measure("join3_ready", 100000, 1, join3Ready)
+	measure("join3_pending", 100000, 1, join3Pending)
 	measure("timeout_pending", 200000, 1, timeoutPending)
-	measure("mutex", 2000000, 1, mutex)
+	measure("mutex", 1000000, 1, mutex)
 	measure("timer", 100000, 1, timers)
+	if isWanted("task_bytes") {
+		runtime.GOMAXPROCS(1)
+		fmt.Printf("task_bytes\t%.2f\n", taskBytes(100000))
+	}
 }

@@ -20,6 +20,8 @@
 
 ZK_BEGIN
 
+struct zk_leak;
+
 /** An async function: a result >= 0 or an error < 0. */
 typedef int zk_fn(void *arg);
 
@@ -139,6 +141,12 @@ typedef struct zk_config {
      * lines parted by line feeds; NULL: it goes to stderr */
     void (*on_stall)(void *context, const char *report);
     void *on_stall_context;
+    /* looks for what is left when main_fn has returned, see zk_leak; makes each allocation slower.
+     * Always so in debug builds, never with ZOKIO_LEAKS=0. ZOKIO_LEAKS=1 */
+    bool finds_leaks;
+    /* gets what was found, one by one, on the thread that called zk_run; NULL: it goes to stderr */
+    void (*on_leak)(void *context, const struct zk_leak *leak);
+    void *on_leak_context;
 } zk_config;
 
 /**

@@ -98,6 +98,13 @@ ZK_API zk_arena *zk_request_arena(zk_request *req);
 /** zk_server.context. */
 ZK_API void *zk_request_context(const zk_request *req);
 
+/** "https" if the request has come through TLS, else "http". */
+ZK_API zk_str zk_request_scheme(const zk_request *req);
+
+/** The connection that it has come on, to ask it about TLS (zk_tls_info_get, zk_tls_peer_get); not
+ * to be read or written. */
+ZK_API const zk_stream *zk_request_stream(const zk_request *req);
+
 /** The client's address. @return 0; -ENOTCONN and other system errors */
 ZK_API int zk_request_peer(const zk_request *req, zk_addr *ret_addr);
 

@@ -5,6 +5,7 @@
 #define ZOKIO_SERVER_H
 
 #include <zokio/http.h>
+#include <zokio/tls.h>
 
 ZK_BEGIN
 
@@ -36,11 +37,14 @@ typedef struct zk_server {
     void *context;           /* yours, see zk_request_context */
     const char *server_name; /* of the Server field; NULL: "zokio", "": none */
     const zk_config *config; /* of the runtime that zk_serve starts */
+    /* NULL: no TLS, and HTTP/1.1 and HTTP/2 (with prior knowledge) on one port. Else TLS only; its
+     * alpn is "h2", "http/1.1" unless it says otherwise. SIGHUP reads its files again */
+    const zk_tls_server *tls;
 
     /* Called once when requests are being accepted, on the calling task. */
     void (*on_listening)(void *context, zk_serving *serving);
     /* Called for each handler that failed and each request that was refused, before the response;
-     * for logs. */
+     * for logs. With a NULL `req` when reading the files of `tls` again has failed. */
     void (*on_error)(void *context, const zk_request *req, int rc, const char *what);
 
     uint32_t header_bytes_max;      /* request line and header section: 16 KiB */
@@ -48,6 +52,7 @@ typedef struct zk_server {
     uint32_t target_bytes_max;      /* the request target: 8 KiB */
     uint64_t body_bytes_max;        /* read whole by zk_body: 1 MiB */
     uint64_t body_stream_bytes_max; /* read in pieces: 1 GiB */
+    uint32_t h2_streams_max;        /* at once on a connection of HTTP/2: 128 */
     uint32_t connections_max;       /* at once; more wait in the kernel's queue: 65,536 */
     int idle_timeout_ms;            /* between requests: 75,000 */
     /* from a request's first byte to the end of its header section: 10,000 */
@@ -83,6 +88,14 @@ ZK_API zk_addr zk_serving_addr(const zk_serving *serving);
  * suspends.
  */
 ZK_API void zk_serving_drain(zk_serving *serving);
+
+/**
+ * Reads the files of zk_server.tls again, as SIGHUP does; connections that begin from now on use
+ * them. Blocks its thread for that. Any thread. Never suspends.
+ *
+ * @return as zk_tls_reload: if it fails, all stays as it was; -EOPNOTSUPP: there is no TLS
+ */
+ZK_API int zk_serving_reload(zk_serving *serving) ZK_NODISCARD;
 
 ZK_END
 #endif

@@ -25,6 +25,7 @@
 #include <zokio/sync.h>
 #include <zokio/task.h>
 #include <zokio/tcp.h>
+#include <zokio/tls.h>
 #include <zokio/udp.h>
 #include <zokio/unix.h>
 

@@ -1,67 +1,15 @@
 /*
- * Dumps: what they say of running, ready, queued and waiting tasks, who holds what, deadlocks named
- * as such, backtraces, other workers and busy ones.
+ * Dumps: what they say of running, ready, queued and waiting tasks, who holds what and who is at
+ * the other end, backtraces, other workers and busy ones. Of deadlocks: deadlock.c.
  */
-#include "tests/async.h"
+#include "tests/core/dumps.h"
 
 #include <stdatomic.h>
-
-#include <zokio/channel.h>
-#include <zokio/dump.h>
-#include <zokio/sync.h>
-
-enum { TEXT_BYTES = 64 * 1024 };
-
-static char text[TEXT_BYTES];
-
-static void keep(void *context, const char *line)
-{
-    size_t *length = context;
-    *length += (size_t)snprintf(text + *length, sizeof text - *length, "%s\n", line);
-}
-
-static const char *dump(void)
-{
-    size_t length = 0;
-    text[0] = '\0';
-    cr_assert_ok(zk_dump(keep, &length));
-    return text;
-}
-
-/* The line of the dump that contains this; fails if there is none. */
-static const char *line_with(const char *wanted)
-{
-    static char line[1024];
-    const char *at = strstr(text, wanted);
-    cr_assert(at, "no \"%s\" in:\n%s", wanted, text);
-    const char *begin = at, *end = strchr(at, '\n');
-    while (begin > text && begin[-1] != '\n')
-        begin--;
-    snprintf(line, sizeof line, "%.*s", (int)(end - begin), begin);
-    return line;
-}
-
-#define assert_line(task, wanted)                                                                  \
-    cr_assert(strstr(line_with(task), wanted), "no \"%s\" in \"%s\" in:\n%s", wanted,              \
-              line_with(task), text)
-
-static int sleeper(void *arg)
-{
-    (void)arg;
-    return zk_sleep(ZK_SEC(100));
-}
 
 static int nothing(void *arg)
 {
     (void)arg;
     return 0;
-}
-
-/* Lets those that are ready run until they wait. */
-static void settle(void)
-{
-    for (int i = 0; i < 3; i++)
-        cr_assert_ok(zk_yield());
 }
 
 ZK_TEST(dump, says_that_there_is_no_runtime)
@@ -114,120 +62,19 @@ ZK_ASYNC_TEST(dump, knows_who_is_ready_and_who_is_over)
     cr_assert(!strstr(dump(), "yielder"), "%s", text);
 }
 
-typedef struct pair {
-    zk_mutex first, second;
-} pair;
-
-static int lock_both(void *arg)
-{
-    zk_mutex **mutexes = arg;
-    int rc = zk_mutex_lock(mutexes[0]);
-    if (rc < 0) return rc;
-    rc = zk_yield();
-    if (!rc) rc = zk_mutex_lock(mutexes[1]);
-    if (!rc) zk_mutex_unlock(mutexes[1]);
-    zk_mutex_unlock(mutexes[0]);
-    return rc;
-}
-
-static int lock_the_other_way(void *arg) { return lock_both(arg); }
-
 ZK_ASYNC_TEST(dump, says_who_holds_a_mutex)
 {
-    zk_mutex m = {0}, other = {0};
-    zk_mutex *both[] = {&m, &other};
+    zk_mutex m = {0}, *pointer = &m;
     cr_assert_ok(zk_mutex_lock(&m));
     ZK_SCOPE(s) {
-        cr_assert_ok(zk_spawn(&s, lock_both, both));
+        cr_assert_ok(zk_spawn(&s, lock_one, &pointer));
         settle();
         dump();
-        assert_line("task lock_both", "waits for mutex, held by main");
+        assert_line("task lock_one", "waits for mutex, held by main");
         cr_assert(!strstr(text, "deadlock"), "%s", text);
         zk_scope_cancel(&s);
     }
     zk_mutex_unlock(&m);
-}
-
-ZK_ASYNC_TEST(dump, names_a_deadlock_of_two_mutexes)
-{
-    pair p = {0};
-    zk_mutex *one_way[] = {&p.first, &p.second}, *other_way[] = {&p.second, &p.first};
-    ZK_SCOPE(s) {
-        cr_assert_ok(zk_spawn(&s, lock_both, one_way));
-        cr_assert_ok(zk_spawn(&s, lock_the_other_way, other_way));
-        settle();
-        dump();
-        assert_line("deadlock: ", "lock_both (");
-        assert_line("deadlock: ", "lock_the_other_way (");
-        assert_line("deadlock: ", ") -> lock_");
-        cr_assert(!strstr(strstr(text, "deadlock: ") + 1, "deadlock: "), "%s", text);
-        zk_scope_cancel(&s);
-    }
-}
-
-static int lock_one(void *arg)
-{
-    zk_mutex *m = *(zk_mutex **)arg;
-    int rc = zk_mutex_lock(m);
-    if (!rc) zk_mutex_unlock(m);
-    return rc;
-}
-
-static int lock_and_join(void *arg)
-{
-    zk_mutex *m = *(zk_mutex **)arg;
-    int rc = zk_mutex_lock(m);
-    if (rc < 0) return rc;
-    ZK_SCOPE(inner) {
-        rc = zk_spawn(&inner, lock_one, &m);
-        if (!rc) rc = zk_scope_wait(&inner);
-    }
-    zk_mutex_unlock(m);
-    return rc;
-}
-
-/* Who joins its children while it holds what one of them wants. */
-ZK_ASYNC_TEST(dump, names_a_deadlock_of_a_parent_and_its_child)
-{
-    zk_mutex m = {0};
-    zk_mutex *pointer = &m;
-    ZK_SCOPE(s) {
-        cr_assert_ok(zk_spawn(&s, lock_and_join, &pointer));
-        settle();
-        dump();
-        assert_line("task lock_and_join", "waits for the tasks of its scope (1 left)");
-        assert_line("deadlock: ", "lock_one (");
-        assert_line("deadlock: ", "lock_and_join (");
-        zk_scope_cancel(&s);
-    }
-}
-
-static int lock_and_await(void *arg)
-{
-    zk_mutex *m = *(zk_mutex **)arg, *pointer = m;
-    int rc = zk_mutex_lock(m);
-    if (rc < 0) return rc;
-    zk_future f;
-    zk_async(&f, lock_one, &pointer);
-    rc = zk_await(&f);
-    zk_mutex_unlock(m);
-    return rc;
-}
-
-/* A task that has called another one in place is not suspended itself, and waits all the same. */
-ZK_ASYNC_TEST(dump, names_a_deadlock_with_a_future_called_in_place)
-{
-    zk_mutex m = {0};
-    zk_mutex *pointer = &m;
-    ZK_SCOPE(s) {
-        cr_assert_ok(zk_spawn(&s, lock_and_await, &pointer));
-        settle();
-        dump();
-        assert_line("task lock_and_await", "awaits lock_one (");
-        assert_line("deadlock: ", "lock_one (");
-        assert_line("deadlock: ", "lock_and_await (");
-        zk_scope_cancel(&s);
-    }
 }
 
 static int await_queued(void *arg)
@@ -310,40 +157,6 @@ ZK_ASYNC_TEST_ON(dump, describes_the_tasks_of_other_workers, 2)
     }
 }
 
-typedef struct crossing {
-    zk_mutex *first, *second;
-    atomic_int *locked;
-} crossing;
-
-static int cross(void *arg)
-{
-    crossing *c = arg;
-    int rc = zk_mutex_lock(c->first);
-    if (rc < 0) return rc;
-    atomic_fetch_add(c->locked, 1);
-    while (!rc && atomic_load(c->locked) < 2)
-        rc = zk_yield();
-    if (!rc) rc = zk_mutex_lock(c->second);
-    if (!rc) zk_mutex_unlock(c->second);
-    zk_mutex_unlock(c->first);
-    return rc;
-}
-
-ZK_ASYNC_TEST_ON(dump, names_a_deadlock_across_workers, 2)
-{
-    pair p = {0};
-    static atomic_int locked;
-    ZK_SCOPE(s) {
-        crossing here = {&p.first, &p.second, &locked}, there = {&p.second, &p.first, &locked};
-        cr_assert_ok(zk_spawn_on(&s, 0, cross, &here));
-        cr_assert_ok(zk_spawn_on(&s, 1, cross, &there));
-        do {
-            cr_assert_ok(zk_yield());
-        } while (!strstr(dump(), "deadlock: cross ("));
-        zk_scope_cancel(&s);
-    }
-}
-
 static int hold_worker(void *arg)
 {
     atomic_int *step = *(atomic_int **)arg;
@@ -365,4 +178,165 @@ ZK_ASYNC_TEST_ON(dump, says_which_task_keeps_a_worker_from_answering, 2)
         atomic_store(&step, 2);
         cr_assert(strstr(text, "worker 1: busy in task hold_worker ("), "%s", text);
     }
+}
+
+/* ---- what channels and the like say ---- */
+
+static int send_two(void *arg)
+{
+    const ends *e = arg;
+    int item = 0, rc = zk_channel_send(e->out, &item);
+    return rc < 0 ? rc : zk_channel_send(e->out, &item);
+}
+
+static int select_both(void *arg)
+{
+    const ends *e = arg;
+    int item, other = 0;
+    zk_future f;
+    zk_async(&f, sleeper, NULL);
+    int rc = zk_select({ZK_RECV(e->in, &item)}, {ZK_SEND(e->out, &other)}, {ZK_AWAIT(&f)},
+                       {ZK_AFTER(ZK_SEC(50))});
+    (void)zk_await(&f);
+    return rc;
+}
+
+/* Where the other end of a channel is: whoever has used it last, even if that task is over. */
+ZK_ASYNC_TEST(dump, names_the_other_end_of_a_channel)
+{
+    ends e = ends_new(1), back = {e.out, e.in};
+    ZK_SCOPE(s) {
+        cr_assert_ok(zk_spawn(&s, pass_on, &e));
+        settle();
+        dump();
+        assert_line("task pass_on", "waits for channel receive (0 of 1 items, no sender yet)");
+        cr_assert_ok(zk_spawn(&s, send_two, &back));
+        settle();
+        dump();
+        assert_line("task pass_on", "waits for channel send (1 of 1 items, no receiver yet)");
+        cr_assert(!strstr(text, "task send_two"), "%s", text);
+        int item;
+        cr_assert_ok(zk_channel_recv(e.out, &item));
+        cr_assert_ok(zk_channel_recv(e.out, &item));
+        settle();
+        dump();
+        assert_line("task pass_on", "waits for channel receive (0 of 1 items, last sender send_two "
+                                    "(");
+        cr_assert_ok(zk_spawn(&s, send_two, &back));
+        settle();
+        dump();
+        assert_line("task pass_on", "waits for channel send (1 of 1 items, last receiver main)");
+        zk_scope_cancel(&s);
+    }
+    ends_free(e);
+}
+
+static void *send_from_thread(void *arg)
+{
+    int item = 0;
+    return zk_channel_try_send(arg, &item) ? arg : NULL;
+}
+
+/* A thread that is no worker has no task that could be named. */
+ZK_ASYNC_TEST(dump, knows_a_channel_s_end_that_is_no_task)
+{
+    ends e = ends_new(1);
+    ZK_SCOPE(s) {
+        pthread_t thread;
+        void *failed;
+        cr_assert(pthread_create(&thread, NULL, send_from_thread, e.in) == 0);
+        cr_assert(pthread_join(thread, &failed) == 0 && !failed);
+        cr_assert_ok(zk_channel_send(e.out, &(int){0}));
+        cr_assert_ok(zk_spawn(&s, pass_on, &e));
+        settle();
+        cr_assert_ok(zk_channel_recv(e.out, &(int){0}));
+        settle();
+        dump();
+        assert_line("task pass_on", "last sender (no task))");
+        zk_scope_cancel(&s);
+    }
+    ends_free(e);
+}
+
+ZK_ASYNC_TEST(dump, names_the_ends_of_the_channels_of_a_select)
+{
+    ends e = ends_new(0);
+    int item = 0;
+    cr_assert_rc(zk_channel_try_recv(e.out, &item), -EAGAIN);
+    ZK_SCOPE(s) {
+        cr_assert_ok(zk_spawn(&s, select_both, &e));
+        settle();
+        dump();
+        assert_line("task select_both", "waits for select (receive: rendezvous, no sender yet; "
+                                        "send: rendezvous, last receiver main; "
+                                        "await: sleeper (");
+        assert_line("task select_both", "; after), for ");
+        zk_scope_cancel(&s);
+    }
+    ends_free(e);
+}
+
+static zk_broadcast *news;
+static zk_watch *level;
+
+static int hear(void *arg)
+{
+    (void)arg;
+    zk_subscription s;
+    int item;
+    zk_broadcast_subscribe(news, &s);
+    return zk_broadcast_recv(&s, &item, NULL);
+}
+
+static int see(void *arg)
+{
+    (void)arg;
+    int value;
+    uint64_t version = zk_watch_get(level, &value);
+    return zk_watch_changed(level, &version, &value);
+}
+
+ZK_ASYNC_TEST(dump, names_who_sends_to_a_broadcast_and_sets_a_watch)
+{
+    int item = 0;
+    cr_assert_ok(zk_broadcast_new(sizeof item, 4, &news));
+    cr_assert_ok(zk_watch_new(sizeof item, &item, &level));
+    for (int i = 0; i < 2; i++) {
+        ZK_SCOPE(s) {
+            cr_assert_ok(zk_spawn(&s, hear, NULL));
+            cr_assert_ok(zk_spawn(&s, see, NULL));
+            settle();
+            dump();
+            assert_line("task hear", i ? "waits for broadcast receive (1 sent, last sender main)"
+                                       : "waits for broadcast receive (0 sent, no sender yet)");
+            assert_line("task see", i ? "waits for watch (version 2, last set by main)"
+                                      : "waits for watch (version 1, not set since it was made)");
+            zk_scope_cancel(&s);
+        }
+        cr_assert_ok(zk_broadcast_send(news, &item));
+        cr_assert_ok(zk_watch_set(level, &item));
+    }
+    zk_broadcast_free(news);
+    zk_watch_free(level);
+}
+
+ZK_ASYNC_TEST(dump, says_how_far_it_is_with_what_is_waited_for)
+{
+    size_t wanted = 2;
+    zk_wait_group_add(&group, 5);
+    cr_assert_ok(zk_rwlock_read(&lock));
+    ZK_SCOPE(s) {
+        cr_assert_ok(zk_spawn(&s, acquire, &wanted));
+        cr_assert_ok(zk_spawn(&s, meet, NULL));
+        cr_assert_ok(zk_spawn(&s, wait_group, NULL));
+        cr_assert_ok(zk_spawn(&s, write_it, NULL));
+        settle();
+        dump();
+        assert_line("task acquire", "waits for semaphore (1 there, 2 wanted)");
+        assert_line("task meet", "waits for barrier (1 of 3 there)");
+        assert_line("task wait_group", "waits for wait-group (5 left)");
+        assert_line("task write_it", "waits for lock for writing (held for reading 1 times)");
+        zk_scope_cancel(&s);
+    }
+    zk_rwlock_unlock(&lock);
 }

@@ -5,8 +5,8 @@
 #define ZOKIO_TESTS_FOLDER_H
 
 #include "tests/async.h"
+#include "tests/open_count.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -45,22 +45,7 @@ static inline void folder_make(void)
     atexit(folder_remove);
 }
 
-/* Entries of a folder, but for "." and "..". */
-static inline int entries_of(const char *path)
-{
-    int count = -2;
-    DIR *dir = opendir(path);
-    cr_assert(dir);
-    while (readdir(dir))
-        count++;
-    closedir(dir);
-    return count;
-}
-
 static inline int entry_count(void) { return entries_of(folder); }
-
-/* Descriptors that this process has open. */
-static inline int open_count(void) { return entries_of("/proc/self/fd") - 1; }
 
 static inline void content_check(const char *name, const char *wanted)
 {

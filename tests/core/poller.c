@@ -194,6 +194,30 @@ ON_EACH_BACKEND(a_reset_ends_a_waiting_read)
     forget(&io);
 }
 
+/* A read stops where an urgent byte was: what follows it is there nevertheless. */
+ON_EACH_BACKEND(what_follows_an_urgent_byte_is_not_forgotten)
+{
+    int fds[2];
+    char buf[16];
+    tcp_pair(fds);
+    zk__io io;
+    zk__io_init(&io, fds[0], STREAM);
+    wait_and_cancel(&(waiter){.run = wait_read, .io = &io});
+    cr_assert_eq(write(fds[1], "abc", 3), 3);
+    cr_assert_eq(send(fds[1], "!", 1, MSG_OOB), 1);
+    cr_assert_eq(write(fds[1], "def", 3), 3);
+    turns();
+    ssize_t n = op_read(&io, buf, sizeof buf);
+    while (n < 6) {
+        ssize_t more = op_read(&io, buf + n, sizeof buf - (size_t)n);
+        cr_assert_gt(more, 0);
+        n += more;
+    }
+    cr_assert_arr_eq(buf, "abcdef", 6);
+    forget(&io);
+    close(fds[1]);
+}
+
 static void drain(zk__io *io, size_t expected)
 {
     static uint8_t buf[7001];

@@ -2,8 +2,8 @@
  * Signals as a stream: arrival, order, several listeners, floods, dispositions, cancellation.
  */
 #include "tests/async.h"
+#include "tests/open_count.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -25,16 +25,6 @@ static void quiet(zk_signals *signals)
     ZK_WITHIN(ZK_MS(1)) {
         cr_assert_rc(next(signals), -ETIMEDOUT);
     }
-}
-
-static int open_count(void)
-{
-    int count = 0;
-    DIR *dir = opendir("/proc/self/fd");
-    while (readdir(dir))
-        count++;
-    closedir(dir);
-    return count;
 }
 
 ZK_ASYNC_TEST(signal, one_that_has_come_is_told)

@@ -250,7 +250,59 @@ static int wait_for_ever(void *arg)
 ZK_TEST(sim, a_program_that_is_stuck_is_told_so)
 {
     cr_assert_rc(zk_sim_run(7, NULL, wait_for_ever, NULL), ZK_E_STUCK);
-    cr_assert(strstr(zk_trail(), "seed 7"), "%s", zk_trail());
+    cr_assert_str_eq(zk_trail(),
+                     "seed 7: deadlock: no task can go on; main waits for channel receive "
+                     "(0 of 1 items, no sender yet): ZK_E_STUCK (all tasks wait for "
+                     "each other)");
+}
+
+static zk_mutex first, second;
+
+static int lock_first(void *arg)
+{
+    (void)arg;
+    int rc = zk_mutex_lock(&first);
+    if (rc < 0) return rc;
+    rc = zk_sleep(ZK_MS(1));
+    if (!rc) rc = zk_mutex_lock(&second);
+    if (!rc) zk_mutex_unlock(&second);
+    zk_mutex_unlock(&first);
+    return rc;
+}
+
+static int lock_second(void *arg)
+{
+    (void)arg;
+    int rc = zk_mutex_lock(&second);
+    if (rc < 0) return rc;
+    rc = zk_sleep(ZK_MS(1));
+    if (!rc) rc = zk_mutex_lock(&first);
+    if (!rc) zk_mutex_unlock(&first);
+    zk_mutex_unlock(&second);
+    return rc;
+}
+
+static int lock_both_ways(void *arg)
+{
+    (void)arg;
+    int rc = 0;
+    ZK_SCOPE(s) {
+        rc = zk_spawn(&s, lock_first, NULL);
+        if (!rc) rc = zk_spawn(&s, lock_second, NULL);
+        if (!rc) rc = zk_scope_wait(&s);
+    }
+    return rc;
+}
+
+/* Named as zk_dump names it. */
+ZK_TEST(sim, a_program_that_is_stuck_is_told_who_holds_whom_up)
+{
+    cr_assert_rc(zk_sim_run(1, NULL, lock_both_ways, NULL), ZK_E_STUCK);
+    const char *trail = zk_trail();
+    cr_assert(strstr(trail, "seed 1: deadlock: lock_") == trail, "%s", trail);
+    cr_assert(strstr(trail, "lock_first (") && strstr(trail, "lock_second (") &&
+                  strstr(trail, ") -> lock_"),
+              "%s", trail);
 }
 
 static int leak_memory(void *arg)

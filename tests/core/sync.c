@@ -324,6 +324,7 @@ static int wait_for_value(void *arg)
     actor *a = arg;
     box *b = a->object;
     a->rc = zk_mutex_lock(&b->mutex);
+    if (a->rc) return a->rc;
     while (!a->rc && b->value == 0)
         a->rc = zk_condition_wait(&b->changed, &b->mutex);
     if (!a->rc) {

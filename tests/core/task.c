@@ -79,6 +79,36 @@ ZK_ASYNC_TEST(task, futures_run_in_place_or_oldest_first)
     }
 }
 
+static int yield_times(void *arg)
+{
+    int rc = 0;
+    for (int i = *(int *)arg; i > 0 && rc == 0; i--)
+        rc = zk_yield();
+    return rc;
+}
+
+static int await_yields(void *arg)
+{
+    int *runs = arg;
+    zk_future f;
+    ++*runs;
+    zk_async(&f, yield_times, &(int){10});
+    return zk_await(&f);
+}
+
+/* The loop runs a task, which awaits another in place, which waits: it is not to be run again by
+ * who awaits it. */
+ZK_ASYNC_TEST(task, a_future_whose_own_one_waits_is_run_once)
+{
+    zk_future first, second;
+    int runs = 0;
+    zk_async(&first, yield_times, &(int){1});
+    zk_async(&second, await_yields, &runs);
+    cr_assert_ok(zk_await(&first));
+    cr_assert_ok(zk_await(&second));
+    cr_assert_eq(runs, 1);
+}
+
 static int fibonacci(void *arg)
 {
     int n = *(int *)arg;

@@ -2,8 +2,8 @@
  * Connecting to a host by its name: the addresses come from a hosts file of the test's own.
  */
 #include "tests/async.h"
+#include "tests/open_count.h"
 
-#include <dirent.h>
 #include <errno.h>
 
 #include <zokio/dns.h>
@@ -30,17 +30,6 @@ static zk_listener *listen_on(const char *text, int backlog, zk_addr *ret_addr)
     cr_assert_ok(zk_listen(&addr, &(zk_listen_options){.backlog = backlog}, &listener));
     cr_assert_ok(zk_listener_addr(listener, ret_addr));
     return listener;
-}
-
-static int descriptors(void)
-{
-    int count = 0;
-    DIR *dir = opendir("/proc/self/fd");
-    cr_assert(dir);
-    while (readdir(dir))
-        count++;
-    closedir(dir);
-    return count;
 }
 
 /* Fills a listener's queue, so that further attempts get no answer. */
@@ -115,14 +104,14 @@ ZK_ASYNC_TEST(dial, a_silent_address_is_overtaken)
     snprintf(host, sizeof host, "service:%u", zk_addr_port(&silent));
     zk_addr warm; /* the resolver's own descriptor is there before they are counted */
     cr_assert_rc(zk_resolve("service", &resolve, &warm, 1), 1);
-    int before = descriptors();
+    int before = open_count();
     cr_assert_rc(zk_connect_host(host, &options, &stream), 0, "%s", zk_trail());
-    cr_assert_eq(descriptors(), before + 1);
+    cr_assert_eq(open_count(), before + 1);
     zk_stream_close(stream);
     zk_listener_close(listener);
     /* Now there is only silence: the deadline ends it, and nothing is left. */
     snprintf(host, sizeof host, "127.0.0.2:%u", zk_addr_port(&silent));
-    before = descriptors();
+    before = open_count();
     int rc = 0;
     ZK_WITHIN(ZK_MS(30))
         rc = zk_connect_host(host, NULL, &stream);
@@ -131,7 +120,7 @@ ZK_ASYNC_TEST(dial, a_silent_address_is_overtaken)
         zk_scope_cancel(&s);
         cr_assert_rc(zk_connect_host(host, NULL, &stream), -ECANCELED);
     }
-    cr_assert_eq(descriptors(), before);
+    cr_assert_eq(open_count(), before);
     while (count > 0)
         zk_stream_close(fillers[--count]);
     zk_listener_close(full);

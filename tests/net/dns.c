@@ -185,6 +185,25 @@ ZK_ASYNC_TEST(dns, answers_become_addresses_or_errors)
     unlink(path);
 }
 
+/* Without a descriptor for the file it is not taken for an empty one. */
+ZK_ASYNC_TEST(dns, the_hosts_file_is_read_once_it_can_be)
+{
+    char path[] = "/tmp/zokio-hosts-XXXXXX";
+    int fd = mkstemp(path);
+    cr_assert(fd >= 0 && write(fd, "127.0.0.9 only.hosts.test\n", 26) == 26);
+    zk_resolve_options options = {.hosts_path = path, .servers = "127.0.0.1:1"};
+    struct rlimit before;
+    zk_addr addr;
+    cr_assert_eq(getrlimit(RLIMIT_NOFILE, &before), 0);
+    setrlimit(RLIMIT_NOFILE, &(struct rlimit){.rlim_max = before.rlim_max});
+    int rc = zk_resolve("only.hosts.test", &options, &addr, 1);
+    setrlimit(RLIMIT_NOFILE, &before);
+    cr_assert_rc(rc, -EMFILE);
+    cr_assert_rc(zk_resolve("only.hosts.test", &options, &addr, 1), 1);
+    close(fd);
+    unlink(path);
+}
+
 /* An answer is remembered until it is flushed, a negative one with an SOA record too. */
 ZK_ASYNC_TEST(dns, an_answer_is_remembered)
 {

@@ -2,8 +2,8 @@
  * Child processes: what they get, what they give back, how they end, and that nothing is left.
  */
 #include "tests/async.h"
+#include "tests/open_count.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 
@@ -12,16 +12,6 @@
 #define ARGV(...) ((const char *const[]){__VA_ARGS__, NULL})
 #define SHELL(script) ARGV("sh", "-c", script)
 static const zk_stdio from_pipe = {.kind = ZK_STDIO_PIPE};
-
-static int open_count(void)
-{
-    int count = 0;
-    DIR *dir = opendir("/proc/self/fd");
-    while (readdir(dir))
-        count++;
-    closedir(dir);
-    return count;
-}
 
 /* No child, not even a zombie. */
 static void assert_no_child(void)
@@ -89,6 +79,7 @@ ZK_ASYNC_TEST(process, a_megabyte_goes_through_cat)
 {
     enum { SIZE = 1 << 20 };
     char *data = zk_alloc(SIZE);
+    cr_assert_not_null(data);
     for (size_t i = 0; i < SIZE; i++)
         data[i] = (char)(i * 7 >> 3);
     zk_process_options o = {.argv = ARGV("cat"), .in = from_pipe, .out = from_pipe};

@@ -83,6 +83,30 @@ ZK_ASYNC_TEST(unix_socket, a_receive_waits_and_is_cancelled_without_loss)
     ends_close(&e);
 }
 
+/* A read stops after bytes with descriptors: what follows them is there nevertheless. */
+ZK_ASYNC_TEST(unix_socket, a_plain_reader_reads_on_behind_descriptors)
+{
+    ends e = open_unix();
+    int fd = open_null();
+    char buf[16];
+    size_t size = 0;
+    int rc = 0;
+    ZK_WITHIN(ZK_MS(1)) {
+        rc = (int)zk_stream_read(e.b, buf, sizeof buf);
+    }
+    cr_assert_rc(rc, -ETIMEDOUT);
+    cr_assert_ok(zk_unix_send_fds(e.a, "abc", 3, &fd, 1));
+    cr_assert_ok(zk_stream_write(e.a, "def", 3));
+    while (size < 6) {
+        ssize_t n = zk_stream_read(e.b, buf + size, sizeof buf - size);
+        cr_assert_gt(n, 0);
+        size += (size_t)n;
+    }
+    cr_assert_arr_eq(buf, "abcdef", 6);
+    close(fd);
+    ends_close(&e);
+}
+
 ZK_ASYNC_TEST(unix_socket, surplus_descriptors_are_closed)
 {
     ends e = open_unix_pair();

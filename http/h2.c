@@ -1,0 +1,674 @@
+/*
+ * The HTTP/2 engine: see h2.h. nghttp2 is named here only.
+ */
+#include "http/h2.h"
+
+#include "http/h2_conn.h"
+
+#include <errno.h>
+#include <nghttp2/nghttp2.h>
+#include <string.h>
+
+#include "core/arena.h"
+#include "core/task.h"
+#include "http/h1.h"
+
+enum {
+    CREDIT_MAX = 1000,
+    CREDIT_PER_SECOND = 50,
+    CREDIT_PER_FRAME = 8, /* of a response */
+    OWN_RESET_COST = 10,
+    FIELDS_FIRST = 12,
+    HEADER_EXCESS = 4, /* times header_bytes_max: then it is no mistake any more */
+    STREAMS_KEPT = 256,
+    FRAME_HEAD_BYTES = 9,
+};
+
+extern nghttp2_mem zk__h2_memory; /* h2_memory.c */
+
+/* What a frame costs that a client sends, by its type. */
+static const uint8_t costs[] = {
+    [NGHTTP2_DATA] = 4, /* given back if there is anything in it */
+    [NGHTTP2_HEADERS] = 0,   [NGHTTP2_PRIORITY] = 1,      [NGHTTP2_RST_STREAM] = 4,
+    [NGHTTP2_SETTINGS] = 16, [NGHTTP2_PUSH_PROMISE] = 16, [NGHTTP2_PING] = 4,
+    [NGHTTP2_GOAWAY] = 16,   [NGHTTP2_WINDOW_UPDATE] = 1, [NGHTTP2_CONTINUATION] = 4,
+};
+enum { UNKNOWN_COST = 2 };
+
+/* ---- the account ---- */
+
+void zk__h2_terminate(zk__h2 *h2, uint32_t error)
+{
+    (void)nghttp2_session_terminate_session(h2->session, error); /* no memory: it ends as well */
+}
+
+static void pay(zk__h2 *h2, int cost)
+{
+    h2->credit -= cost;
+    if (ZK_LIKELY(h2->credit >= 0)) return;
+    zk_time seconds = (zk_now() - h2->credited) / ZK_SEC(1);
+    if (seconds > 0) {
+        h2->credited = zk_now();
+        zk_time grown = h2->credit + seconds * CREDIT_PER_SECOND;
+        h2->credit = grown > CREDIT_MAX ? CREDIT_MAX : (int32_t)grown;
+    }
+    if (h2->credit >= 0 || h2->is_calmed) return;
+    h2->is_calmed = true;
+    zk__h2_terminate(h2, NGHTTP2_ENHANCE_YOUR_CALM);
+}
+
+static void earn(zk__h2 *h2, int amount)
+{
+    h2->credit += amount;
+    if (h2->credit > CREDIT_MAX) h2->credit = CREDIT_MAX;
+}
+
+/* ---- streams ---- */
+
+static zk__h2_stream *stream_take(zk__shard *shard)
+{
+    zk__h2_stream *s = shard->free_h2_streams;
+    if (ZK_LIKELY(s != NULL)) {
+        shard->free_h2_streams = s->next;
+        shard->free_h2_stream_count--;
+        return s;
+    }
+    s = zk_alloc(sizeof *s);
+    if (!s) return NULL;
+    s->req.arena = (zk_arena){0};
+    s->in = NULL;
+    s->in_capacity = 0;
+    s->out.buffer = NULL;
+    zk__scope_root_init(&s->scope, shard->scope, zk__worker_self());
+    s->scope.flags = ZK__SCOPE_BOUND; /* what a handler starts may use its request */
+    zk__arena_start(&s->req.arena, s->arena_block, sizeof s->arena_block);
+    return s;
+}
+
+static zk__h2_stream *stream_open(zk__h2 *h2, int32_t id)
+{
+    zk__h2_stream *s = stream_take(h2->shard);
+    if (!s) return NULL;
+    s->h2 = h2;
+    s->conn = NULL;
+    s->id = id;
+    s->refused = 0;
+    s->has_task = s->is_reset = s->has_ended = false;
+    s->header_bytes = s->field_capacity = 0;
+    s->scheme = s->protocol = (zk_str){NULL, 0};
+    s->fields = s->trailers = NULL;
+    s->in_begin = s->in_end = 0;
+    s->is_in_ended = false;
+    s->reader = s->writer = NULL;
+    s->out.data = NULL;
+    s->out.size = 0;
+    s->out.is_last = s->out.is_begun = false;
+    s->req.method = s->req.raw_target = s->req.host = (zk_str){"", 0};
+    s->req.fields = NULL;
+    s->req.field_count = 0;
+    s->req.version = 20;
+    s->req.body_length = -1;
+    s->req.is_body_done = false;
+    s->next = h2->streams;
+    s->link = &h2->streams;
+    if (s->next) s->next->link = &s->next;
+    h2->streams = s;
+    h2->stream_count++;
+    return s;
+}
+
+/* The engine and nghttp2 know it no more. */
+static void stream_forget(zk__h2_stream *s)
+{
+    *s->link = s->next;
+    if (s->next) s->next->link = s->link;
+    s->h2->stream_count--;
+    s->h2 = NULL;
+}
+
+static void stream_destroy(zk__h2_stream *s)
+{
+    zk__scope_unlink(&s->scope);
+    zk__arena_reset(&s->req.arena, false);
+    zk_free(s);
+}
+
+void zk__h2_stream_free(zk__h2_stream *s)
+{
+    zk__shard *shard = s->req.shard;
+    if (s->in) zk_free(s->in);
+    if (s->out.buffer) zk_free(s->out.buffer);
+    s->in = s->out.buffer = NULL;
+    s->in_capacity = 0;
+    zk__arena_reset(&s->req.arena, true);
+    if (s->scope.reason || shard->free_h2_stream_count >= STREAMS_KEPT) {
+        stream_destroy(s);
+        return;
+    }
+    s->next = shard->free_h2_streams;
+    shard->free_h2_streams = s;
+    shard->free_h2_stream_count++;
+}
+
+void zk__h2_streams_free(zk__shard *shard)
+{
+    while (shard->free_h2_streams) {
+        zk__h2_stream *s = shard->free_h2_streams;
+        shard->free_h2_streams = s->next;
+        stream_destroy(s);
+    }
+    shard->free_h2_stream_count = 0;
+}
+
+/* ---- receiving ---- */
+
+static zk__h2_stream *stream_of(nghttp2_session *session, int32_t id)
+{
+    return nghttp2_session_get_stream_user_data(session, id);
+}
+
+static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *hd, void *context)
+{
+    (void)session;
+    zk__h2 *h2 = context;
+    h2->frame_since = zk_now();
+    int cost = hd->type < sizeof costs ? costs[hd->type] : UNKNOWN_COST;
+    if (hd->flags & NGHTTP2_FLAG_ACK && hd->type == NGHTTP2_SETTINGS) cost = 1;
+    if (hd->type == NGHTTP2_DATA && (hd->length || hd->flags & NGHTTP2_FLAG_END_STREAM)) cost = 0;
+    if (cost) pay(h2, cost);
+    return 0;
+}
+
+static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame, void *context)
+{
+    zk__h2 *h2 = context;
+    h2->header_bytes = 0;
+    if (frame->headers.cat != NGHTTP2_HCAT_REQUEST) return 0;
+    zk__h2_stream *s = stream_open(h2, frame->hd.stream_id);
+    if (!s) return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+    zk__exchange_init(&s->req, &s->res, NULL, h2->shard, h2->transport);
+    (void)nghttp2_session_set_stream_user_data(session, s->id, s);
+    return 0;
+}
+
+/* The engine itself has the names in lower case. */
+static bool is_name(zk_str name, const char *text, size_t size)
+{
+    return name.size == size && !memcmp(name.data, text, size);
+}
+#define IS(name, text) is_name((name), (text), sizeof(text) - 1)
+
+static void pseudo_field(zk__h2_stream *s, zk_str name, zk_str value)
+{
+    if (IS(name, ":method")) s->req.method = value;
+    if (IS(name, ":path")) s->req.raw_target = value;
+    if (IS(name, ":authority")) s->req.host = value;
+    if (IS(name, ":scheme")) s->scheme = value;
+    if (IS(name, ":protocol")) s->protocol = value;
+}
+
+static int64_t length_parse(zk_str text)
+{
+    int64_t n = 0;
+    for (size_t i = 0; i < text.size; i++)
+        n = n * 10 + (text.data[i] - '0'); /* nghttp2 has checked it */
+    return n;
+}
+
+/* Fields that the rest of the house wants to know. */
+static void field_notice(zk__h2_stream *s, const zk_field *field)
+{
+    if (IS(field->name, "host") && !s->req.host.size) s->req.host = field->value;
+    if (IS(field->name, "content-length")) s->req.body_length = length_parse(field->value);
+}
+
+static bool fields_grow(zk__h2_stream *s, zk_field **fields, size_t count)
+{
+    uint32_t capacity = s->field_capacity ? 2 * s->field_capacity : FIELDS_FIRST;
+    zk_field *grown = zk_arena_alloc(&s->req.arena, capacity * sizeof *grown);
+    if (!grown) return false;
+    if (count) memcpy(grown, *fields, count * sizeof *grown);
+    *fields = grown;
+    s->field_capacity = capacity;
+    return true;
+}
+
+/* Copies a field into the stream's arena. returns 0, an error. */
+static int field_take(zk__h2_stream *s, const uint8_t *name, size_t name_size, const uint8_t *value,
+                      size_t value_size, bool is_trailer)
+{
+    /* Two strings in one piece, each ended by a zero for the handler's comfort. */
+    char *bytes = zk_arena_alloc(&s->req.arena, name_size + value_size + 2);
+    if (!bytes) return -ENOMEM;
+    memcpy(bytes, name, name_size);
+    bytes[name_size] = '\0';
+    memcpy(bytes + name_size + 1, value, value_size);
+    bytes[name_size + 1 + value_size] = '\0';
+    zk_field field = {{bytes, name_size}, {bytes + name_size + 1, value_size}};
+    if (name[0] == ':') {
+        pseudo_field(s, field.name, field.value);
+        return 0;
+    }
+    size_t *count = is_trailer ? &s->req.trailer_count : &s->req.field_count;
+    zk_field **fields = is_trailer ? &s->trailers : &s->fields;
+    if (*count >= s->h2->shard->config->header_count_max) return ZK_E_HTTP_HEADER_TOO_LARGE;
+    if (*count == s->field_capacity && !fields_grow(s, fields, *count)) return -ENOMEM;
+    (*fields)[(*count)++] = field;
+    if (!is_trailer) field_notice(s, &field);
+    return 0;
+}
+
+static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name,
+                     size_t name_size, const uint8_t *value, size_t value_size, uint8_t flags,
+                     void *context)
+{
+    (void)flags;
+    zk__h2 *h2 = context;
+    uint32_t limit = h2->shard->config->header_bytes_max;
+    /* As RFC 9113 section 6.5.2 counts. A value of 64 KiB is the most that nghttp2 takes. */
+    h2->header_bytes += (uint32_t)(name_size + value_size + 32);
+    zk__h2_stream *s = stream_of(session, frame->hd.stream_id);
+    if (h2->header_bytes > limit) {
+        /* The table of the compression has to stay right, so all of it is read; but not more. */
+        if (h2->header_bytes / HEADER_EXCESS > limit) return NGHTTP2_ERR_CALLBACK_FAILURE;
+        if (s) s->refused = ZK_E_HTTP_HEADER_TOO_LARGE;
+        return 0;
+    }
+    if (!s || s->refused) return 0;
+    bool is_trailer = frame->headers.cat != NGHTTP2_HCAT_REQUEST;
+    int rc = field_take(s, name, name_size, value, value_size, is_trailer);
+    if (rc < 0) s->refused = rc;
+    return 0;
+}
+
+/* Methods are tokens and case matters; what no HTTP/1.1 request could say is refused (RFC 9110
+ * section 9.1). */
+static void request_check(zk__h2_stream *s)
+{
+    if (!s->refused && !zk__h1_is_token(s->req.method)) s->refused = ZK_E_HTTP_SYNTAX;
+    if (!s->refused && s->req.raw_target.size > s->h2->shard->config->target_bytes_max) {
+        s->refused = ZK_E_HTTP_URI_TOO_LONG;
+    }
+}
+
+static void body_ended(zk__h2_stream *s)
+{
+    s->is_in_ended = true;
+    s->h2->events->on_body(s);
+}
+
+static void headers_received(zk__h2 *h2, const nghttp2_frame *frame)
+{
+    zk__h2_stream *s = stream_of(h2->session, frame->hd.stream_id);
+    if (!s) return;
+    bool is_end = frame->hd.flags & NGHTTP2_FLAG_END_STREAM;
+    if (frame->headers.cat != NGHTTP2_HCAT_REQUEST) {
+        s->req.trailers = s->trailers;
+        if (s->refused) s->req.body_error = s->refused;
+        if (is_end) body_ended(s);
+        return;
+    }
+    s->field_capacity = 0; /* trailers begin anew */
+    s->req.fields = s->fields;
+    request_check(s);
+    if (is_end) {
+        s->is_in_ended = s->req.is_body_done = true;
+        s->req.body_length = 0;
+    }
+    h2->events->on_request(s);
+}
+
+static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, void *context)
+{
+    zk__h2 *h2 = context;
+    h2->frame_since = 0;
+    if (frame->hd.type == NGHTTP2_HEADERS) {
+        headers_received(h2, frame);
+    } else if (frame->hd.type == NGHTTP2_DATA && frame->hd.flags & NGHTTP2_FLAG_END_STREAM) {
+        zk__h2_stream *s = stream_of(session, frame->hd.stream_id);
+        if (s) body_ended(s);
+    }
+    return 0;
+}
+
+/* Room for `size` more bytes of the body, behind those that are there. */
+static bool in_reserve(zk__h2_stream *s, size_t size)
+{
+    uint32_t have = s->in_end - s->in_begin;
+    if (!have) s->in_begin = s->in_end = 0;
+    if (s->in_capacity - s->in_end >= size) return true;
+    if (s->in_capacity - have >= size) {
+        memmove(s->in, s->in + s->in_begin, have);
+    } else {
+        size_t capacity = s->in_capacity ? 2 * (size_t)s->in_capacity : 4096;
+        while (capacity < have + size)
+            capacity *= 2;
+        char *grown = zk_alloc(capacity);
+        if (!grown) return false;
+        if (have) memcpy(grown, s->in + s->in_begin, have);
+        zk_free(s->in);
+        s->in = grown;
+        s->in_capacity = (uint32_t)capacity;
+    }
+    s->in_begin = 0;
+    s->in_end = have;
+    return true;
+}
+
+/* The windows bound what can come before somebody reads it. */
+static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const uint8_t *data,
+                   size_t size, void *context)
+{
+    (void)flags, (void)context;
+    zk__h2_stream *s = stream_of(session, id);
+    if (!s || s->is_reset || !s->has_task || !in_reserve(s, size)) {
+        (void)nghttp2_session_consume(session, id, size); /* nobody wants it */
+        if (s && s->has_task && !s->is_reset) zk__h2_reset(s, true);
+        return 0;
+    }
+    memcpy(s->in + s->in_end, data, size);
+    s->in_end += (uint32_t)size;
+    s->h2->events->on_body(s);
+    return 0;
+}
+
+static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t error, void *context)
+{
+    zk__h2 *h2 = context;
+    zk__h2_stream *s = stream_of(session, id);
+    if (!s) return 0;
+    (void)nghttp2_session_set_stream_user_data(session, id, NULL);
+    if (s->in_end > s->in_begin) {
+        (void)nghttp2_session_consume_connection(session, s->in_end - s->in_begin);
+    }
+    const struct zk__h2_events *events = h2->events;
+    stream_forget(s);
+    events->on_closed(s, error);
+    return 0;
+}
+
+int zk__h2_recv(zk__h2 *h2, const void *data, size_t size)
+{
+    ssize_t n = nghttp2_session_mem_recv(h2->session, data, size);
+    if (ZK_LIKELY(n == (ssize_t)size)) return 0;
+    if (n == NGHTTP2_ERR_NOMEM) return -ENOMEM;
+    uint32_t error =
+        n == NGHTTP2_ERR_BAD_CLIENT_MAGIC ? NGHTTP2_PROTOCOL_ERROR : NGHTTP2_ENHANCE_YOUR_CALM;
+    zk__h2_terminate(h2, error);
+    return ZK_E_HTTP_SYNTAX;
+}
+
+/* ---- sending ---- */
+
+/* What a response's frame costs is earned back by it; resets of our own making cost. */
+static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, void *context)
+{
+    zk__h2 *h2 = context;
+    if (frame->hd.type == NGHTTP2_RST_STREAM) {
+        if (frame->rst_stream.error_code != NGHTTP2_NO_ERROR) pay(h2, OWN_RESET_COST);
+        return 0;
+    }
+    if (frame->hd.type != NGHTTP2_DATA && frame->hd.type != NGHTTP2_HEADERS) return 0;
+    earn(h2, CREDIT_PER_FRAME);
+    if (!(frame->hd.flags & NGHTTP2_FLAG_END_STREAM)) return 0;
+    zk__h2_stream *s = stream_of(session, frame->hd.stream_id);
+    if (!s) return 0;
+    s->has_ended = true;
+    /* What is still to come of the request is of no use (RFC 9113 section 8.1). */
+    if (!s->is_in_ended) {
+        s->is_reset = true;
+        (void)nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, s->id, NGHTTP2_NO_ERROR);
+    }
+    return 0;
+}
+
+/* Lower case in place: the names are in the arena. */
+static nghttp2_nv nv_of(zk_str name, zk_str value)
+{
+    return (nghttp2_nv){
+        .name = (uint8_t *)(uintptr_t)name.data,
+        .value = (uint8_t *)(uintptr_t)value.data,
+        .namelen = name.size,
+        .valuelen = value.size,
+        .flags = NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE,
+    };
+}
+
+static size_t nv_list(const zk__field_list *list, nghttp2_nv *nv)
+{
+    for (size_t i = 0; i < list->count; i++) {
+        char *name = (char *)(uintptr_t)list->fields[i].name.data;
+        for (size_t j = 0; j < list->fields[i].name.size; j++) {
+            if (name[j] >= 'A' && name[j] <= 'Z') name[j] |= 0x20;
+        }
+        nv[i] = nv_of(list->fields[i].name, list->fields[i].value);
+    }
+    return list->count;
+}
+
+static int trailers_submit(zk__h2_stream *s)
+{
+    const zk__field_list *list = &s->res.trailers;
+    nghttp2_nv *nv = zk_arena_alloc(&s->req.arena, list->count * sizeof *nv);
+    if (!nv) return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+    nv_list(list, nv);
+    int rc = nghttp2_submit_trailer(s->h2->session, s->id, nv, list->count);
+    return rc ? NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE : 0;
+}
+
+static ssize_t out_read(nghttp2_session *session, int32_t id, uint8_t *buf, size_t size,
+                        uint32_t *data_flags, nghttp2_data_source *source, void *context)
+{
+    (void)session, (void)id, (void)buf, (void)context;
+    zk__h2_stream *s = source->ptr;
+    size_t n = s->out.size < size ? s->out.size : size;
+    if (n == s->out.size) {
+        if (s->out.is_last) {
+            *data_flags |= NGHTTP2_DATA_FLAG_EOF;
+            if (s->res.trailers.count) {
+                int rc = trailers_submit(s);
+                if (rc) return rc;
+                *data_flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
+            }
+        } else if (!n) {
+            return NGHTTP2_ERR_DEFERRED;
+        }
+    }
+    *data_flags |= NGHTTP2_DATA_FLAG_NO_COPY;
+    return (ssize_t)n;
+}
+
+/* nghttp2 has taken all earlier frames out by now, so this one goes behind them. */
+static int out_send(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *head,
+                    size_t size, nghttp2_data_source *source, void *context)
+{
+    (void)session, (void)frame; /* without padding: it is not asked for */
+    zk__h2 *h2 = context;
+    zk__h2_stream *s = source->ptr;
+    if (h2->out_capacity - h2->out_size < FRAME_HEAD_BYTES + size) return NGHTTP2_ERR_WOULDBLOCK;
+    memcpy(h2->out + h2->out_size, head, FRAME_HEAD_BYTES);
+    if (size) memcpy(h2->out + h2->out_size + FRAME_HEAD_BYTES, s->out.data, size);
+    h2->out_size += FRAME_HEAD_BYTES + size;
+    s->out.data += size;
+    s->out.size -= size;
+    s->out_since = zk_now();
+    if (!s->out.size) h2->events->on_room(s);
+    return 0;
+}
+
+ssize_t zk__h2_send(zk__h2 *h2, char *buf, size_t size)
+{
+    h2->out = buf;
+    h2->out_size = 0;
+    h2->out_capacity = size;
+    /* A frame that nghttp2 makes itself is at most 16 KiB long. */
+    while (h2->out_capacity - h2->out_size >= ZK__H2_SEND_BYTES_MIN) {
+        const uint8_t *data;
+        ssize_t n = nghttp2_session_mem_send(h2->session, &data);
+        if (n < 0) return -ENOMEM;
+        if (n == 0) break;
+        ZK_ASSERT((size_t)n <= h2->out_capacity - h2->out_size);
+        memcpy(h2->out + h2->out_size, data, (size_t)n);
+        h2->out_size += (size_t)n;
+    }
+    return (ssize_t)h2->out_size;
+}
+
+/* ---- what tasks ask for ---- */
+
+static size_t put_decimal(char *out, uint64_t n)
+{
+    char digits[20];
+    size_t count = 0;
+    do {
+        digits[count++] = (char)('0' + n % 10);
+        n /= 10;
+    } while (n);
+    for (size_t i = 0; i < count; i++)
+        out[i] = digits[count - 1 - i];
+    return count;
+}
+
+int zk__h2_respond(zk__h2_stream *s, const char *content_type, bool has_body)
+{
+    enum { FIXED = 5, IN_FRAME = FIXED + 11 };
+    if (!s->h2 || s->is_reset) return -ECONNRESET;
+    zk_response *res = &s->res;
+    zk__shard *shard = s->h2->shard;
+    nghttp2_nv in_frame[IN_FRAME], *nv = in_frame;
+    size_t count = 0;
+    if (ZK_UNLIKELY(res->fields.count > IN_FRAME - FIXED)) {
+        nv = zk_arena_alloc(&s->req.arena, (FIXED + res->fields.count) * sizeof *nv);
+        if (!nv) return -ENOMEM;
+    }
+    char *at = s->numbers;
+    put_decimal(at, (uint64_t)res->status);
+    nv[count++] = nv_of(ZK_STR(":status"), (zk_str){at, 3});
+    if (*shard->config->server_name) {
+        zk_str name = {shard->config->server_name, strlen(shard->config->server_name)};
+        nv[count++] = nv_of(ZK_STR("server"), name);
+    }
+    nv[count++] = nv_of(ZK_STR("date"), zk__shard_date(shard));
+    zk_str type = res->content_type;
+    if (!type.data && content_type) type = (zk_str){content_type, strlen(content_type)};
+    if (type.data) nv[count++] = nv_of(ZK_STR("content-type"), type);
+    /* RFC 9110 section 8.6: 204 must not have one; a 304's would be another's. */
+    if (res->length >= 0 && res->status != 204 && res->status != 304) {
+        at += 3;
+        nv[count++] =
+            nv_of(ZK_STR("content-length"), (zk_str){at, put_decimal(at, (uint64_t)res->length)});
+    }
+    count += nv_list(&res->fields, nv + count);
+    nghttp2_data_provider body = {.source.ptr = s, .read_callback = out_read};
+    s->out.is_begun = has_body;
+    s->out_since = zk_now();
+    int rc = nghttp2_submit_response(s->h2->session, s->id, nv, count, has_body ? &body : NULL);
+    return rc == NGHTTP2_ERR_NOMEM ? -ENOMEM : rc ? -ECONNRESET : 0;
+}
+
+void zk__h2_resume(zk__h2_stream *s)
+{
+    if (!s->h2 || s->is_reset) return;
+    /* It is not deferred if nghttp2 has not come to it yet. */
+    (void)nghttp2_session_resume_data(s->h2->session, s->id);
+}
+
+void zk__h2_reset(zk__h2_stream *s, bool is_our_fault)
+{
+    if (!s->h2 || s->is_reset) return;
+    s->is_reset = true;
+    uint32_t error = is_our_fault ? NGHTTP2_INTERNAL_ERROR : NGHTTP2_CANCEL;
+    (void)nghttp2_submit_rst_stream(s->h2->session, NGHTTP2_FLAG_NONE, s->id, error);
+}
+
+void zk__h2_consumed(zk__h2_stream *s, size_t size)
+{
+    if (!s->h2) return;
+    (void)nghttp2_session_consume(s->h2->session, s->id, size);
+}
+
+/* ---- the session ---- */
+
+static nghttp2_session_callbacks *callbacks;
+static nghttp2_option *options;
+
+/* Both are the same for all connections, and live as long as the process. */
+static void shared_make(void)
+{
+    if (nghttp2_session_callbacks_new(&callbacks) || nghttp2_option_new(&options)) return;
+    nghttp2_session_callbacks_set_on_begin_frame_callback(callbacks, on_begin_frame);
+    nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, on_begin_headers);
+    nghttp2_session_callbacks_set_on_header_callback(callbacks, on_header);
+    nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame_recv);
+    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data);
+    nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_stream_close);
+    nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, on_frame_send);
+    nghttp2_session_callbacks_set_send_data_callback(callbacks, out_send);
+    nghttp2_option_set_no_auto_window_update(options, 1);
+    nghttp2_option_set_no_closed_streams(options, 1);
+    nghttp2_option_set_builtin_recv_extension_type(options, NGHTTP2_PRIORITY_UPDATE);
+}
+
+static int settings_submit(zk__h2 *h2)
+{
+    const zk_server *config = h2->shard->config;
+    const nghttp2_settings_entry settings[] = {
+        {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, config->h2_streams_max},
+        {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, ZK__H2_STREAM_WINDOW_BYTES},
+        {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, config->header_bytes_max},
+        {NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, 1},
+        {NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1},
+    };
+    int rc = nghttp2_submit_settings(h2->session, NGHTTP2_FLAG_NONE, settings,
+                                     sizeof settings / sizeof *settings);
+    if (!rc) {
+        rc = nghttp2_session_set_local_window_size(h2->session, NGHTTP2_FLAG_NONE, 0,
+                                                   ZK__H2_WINDOW_BYTES);
+    }
+    return rc ? -ENOMEM : 0;
+}
+
+int zk__h2_init(zk__h2 *h2, zk__shard *shard, const struct zk__h2_events *events)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, shared_make);
+    if (!callbacks || !options) return -ENOMEM;
+    *h2 = (zk__h2){
+        .shard = shard,
+        .events = events,
+        .credit = CREDIT_MAX,
+        .credited = zk_now(),
+    };
+    if (nghttp2_session_server_new3(&h2->session, callbacks, h2, options, &zk__h2_memory)) {
+        return -ENOMEM;
+    }
+    int rc = settings_submit(h2);
+    if (rc < 0) nghttp2_session_del(h2->session);
+    return rc;
+}
+
+void zk__h2_done(zk__h2 *h2)
+{
+    nghttp2_session_del(h2->session);
+    while (h2->streams) {
+        zk__h2_stream *s = h2->streams;
+        stream_forget(s);
+        h2->events->on_closed(s, NGHTTP2_CANCEL);
+    }
+}
+
+bool zk__h2_is_alive(const zk__h2 *h2)
+{
+    return nghttp2_session_want_read(h2->session) || nghttp2_session_want_write(h2->session);
+}
+
+void zk__h2_goaway(zk__h2 *h2, bool is_final)
+{
+    if (!is_final) {
+        (void)nghttp2_submit_shutdown_notice(h2->session);
+        return;
+    }
+    (void)nghttp2_submit_goaway(h2->session, NGHTTP2_FLAG_NONE,
+                                nghttp2_session_get_last_proc_stream_id(h2->session),
+                                NGHTTP2_NO_ERROR, NULL, 0);
+}

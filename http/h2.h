@@ -1,0 +1,139 @@
+/*
+ * The HTTP/2 engine of a server: nghttp2, with what it leaves open closed (RFC 9113). It does no
+ * I/O: zk__h2_recv takes the client's bytes, zk__h2_send gives bytes for it.
+ *
+ *   stream:   FIELDS --head is whole: on_request--> OPEN --both sides ended, or reset--> CLOSED
+ *
+ * nghttp2 is never entered from its own callbacks: what they find out is kept in the stream, and
+ * the events below tell the owner, who may make tasks ready but not call the engine.
+ *
+ * Frames that cost a client little and us something are paid from an account (`credit`) that grows
+ * with what is sent to it and with time. Empty, the connection ends with ENHANCE_YOUR_CALM. That
+ * covers floods of SETTINGS, PING, PRIORITY, empty DATA, WINDOW_UPDATE and resets, those that it
+ * makes us send too (CVE-2023-44487, CVE-2025-8671); CONTINUATION is limited by nghttp2.
+ */
+#ifndef ZOKIO_HTTP_H2_H
+#define ZOKIO_HTTP_H2_H
+
+#include "http/exchange.h"
+#include "http/shard.h"
+
+typedef struct zk__h2 zk__h2;
+typedef struct zk__h2_stream zk__h2_stream;
+
+enum {
+    ZK__H2_PREFACE_BYTES = 24,
+    ZK__H2_ARENA_BYTES = 1024,
+    ZK__H2_OUT_BYTES_MAX = 16 * 1024,  /* of a stream's body, gathered */
+    ZK__H2_SEND_BYTES_MIN = 2 * 16384, /* room that zk__h2_send needs */
+    ZK__H2_STREAM_WINDOW_BYTES = 256 * 1024,
+    ZK__H2_WINDOW_BYTES = 1024 * 1024,
+};
+
+/* What happens to a stream. Called from within zk__h2_recv and zk__h2_send. */
+struct zk__h2_events {
+    /* The head is whole, or stream->refused says why it is not accepted. */
+    void (*on_request)(zk__h2_stream *stream);
+    /* There is more of its body, or the end. */
+    void (*on_body)(zk__h2_stream *stream);
+    /* What was gathered in `out` has been taken. */
+    void (*on_room)(zk__h2_stream *stream);
+    /* nghttp2 has forgotten it; error: of HTTP/2, 0: all went well. The engine has, too. */
+    void (*on_closed)(zk__h2_stream *stream, uint32_t error);
+};
+
+struct zk__h2 {
+    struct nghttp2_session *session;
+    const struct zk__h2_events *events;
+    zk__shard *shard;
+    zk_stream *transport; /* for requests to ask for the peer */
+    zk__h2_stream *streams;
+    uint32_t stream_count;
+    int32_t credit;
+    zk_time credited;      /* when it last grew by time */
+    zk_time frame_since;   /* when the frame that is being received has begun; 0: none */
+    uint32_t header_bytes; /* of the header block that is being received */
+    bool is_calmed;        /* has been told to calm down */
+    /* Of the zk__h2_send that runs. */
+    char *out;
+    size_t out_size, out_capacity;
+};
+
+/* The bytes of a body that wait to be sent. */
+typedef struct zk__h2_out {
+    const char *data;
+    size_t size;
+    char *buffer; /* ZK__H2_OUT_BYTES_MAX, or NULL; data may point into it */
+    bool is_last;
+    bool is_begun; /* the head has been given to nghttp2, with a body to follow */
+} zk__h2_out;
+
+struct zk__h2_stream {
+    zk__h2_stream *next, **link; /* of its connection; next: in the shard's pool */
+    zk__h2 *h2;                  /* NULL once that has forgotten it */
+    struct zk__h2_conn *conn;    /* set with its task */
+    int32_t id;
+    int refused;    /* 0; an error that the head is answered with */
+    bool has_task;  /* a handler runs, or is about to */
+    bool is_reset;  /* we have, or the client has */
+    bool has_ended; /* our END_STREAM has been sent */
+    uint32_t header_bytes;
+    uint32_t field_capacity;
+    zk_str scheme, protocol; /* :protocol, of RFC 8441 */
+    zk_field *fields;
+    zk_field *trailers;
+    zk_request req;
+    zk_response res;
+    zk_scope scope; /* of the task; cancelled when the stream is reset */
+    /* The request's body, as far as it has not been read. */
+    char *in;
+    uint32_t in_begin, in_end, in_capacity;
+    bool is_in_ended;
+    zk__wait *reader, *writer;
+    zk__h2_out out;
+    zk_time out_since; /* when `out` last moved */
+    char numbers[32];
+    char arena_block[ZK__H2_ARENA_BYTES];
+};
+
+/* returns 0, -ENOMEM. */
+int zk__h2_init(zk__h2 *h2, zk__shard *shard, const struct zk__h2_events *events);
+/* All streams are closed. */
+void zk__h2_done(zk__h2 *h2);
+
+/* Takes what the client has sent. returns 0; ZK_E_HTTP_SYNTAX: it is to be closed when what it is
+ * to be told has been sent; -ENOMEM. */
+int zk__h2_recv(zk__h2 *h2, const void *data, size_t size);
+
+/*
+ * Fills a buffer of at least ZK__H2_SEND_BYTES_MIN with what is to be sent. returns how many bytes;
+ * 0: nothing is to be sent now; -ENOMEM: the connection is lost.
+ */
+ssize_t zk__h2_send(zk__h2 *h2, char *buf, size_t size);
+
+/* Whether there is any point in keeping the connection. */
+bool zk__h2_is_alive(const zk__h2 *h2);
+/* Tells the client to begin nothing more here (GOAWAY): first that the end is near, then, with
+ * is_final, which streams will still be answered. */
+void zk__h2_goaway(zk__h2 *h2, bool is_final);
+/* Ends the connection, with an error of HTTP/2. */
+void zk__h2_terminate(zk__h2 *h2, uint32_t error);
+
+/* Begins the response of a stream. returns 0, -ENOMEM, -ECONNRESET. */
+int zk__h2_respond(zk__h2_stream *stream, const char *content_type, bool has_body);
+/* There is more in stream->out. */
+void zk__h2_resume(zk__h2_stream *stream);
+/* Ends the stream before its end; a stream that is over is left alone. */
+void zk__h2_reset(zk__h2_stream *stream, bool is_our_fault);
+/* The handler has taken bytes of the body: the client may send more. */
+void zk__h2_consumed(zk__h2_stream *stream, size_t size);
+
+/* Of a stream that nobody uses any more; the shard may keep it for another. */
+void zk__h2_stream_free(zk__h2_stream *stream);
+
+static inline zk__h2_stream *zk__h2_stream_of(zk_request *req)
+{
+    return (zk__h2_stream *)(void *)((char *)req - offsetof(zk__h2_stream, req));
+}
+
+#endif

@@ -1,0 +1,48 @@
+/*
+ * nghttp2's memory: from the worker's slabs, with the size in front, as nghttp2 does not say it.
+ */
+#include <nghttp2/nghttp2.h>
+#include <string.h>
+#include <zokio/alloc.h>
+
+extern nghttp2_mem zk__h2_memory;
+
+typedef struct block_head {
+    _Alignas(16) size_t size;
+} block_head;
+
+static void *mem_alloc(size_t size, void *context)
+{
+    (void)context;
+    if (size > PTRDIFF_MAX - sizeof(block_head)) return NULL;
+    block_head *head = zk_alloc(sizeof *head + size);
+    if (!head) return NULL;
+    head->size = size;
+    return head + 1;
+}
+
+static void mem_free(void *ptr, void *context)
+{
+    (void)context;
+    if (ptr) zk_free((block_head *)ptr - 1);
+}
+
+static void *mem_calloc(size_t count, size_t size, void *context)
+{
+    size_t bytes;
+    if (__builtin_mul_overflow(count, size, &bytes)) return NULL;
+    void *ptr = mem_alloc(bytes, context);
+    return ptr ? memset(ptr, 0, bytes) : NULL;
+}
+
+static void *mem_realloc(void *ptr, size_t size, void *context)
+{
+    void *grown = mem_alloc(size, context);
+    if (!grown || !ptr) return grown;
+    size_t old = ((block_head *)ptr - 1)->size;
+    memcpy(grown, ptr, old < size ? old : size);
+    mem_free(ptr, context);
+    return grown;
+}
+
+nghttp2_mem zk__h2_memory = {NULL, mem_alloc, mem_free, mem_calloc, mem_realloc};
