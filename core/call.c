@@ -1,8 +1,8 @@
 /*
- * Join, race and any: the calls are made in place, in a scope of their own, one after the other, for
- * as long as none waits. While they are, a single folded task in the list of pending ones stands
- * for those that have not begun; as soon as a call waits it is unfolded into a future for each. The
- * first call that decides the matter cancels the scope; all are awaited.
+ * Join, race and any: the calls are made in place, in a scope of their own, one after the other,
+ * for as long as none waits. While they are, a single folded task in the list of pending ones
+ * stands for those that have not begun; as soon as a call waits it is unfolded into a future for
+ * each. The first call that decides the matter cancels the scope; all are awaited.
  */
 #include <errno.h>
 
