@@ -289,6 +289,11 @@ void zk__trail_take(zk_task *from, zk_task *to);
 void zk__trail_drop(zk_task *task);
 /* Keeps a copy that zk_trail gives outside zk_run. */
 void zk__trail_keep(zk_task *task);
+/* Takes what this thread has said outside of tasks about an error; "" if that is nothing. */
+enum { ZK__TRAIL_BYTES = 504 };
+void zk__trail_export(int rc, char text[ZK__TRAIL_BYTES]);
+/* Makes it the current task's, unless it is "". */
+void zk__trail_import(int rc, const char *text);
 /* Outside zk_run: puts a context in front of that copy. */
 void zk__trail_prefix(int rc, const char *context);
 

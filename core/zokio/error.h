@@ -81,10 +81,10 @@ ZK_API const char *zk_errname(int rc);
 ZK_API int zk_fail(int rc, const char *format, ...) ZK_PRINTF(2, 3);
 
 /**
- * The current task's error trail, "" if there is none. Outside a task: that of the last zk_run's
- * main function, so that a program can say why it ends. Never suspends.
+ * The current task's error trail, "" if there is none. Outside a task: this thread's, which after
+ * zk_run is that of its main function, so that a program can say why it ends. Never suspends.
  *
- * @return a text that lives until the task's next zk_fail, or its end
+ * @return a text that lives until the task's (or thread's) next zk_fail, or its end
  */
 ZK_API const char *zk_trail(void);
 

@@ -387,7 +387,8 @@ ZK_API int zk_yield(void);
 /**
  * Runs `fn(arg)` on a thread where it may block, and waits for it. `fn` must not call what
  * suspends. A call that has begun is waited for even when the scope is cancelled, so `arg` may lie
- * on the stack; one that is still queued is taken back. Suspends always.
+ * on the stack; one that is still queued is taken back. The trail of its error becomes the task's.
+ * Suspends always.
  *
  * @return fn's result; -ECANCELED, -ETIMEDOUT (not begun), -EAGAIN (no thread can be had), -ENOMEM
  */
