@@ -15,9 +15,11 @@ enum { HEADER_BYTES_MAX = 1 << 30, HEADER_COUNT_MAX = 1 << 20 };
 static uint32_t number(uint32_t given, uint32_t otherwise) { return given ? given : otherwise; }
 static int span(int given_ms, int otherwise_ms) { return given_ms ? given_ms : otherwise_ms; }
 
-static int complete(const zk_client_options *o, zk_client *c)
+int zk__client_limits(const zk_client_options *o, zk__hop_limits *ret_limits)
 {
-    c->limits = (zk__hop_limits){
+    static const zk_client_options defaults;
+    if (!o) o = &defaults;
+    zk__hop_limits limits = {
         .header_bytes_max = number(o->header_bytes_max, 32 * 1024),
         .header_count_max = number(o->header_count_max, 128),
         .connections_max = number(o->connections_max, 256),
@@ -28,10 +30,17 @@ static int complete(const zk_client_options *o, zk_client *c)
         .write_timeout_ms = span(o->write_timeout_ms, 30000),
         .idle_timeout_ms = span(o->idle_timeout_ms, 60000),
     };
-    if (c->limits.header_bytes_max > HEADER_BYTES_MAX ||
-        c->limits.header_count_max > HEADER_COUNT_MAX) {
+    if (limits.header_bytes_max > HEADER_BYTES_MAX || limits.header_count_max > HEADER_COUNT_MAX) {
         return zk_fail(ZK_E_CONFIG, "limits on headers have a ceiling");
     }
+    *ret_limits = limits;
+    return 0;
+}
+
+static int complete(const zk_client_options *o, zk_client *c)
+{
+    int rc = zk__client_limits(o, &c->limits);
+    if (rc < 0) return rc;
     c->body_bytes_max = o->body_bytes_max ? o->body_bytes_max : 16 * 1024 * 1024;
     c->redirects_max = span(o->redirects_max, 10);
     return 0;
@@ -71,23 +80,12 @@ int zk_client_new(const zk_client_options *options, zk_client **ret_client)
     return client_new(options ? options : &(zk_client_options){0}, ret_client);
 }
 
-static void on_free_message(zk__msg *msg)
-{
-    zk__pool_free((zk__pool *)(void *)((char *)msg - offsetof(zk__pool, msg)));
-}
-
 void zk_client_free(zk_client *c)
 {
     if (!c) return;
     for (int i = 0; i < c->worker_count; i++) {
         zk__pool *pool = __atomic_load_n(&c->pools[i], __ATOMIC_ACQUIRE);
-        if (!pool) continue;
-        if (i == zk_worker_index()) {
-            zk__pool_free(pool);
-        } else {
-            pool->msg.run = on_free_message;
-            zk__post(zk__worker_self()->runtime->workers[i], &pool->msg);
-        }
+        if (pool) zk__pool_free_on(pool, i);
     }
     zk__dial_tls_free(c->tls);
     zk_free(c);

@@ -55,6 +55,9 @@ struct zk_fetch {
     zk_arena arena;
 };
 
+/* The limits of those options, NULL for none, with the defaults. returns 0; ZK_E_CONFIG. */
+int zk__client_limits(const zk_client_options *options, zk__hop_limits *ret_limits);
+
 /* The current worker's pool of the client. NULL: there is no memory. */
 zk__pool *zk__client_pool(zk_client *client);
 /* The client that the current worker has for those who bring none. */

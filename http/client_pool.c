@@ -424,5 +424,21 @@ void zk__pool_free(zk__pool *pool)
     }
     *pool->link = pool->next;
     if (pool->next) pool->next->link = pool->link;
+    if (pool->owner) pool->owner_free(pool->owner);
     zk_free(pool);
+}
+
+static void on_free_message(zk__msg *msg)
+{
+    zk__pool_free((zk__pool *)(void *)((char *)msg - offsetof(zk__pool, msg)));
+}
+
+void zk__pool_free_on(zk__pool *pool, int worker_index)
+{
+    if (worker_index == zk_worker_index()) {
+        zk__pool_free(pool);
+        return;
+    }
+    pool->msg.run = on_free_message;
+    zk__post(zk__worker_self()->runtime->workers[worker_index], &pool->msg);
 }

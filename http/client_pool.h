@@ -33,8 +33,10 @@ struct zk__pool {
     uint32_t origin_count;
     zk__talk *talks; /* free ones */
     uint32_t talk_count;
-    zk__pool *next, **link;  /* on its worker */
-    zk__msg msg;             /* to free it from another worker */
+    zk__pool *next, **link; /* on its worker */
+    zk__msg msg;            /* to free it from another worker */
+    void *owner;            /* NULL, or what goes with it: owner_free(owner) is called then */
+    void (*owner_free)(void *owner);
     uint64_t opened, reused; /* connections; for tests */
 };
 
@@ -52,6 +54,8 @@ struct zk__pools *zk__pools_of_worker(void);
 zk__pool *zk__pool_new(const zk__hop_limits *limits);
 /* Closes its idle connections. None may be in use. On its own worker. */
 void zk__pool_free(zk__pool *pool);
+/* The same for a pool of any worker: word is sent if it is another's. */
+void zk__pool_free_on(zk__pool *pool, int worker_index);
 
 /*
  * The origin with that address, made if it is not there yet. tls: NULL for plain connections, else
