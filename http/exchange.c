@@ -114,14 +114,15 @@ static int complete(zk_request *req, zk_response *res, int rc)
 
 zk_str zk__exchange_protocol(const zk_request *req) { return req->transport->protocol(req); }
 
-int zk__exchange_upgrade(zk_response *res, zk__upgrade *upgrade)
+int zk__exchange_upgrade(zk_response *res, zk_str protocol, zk__upgrade *upgrade,
+                         zk_str *ret_received)
 {
     zk_request *req = res->req;
     if (res->error) return res->error;
     if (res->state != ZK__RESPONSE_NONE || !zk__exchange_protocol(req).size) return ZK_E_HTTP_STATE;
     res->state = ZK__RESPONSE_ENDED;
     res->length = ZK_LENGTH_UNKNOWN;
-    int rc = req->transport->upgrade(res, upgrade);
+    int rc = req->transport->upgrade(res, protocol, upgrade, ret_received);
     if (rc == ZK_E_HTTP_STATE) return rc;
     if (rc < 0) return res->error = rc;
     req->upgrade = upgrade;
@@ -131,11 +132,12 @@ int zk__exchange_upgrade(zk_response *res, zk__upgrade *upgrade)
 /* What the handler of a connection that is not HTTP's any more has left. */
 static int upgrade_complete(zk_request *req, int rc)
 {
-    if (rc < 0 && rc != -ECANCELED) {
+    /* That the client is gone is no fault of the handler's. */
+    if (rc < 0 && rc != -ECANCELED && rc != ZK_E_CLOSED) {
         const char *trail = zk_trail();
         report(req, rc, *trail ? trail : zk_strerror(rc));
     }
-    req->upgrade_end = (int)req->upgrade->on_returned(req->upgrade, rc);
+    req->upgrade_end = (int)req->upgrade->ops->returned(req->upgrade, rc);
     return 0;
 }
 

@@ -29,7 +29,8 @@ struct zk__transport {
     /* The protocol that the client asks to go on with; empty: none. See upgrade.h. */
     zk_str (*protocol)(const zk_request *req);
     /* Sends the head that agrees, and fills in the upgrade. */
-    int (*upgrade)(zk_response *res, struct zk__upgrade *upgrade);
+    int (*upgrade)(zk_response *res, zk_str protocol, struct zk__upgrade *upgrade,
+                   zk_str *ret_received);
 };
 
 struct zk_request {
@@ -110,6 +111,9 @@ static inline void zk__exchange_init(zk_request *req, zk_response *res,
  * returns 0; an error that leaves the connection unusable.
  */
 int zk__exchange_run(zk_request *req, zk_response *res);
+
+/* zk_response_header_n for the fields that are the library's own. */
+int zk__response_header(zk_response *res, const char *name, zk_str value);
 
 /* The status that an error gives before a response has begun. */
 int zk__status_of_error(int rc);

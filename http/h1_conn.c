@@ -623,7 +623,7 @@ void zk__conn_resume(zk__conn *c, bool is_lingering, bool is_reset)
 void zk__conn_drain(zk__conn *c)
 {
     if (c->phase == ZK__CONN_OTHER) {
-        c->upgrade->on_drain(c->upgrade);
+        c->upgrade->ops->drain(c->upgrade);
         return;
     }
     if (c->phase == ZK__CONN_H2) {
@@ -641,7 +641,7 @@ void zk__conn_abort(zk__conn *c)
     if (c->phase == ZK__CONN_H2) {
         zk__h2_conn_abort(c);
     } else if (c->phase == ZK__CONN_OTHER && !c->session) {
-        c->upgrade->on_abort(c->upgrade);
+        c->upgrade->ops->abort(c->upgrade);
     } else if (c->phase == ZK__CONN_OTHER) {
         zk__conn_cancel(c);
     } else if (c->stream->on_ready) {

@@ -92,7 +92,8 @@ extern const struct zk__transport zk__h1_transport;
 
 /* transport.protocol, upgrade; see upgrade.c. */
 zk_str zk__h1_protocol(const zk_request *req);
-int zk__h1_upgrade(zk_response *res, struct zk__upgrade *upgrade);
+int zk__h1_upgrade(zk_response *res, zk_str protocol, struct zk__upgrade *upgrade,
+                   zk_str *ret_received);
 /* The head of a 101, gathered. */
 int zk__h1_put_switching(zk_response *res, zk_str protocol);
 /* Goes on as after a response that ends the connection. */

@@ -208,7 +208,7 @@ void zk__h2_tunnel_end(zk__h2_stream *s)
 void zk__h2_tunnels_drain(zk__h2 *h2)
 {
     for (zk__h2_stream *s = h2->streams; s; s = s->next) {
-        if (s->tunnel && s->has_task) s->tunnel->upgrade->on_drain(s->tunnel->upgrade);
+        if (s->tunnel && s->has_task) s->tunnel->upgrade->ops->drain(s->tunnel->upgrade);
     }
 }
 
@@ -220,8 +220,9 @@ zk_str zk__h2_protocol(const zk_request *req)
     return s->protocol.size ? s->protocol : ZK_STR("");
 }
 
-int zk__h2_upgrade(zk_response *res, zk__upgrade *upgrade)
+int zk__h2_upgrade(zk_response *res, zk_str protocol, zk__upgrade *upgrade, zk_str *ret_received)
 {
+    (void)protocol; /* the client has named it, and only one */
     zk__h2_stream *s = zk__h2_stream_of(res->req);
     struct zk__h2_tunnel *t = zk_arena_alloc(&s->req.arena, sizeof *t);
     if (!t) return -ENOMEM;
@@ -237,7 +238,7 @@ int zk__h2_upgrade(zk_response *res, zk__upgrade *upgrade)
     s->res.is_bodiless = false;
     upgrade->conn = NULL;
     upgrade->stream = &t->head;
-    upgrade->received = (zk_str){NULL, 0};
+    *ret_received = (zk_str){NULL, 0};
     zk__h2_touch(s);
     return 0;
 }

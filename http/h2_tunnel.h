@@ -10,7 +10,7 @@
 
 /* transport.protocol, upgrade. */
 zk_str zk__h2_protocol(const zk_request *req);
-int zk__h2_upgrade(zk_response *res, zk__upgrade *upgrade);
+int zk__h2_upgrade(zk_response *res, zk_str protocol, zk__upgrade *upgrade, zk_str *ret_received);
 
 /* What the engine tells; none of them enters it. */
 void zk__h2_tunnel_body(zk__h2_stream *stream);

@@ -16,7 +16,7 @@ zk_str zk__h1_protocol(const zk_request *req)
     return zk_request_header(req, "Upgrade");
 }
 
-int zk__h1_upgrade(zk_response *res, zk__upgrade *upgrade)
+int zk__h1_upgrade(zk_response *res, zk_str protocol, zk__upgrade *upgrade, zk_str *ret_received)
 {
     zk__session *x = zk__session_of(res->req);
     zk__conn *c = x->conn;
@@ -25,7 +25,7 @@ int zk__h1_upgrade(zk_response *res, zk__upgrade *upgrade)
         return ZK_E_HTTP_STATE;
     }
     res->status = 101;
-    int rc = zk__h1_put_switching(res, zk__h1_protocol(res->req));
+    int rc = zk__h1_put_switching(res, protocol);
     if (!rc) rc = zk__h1_flush(x);
     if (rc < 0) return rc;
     /* From now on nothing of HTTP looks at the connection. */
@@ -36,10 +36,12 @@ int zk__h1_upgrade(zk_response *res, zk__upgrade *upgrade)
     c->upgrade = upgrade;
     upgrade->conn = c;
     upgrade->stream = c->stream;
-    upgrade->received = (zk_str){x->in + x->in_begin, x->in_end - x->in_begin};
+    *ret_received = (zk_str){x->in + x->in_begin, x->in_end - x->in_begin};
     x->in_begin = x->in_end;
     return 0;
 }
+
+zk_scope *zk__upgrade_scope(const zk__upgrade *upgrade) { return upgrade->conn->shard->scope; }
 
 void zk__upgrade_end(zk__upgrade *upgrade, enum zk__upgrade_end how)
 {

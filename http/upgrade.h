@@ -20,30 +20,39 @@ enum zk__upgrade_end {
     ZK__UPGRADE_KEEP, /* goes on without the handler; only with a `conn` */
 };
 
-/* Part of what the protocol keeps of a connection. */
 typedef struct zk__upgrade zk__upgrade;
-struct zk__upgrade {
-    zk_stream *stream;     /* the transport's, which closes it */
-    zk_str received;       /* came behind the head; valid until the handler next suspends */
-    struct zk__conn *conn; /* NULL: a stream of HTTP/2 */
+struct zk__upgrade_ops {
     /* The handler has returned. May suspend. */
-    enum zk__upgrade_end (*on_returned)(zk__upgrade *upgrade, int rc);
+    enum zk__upgrade_end (*returned)(zk__upgrade *upgrade, int rc);
     /* The server is to stop: the protocol should come to its end. Must not suspend. */
-    void (*on_drain)(zk__upgrade *upgrade);
-    /* Only once it is kept: it must end at once, by zk__upgrade_end. Must not suspend. */
-    void (*on_abort)(zk__upgrade *upgrade);
+    void (*drain)(zk__upgrade *upgrade);
+    /* Only once it is kept: it must end now, by zk__upgrade_end, or by a task that does so without
+     * waiting for anything. Must not suspend. */
+    void (*abort)(zk__upgrade *upgrade);
 };
 
-/* The protocol that the client asks for, "websocket"; empty: none. */
+/* Part of what the protocol keeps of a connection. */
+struct zk__upgrade {
+    const struct zk__upgrade_ops *ops; /* the protocol's */
+    zk_stream *stream;                 /* the transport's, which closes it */
+    struct zk__conn *conn;             /* NULL: a stream of HTTP/2 */
+};
+
+/* The protocols that the client asks for, as in the field Upgrade; empty: none. */
 zk_str zk__exchange_protocol(const zk_request *req);
 
 /*
- * Responds, with the fields that the response has got, and takes the connection over. The caller
- * has set the callbacks. Suspends sometimes.
- * returns 0; ZK_E_HTTP_STATE: a response has begun, nothing was asked for, or the body is not
- *         read; as zk_respond
+ * Responds, with the fields that the response has got, and takes the connection over; upgrade->ops
+ * is set. *ret_received are bytes that came behind the head; valid until the handler next suspends.
+ * Suspends sometimes.
+ * returns 0; ZK_E_HTTP_STATE: a response has begun, nothing was asked for, or there is a body; as
+ *         zk_respond
  */
-int zk__exchange_upgrade(zk_response *res, zk__upgrade *upgrade);
+int zk__exchange_upgrade(zk_response *res, zk_str protocol, zk__upgrade *upgrade,
+                         zk_str *ret_received);
+
+/* The scope of tasks that go on with one that is kept. */
+zk_scope *zk__upgrade_scope(const zk__upgrade *upgrade);
 
 /* Ends one that was kept. The upgrade is not used any more. Never suspends. */
 void zk__upgrade_end(zk__upgrade *upgrade, enum zk__upgrade_end how);
