@@ -27,6 +27,7 @@
 #include "core/task.h"
 #include "http/h2_conn.h"
 #include "http/secure.h"
+#include "http/upgrade.h"
 #include "net/stream.h"
 
 enum { SESSIONS_KEPT = 8, LINGER_BYTES = 1024 * 1024, ROUNDS = 16 };
@@ -40,7 +41,7 @@ typedef enum verdict {
     CLOSE,
     LINGER,
     ABORT,
-    HANDED_OVER, /* to HTTP/2: the connection is no longer this file's, and may be gone */
+    HANDED_OVER, /* the connection is no longer this file's, and may be gone */
 } verdict;
 
 static void conn_start(zk__conn *c);
@@ -163,7 +164,7 @@ static void on_timer(zk__timer *timer)
     if (c->deadline == INT64_MAX) return;
     /* Bytes have arrived in this very turn: a task is on its way, which will see to the deadline
      * when it parks. */
-    bool has_task = c->phase >= ZK__CONN_ACTIVE && c->phase <= ZK__CONN_H2;
+    bool has_task = c->phase >= ZK__CONN_ACTIVE && c->phase <= ZK__CONN_OTHER;
     bool is_coming = !has_task && !c->stream->on_ready;
     if (is_coming) return;
     if (zk_now() < c->deadline) {
@@ -269,6 +270,18 @@ static verdict refuse(zk__session *x, int rc, const char *why)
     return rc < 0 ? CLOSE : LINGER;
 }
 
+/* The connection has left HTTP, and the handler has returned. */
+static verdict upgraded(zk__session *x)
+{
+    zk__conn *c = x->conn;
+    zk__arena_reset(&x->req.arena, true);
+    if (x->req.upgrade_end == ZK__UPGRADE_KEEP) return HANDED_OVER;
+    c->phase = ZK__CONN_ACTIVE;
+    return x->req.upgrade_end == ZK__UPGRADE_LINGER  ? LINGER
+           : x->req.upgrade_end == ZK__UPGRADE_RESET ? ABORT
+                                                     : CLOSE;
+}
+
 /* One request whose head has been parsed. returns whether the connection goes on; else *ret says
  * how not. */
 static bool serve_request(zk__session *x, verdict *ret)
@@ -281,6 +294,10 @@ static bool serve_request(zk__session *x, verdict *ret)
         rc = zk__exchange_refuse(&x->req, &x->res, rc, "the request target is not valid");
     } else {
         rc = zk__exchange_run(&x->req, &x->res);
+    }
+    if (ZK_UNLIKELY(x->req.upgrade != NULL)) {
+        *ret = upgraded(x);
+        return false;
     }
     if (c->phase == ZK__CONN_ACTIVE) c->deadline = INT64_MAX;
     bool is_kept = rc >= 0 && !x->res.is_closing;
@@ -519,7 +536,7 @@ static verdict conn_serve(zk__conn *c)
     x->stack->on_leave = NULL;
     if (v == PARK && partial_keep(c, x) < 0) v = CLOSE;
     me->scope = x->scope.parent;
-    if (ZK_LIKELY(v != HANDED_OVER)) c->session = NULL;
+    if (ZK_LIKELY(v != HANDED_OVER || c->phase == ZK__CONN_OTHER)) c->session = NULL;
     session_give(shard, x);
     return v;
 }
@@ -633,8 +650,18 @@ void zk__conn_open(zk__shard *shard, zk_stream *stream)
     conn_start(c);
 }
 
+void zk__conn_resume(zk__conn *c, bool is_lingering, bool is_reset)
+{
+    c->phase = ZK__CONN_ACTIVE;
+    if (conn_settle(c, is_reset ? ABORT : is_lingering ? LINGER : CLOSE)) conn_start(c);
+}
+
 void zk__conn_drain(zk__conn *c)
 {
+    if (c->phase == ZK__CONN_OTHER) {
+        c->upgrade->ops->drain(c->upgrade);
+        return;
+    }
     if (c->phase == ZK__CONN_H2) {
         zk__h2_conn_drain(c);
         return;
@@ -653,6 +680,10 @@ void zk__conn_abort(zk__conn *c)
 {
     if (c->phase == ZK__CONN_H2) {
         zk__h2_conn_abort(c);
+    } else if (c->phase == ZK__CONN_OTHER && !c->session) {
+        c->upgrade->ops->abort(c->upgrade);
+    } else if (c->phase == ZK__CONN_OTHER) {
+        zk__conn_cancel(c);
     } else if (c->phase != ZK__CONN_SHAKING && c->stream->on_ready) {
         zk__conn_close(c);
     } else {
