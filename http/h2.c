@@ -442,10 +442,12 @@ static int out_send(nghttp2_session *session, nghttp2_frame *frame, const uint8_
     zk__h2_stream *s = source->ptr;
     if (h2->out_capacity - h2->out_size < FRAME_HEAD_BYTES + size) return NGHTTP2_ERR_WOULDBLOCK;
     memcpy(h2->out + h2->out_size, head, FRAME_HEAD_BYTES);
-    if (size) memcpy(h2->out + h2->out_size + FRAME_HEAD_BYTES, s->out.data, size);
+    if (size) {
+        memcpy(h2->out + h2->out_size + FRAME_HEAD_BYTES, s->out.data, size);
+        s->out.data += size;
+        s->out.size -= size;
+    }
     h2->out_size += FRAME_HEAD_BYTES + size;
-    s->out.data += size;
-    s->out.size -= size;
     s->out_since = zk_now();
     if (!s->out.size) h2->events->on_room(s);
     return 0;
