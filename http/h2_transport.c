@@ -16,7 +16,7 @@
 
 #include "core/arena.h"
 
-enum { COPY_MAX = 512, HANDLERS_EXCESS = 2 };
+enum { COPY_MAX = 512, HANDLERS_EXCESS = 2, IN_BYTES_KEPT = 16 * 1024 };
 
 /* ---- a stream's task ---- */
 
@@ -179,6 +179,16 @@ static int out_wait(zk__h2_stream *s)
 
 /* ---- the transport ---- */
 
+/* A large buffer that holds nothing is not kept while its client takes its time: the windows bound
+ * what all streams hold together, and this what they have held. */
+static void in_shrink(zk__h2_stream *s)
+{
+    if (s->in_capacity <= IN_BYTES_KEPT) return;
+    zk_free(s->in);
+    s->in = NULL;
+    s->in_begin = s->in_end = s->in_capacity = 0;
+}
+
 static ssize_t h2_body_read(zk_request *req, void *buf, size_t size)
 {
     zk__h2_stream *s = zk__h2_stream_of(req);
@@ -198,6 +208,7 @@ static ssize_t h2_body_read(zk_request *req, void *buf, size_t size)
             return 0;
         }
         if (is_gone(s)) return ZK_E_CLOSED;
+        in_shrink(s);
         ssize_t rc = zk__body_wait(req, body_wait, s);
         if (rc < 0) return is_gone(s) ? ZK_E_CLOSED : rc;
     }
