@@ -16,7 +16,7 @@
 
 enum {
     CREDIT_PER_FRAME = 8, /* of a response */
-    OWN_RESET_COST = 10,
+    PROVOKED_RESET_COST = 10,
     FIELDS_FIRST = 12,
     HEADER_EXCESS = 4, /* times header_bytes_max: then it is no mistake any more */
     STREAMS_KEPT = 256,
@@ -357,12 +357,14 @@ int zk__h2_recv(zk__h2 *h2, const void *data, size_t size)
 
 /* ---- sending ---- */
 
-/* What a response's frame costs is earned back by it; resets of our own making cost. */
+/* What a response's frame costs is earned back by it. Resets that the client has provoked cost;
+ * those that a handler or its slowness has brought about are no trick. */
 static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, void *context)
 {
     zk__h2 *h2 = context;
     if (frame->hd.type == NGHTTP2_RST_STREAM) {
-        if (frame->rst_stream.error_code != NGHTTP2_NO_ERROR) zk__h2_pay(h2, OWN_RESET_COST);
+        zk__h2_stream *reset = stream_of(session, frame->hd.stream_id);
+        if (!reset || !reset->is_reset) zk__h2_pay(h2, PROVOKED_RESET_COST);
         return 0;
     }
     if (frame->hd.type != NGHTTP2_DATA && frame->hd.type != NGHTTP2_HEADERS) return 0;
@@ -539,6 +541,7 @@ void zk__h2_reset(zk__h2_stream *s, enum zk__h2_why why)
         [ZK__H2_REFUSED] = NGHTTP2_REFUSED_STREAM,
     };
     if (!s->h2 || s->is_reset) return;
+    if (why == ZK__H2_REFUSED) zk__h2_pay(s->h2, PROVOKED_RESET_COST);
     s->is_reset = true;
     (void)nghttp2_submit_rst_stream(s->h2->session, NGHTTP2_FLAG_NONE, s->id, errors[why]);
 }

@@ -82,6 +82,8 @@ bool zk__h2_account(zk__h2 *h2, const uint8_t *data, size_t size)
             i += n;
             continue;
         }
+        /* Many frames may come with a read's end within each, and none of them be late. */
+        if (!h2->head_size && !h2->is_in_block) h2->frame_since = zk_now();
         h2->head[h2->head_size++] = data[i++];
         if (h2->head_size == sizeof h2->head) {
             h2->head_size = 0;
