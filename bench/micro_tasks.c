@@ -197,7 +197,7 @@ static parked *park(int fd, parked *next)
 {
     enum { BITS = ZK__IO_SOCKET | ZK__IO_STREAM | ZK__IO_REGISTERED };
     parked *p = zk_alloc(sizeof *p);
-    if (!p) must(-ENOMEM);
+    if (!p) abort();
     *p = (parked){.deadline.fire = on_deadline, .next = next};
     must(zk__fd_stream(fd, BITS, &p->stream));
     must(zk_stream_park(p->stream, on_ready, p));

@@ -26,7 +26,10 @@ enum { FILE_BYTES_MAX = 16384, QUOTA_BYTES_MAX = 64, CPUS_TRIED_MAX = 1 << 20 };
 /* Reads a whole file as a string. returns false if there is none, or it is longer. */
 static bool file_read(const char *path, char *ret_text, size_t size)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd;
+    do {
+        fd = open(path, O_RDONLY | O_CLOEXEC);
+    } while (fd < 0 && errno == EINTR);
     if (fd < 0) return false;
     size_t used = 0;
     ssize_t got = 1;

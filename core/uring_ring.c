@@ -34,9 +34,12 @@ static int try_out(struct io_uring *ring)
     if (!sqe) return -ENOSYS;
     io_uring_prep_nop(sqe);
     io_uring_sqe_set_data64(sqe, ZK__RING_IGNORED);
-    int rc = io_uring_submit_and_wait(ring, 1);
-    if (rc < 0) return rc;
-    return rc == 1 && io_uring_cq_ready(ring) == 1 ? 0 : -ENOSYS;
+    /* A signal may end the wait early. */
+    for (int tries = 0; tries < 10 && io_uring_cq_ready(ring) == 0; tries++) {
+        int rc = io_uring_submit_and_wait(ring, 1);
+        if (rc < 0 && rc != -EINTR) return rc;
+    }
+    return io_uring_cq_ready(ring) == 1 ? 0 : -ENOSYS;
 }
 
 int zk__ring_open(struct io_uring *ring)

@@ -3,6 +3,7 @@
  */
 #include "http/h2.h"
 
+#include "http/h2_account.h"
 #include "http/h2_conn.h"
 
 #include <errno.h>
@@ -14,8 +15,6 @@
 #include "http/h1.h"
 
 enum {
-    CREDIT_MAX = 1000,
-    CREDIT_PER_SECOND = 50,
     CREDIT_PER_FRAME = 8, /* of a response */
     OWN_RESET_COST = 10,
     FIELDS_FIRST = 12,
@@ -26,41 +25,9 @@ enum {
 
 extern nghttp2_mem zk__h2_memory; /* h2_memory.c */
 
-/* What a frame costs that a client sends, by its type. */
-static const uint8_t costs[] = {
-    [NGHTTP2_DATA] = 4, /* given back if there is anything in it */
-    [NGHTTP2_HEADERS] = 0,   [NGHTTP2_PRIORITY] = 1,      [NGHTTP2_RST_STREAM] = 4,
-    [NGHTTP2_SETTINGS] = 16, [NGHTTP2_PUSH_PROMISE] = 16, [NGHTTP2_PING] = 4,
-    [NGHTTP2_GOAWAY] = 16,   [NGHTTP2_WINDOW_UPDATE] = 1, [NGHTTP2_CONTINUATION] = 4,
-};
-enum { UNKNOWN_COST = 2 };
-
-/* ---- the account ---- */
-
 void zk__h2_terminate(zk__h2 *h2, uint32_t error)
 {
     (void)nghttp2_session_terminate_session(h2->session, error); /* no memory: it ends as well */
-}
-
-static void pay(zk__h2 *h2, int cost)
-{
-    h2->credit -= cost;
-    if (ZK_LIKELY(h2->credit >= 0)) return;
-    zk_time seconds = (zk_now() - h2->credited) / ZK_SEC(1);
-    if (seconds > 0) {
-        h2->credited = zk_now();
-        zk_time grown = h2->credit + seconds * CREDIT_PER_SECOND;
-        h2->credit = grown > CREDIT_MAX ? CREDIT_MAX : (int32_t)grown;
-    }
-    if (h2->credit >= 0 || h2->is_calmed) return;
-    h2->is_calmed = true;
-    zk__h2_terminate(h2, NGHTTP2_ENHANCE_YOUR_CALM);
-}
-
-static void earn(zk__h2 *h2, int amount)
-{
-    h2->credit += amount;
-    if (h2->credit > CREDIT_MAX) h2->credit = CREDIT_MAX;
 }
 
 /* ---- streams ---- */
@@ -165,18 +132,6 @@ void zk__h2_streams_free(zk__shard *shard)
 static zk__h2_stream *stream_of(nghttp2_session *session, int32_t id)
 {
     return nghttp2_session_get_stream_user_data(session, id);
-}
-
-static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *hd, void *context)
-{
-    (void)session;
-    zk__h2 *h2 = context;
-    h2->frame_since = zk_now();
-    int cost = hd->type < sizeof costs ? costs[hd->type] : UNKNOWN_COST;
-    if (hd->flags & NGHTTP2_FLAG_ACK && hd->type == NGHTTP2_SETTINGS) cost = 1;
-    if (hd->type == NGHTTP2_DATA && (hd->length || hd->flags & NGHTTP2_FLAG_END_STREAM)) cost = 0;
-    if (cost) pay(h2, cost);
-    return 0;
 }
 
 static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame, void *context)
@@ -321,12 +276,12 @@ static void headers_received(zk__h2 *h2, const nghttp2_frame *frame)
 static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, void *context)
 {
     zk__h2 *h2 = context;
-    h2->frame_since = 0;
     if (frame->hd.type == NGHTTP2_HEADERS) {
         headers_received(h2, frame);
-    } else if (frame->hd.type == NGHTTP2_DATA && frame->hd.flags & NGHTTP2_FLAG_END_STREAM) {
+    } else if (frame->hd.type == NGHTTP2_DATA) {
         zk__h2_stream *s = stream_of(session, frame->hd.stream_id);
-        if (s) body_ended(s);
+        zk__h2_padding_seen(h2, frame);
+        if (s && frame->hd.flags & NGHTTP2_FLAG_END_STREAM) body_ended(s);
     }
     return 0;
 }
@@ -363,7 +318,7 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const ui
     zk__h2_stream *s = stream_of(session, id);
     if (!s || s->is_reset || !s->has_task || !in_reserve(s, size)) {
         (void)nghttp2_session_consume(session, id, size); /* nobody wants it */
-        if (s && s->has_task && !s->is_reset) zk__h2_reset(s, true);
+        if (s && s->has_task && !s->is_reset) zk__h2_reset(s, ZK__H2_FAILED);
         return 0;
     }
     memcpy(s->in + s->in_end, data, size);
@@ -389,6 +344,7 @@ static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t error,
 
 int zk__h2_recv(zk__h2 *h2, const void *data, size_t size)
 {
+    if (!zk__h2_account(h2, data, size)) return ZK_E_HTTP_SYNTAX;
     ssize_t n = nghttp2_session_mem_recv(h2->session, data, size);
     if (ZK_LIKELY(n == (ssize_t)size)) return 0;
     if (n == NGHTTP2_ERR_NOMEM) return -ENOMEM;
@@ -405,20 +361,18 @@ static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
 {
     zk__h2 *h2 = context;
     if (frame->hd.type == NGHTTP2_RST_STREAM) {
-        if (frame->rst_stream.error_code != NGHTTP2_NO_ERROR) pay(h2, OWN_RESET_COST);
+        if (frame->rst_stream.error_code != NGHTTP2_NO_ERROR) zk__h2_pay(h2, OWN_RESET_COST);
         return 0;
     }
     if (frame->hd.type != NGHTTP2_DATA && frame->hd.type != NGHTTP2_HEADERS) return 0;
-    earn(h2, CREDIT_PER_FRAME);
+    zk__h2_earn(h2, CREDIT_PER_FRAME);
     if (!(frame->hd.flags & NGHTTP2_FLAG_END_STREAM)) return 0;
     zk__h2_stream *s = stream_of(session, frame->hd.stream_id);
     if (!s) return 0;
     s->has_ended = true;
-    /* What is still to come of the request is of no use (RFC 9113 section 8.1). */
-    if (!s->is_in_ended) {
-        s->is_reset = true;
-        (void)nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, s->id, NGHTTP2_NO_ERROR);
-    }
+    /* What is still to come of the request is of no use (RFC 9113 section 8.1), unless the handler
+     * goes on reading it. */
+    if (!s->is_in_ended && !s->has_task) zk__h2_reset(s, ZK__H2_DONE);
     return 0;
 }
 
@@ -573,12 +527,17 @@ void zk__h2_resume(zk__h2_stream *s)
     (void)nghttp2_session_resume_data(s->h2->session, s->id);
 }
 
-void zk__h2_reset(zk__h2_stream *s, bool is_our_fault)
+void zk__h2_reset(zk__h2_stream *s, enum zk__h2_why why)
 {
+    static const uint32_t errors[] = {
+        [ZK__H2_DONE] = NGHTTP2_NO_ERROR,
+        [ZK__H2_FAILED] = NGHTTP2_INTERNAL_ERROR,
+        [ZK__H2_TIRED] = NGHTTP2_CANCEL,
+        [ZK__H2_REFUSED] = NGHTTP2_REFUSED_STREAM,
+    };
     if (!s->h2 || s->is_reset) return;
     s->is_reset = true;
-    uint32_t error = is_our_fault ? NGHTTP2_INTERNAL_ERROR : NGHTTP2_CANCEL;
-    (void)nghttp2_submit_rst_stream(s->h2->session, NGHTTP2_FLAG_NONE, s->id, error);
+    (void)nghttp2_submit_rst_stream(s->h2->session, NGHTTP2_FLAG_NONE, s->id, errors[why]);
 }
 
 void zk__h2_consumed(zk__h2_stream *s, size_t size)
@@ -596,7 +555,6 @@ static nghttp2_option *options;
 static void shared_make(void)
 {
     if (nghttp2_session_callbacks_new(&callbacks) || nghttp2_option_new(&options)) return;
-    nghttp2_session_callbacks_set_on_begin_frame_callback(callbacks, on_begin_frame);
     nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, on_begin_headers);
     nghttp2_session_callbacks_set_on_header_callback(callbacks, on_header);
     nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame_recv);
@@ -606,6 +564,10 @@ static void shared_make(void)
     nghttp2_session_callbacks_set_send_data_callback(callbacks, out_send);
     nghttp2_option_set_no_auto_window_update(options, 1);
     nghttp2_option_set_no_closed_streams(options, 1);
+#if ZK__H2_CONTINUATIONS
+    /* It counts pieces that arrive; the account counts frames. */
+    nghttp2_option_set_max_continuations(options, SIZE_MAX);
+#endif
     nghttp2_option_set_builtin_recv_extension_type(options, NGHTTP2_PRIORITY_UPDATE);
 }
 
@@ -636,9 +598,8 @@ int zk__h2_init(zk__h2 *h2, zk__shard *shard, const struct zk__h2_events *events
     *h2 = (zk__h2){
         .shard = shard,
         .events = events,
-        .credit = CREDIT_MAX,
-        .credited = zk_now(),
     };
+    zk__h2_account_init(h2);
     if (nghttp2_session_server_new3(&h2->session, callbacks, h2, options, &zk__h2_memory)) {
         return -ENOMEM;
     }

@@ -10,7 +10,7 @@
  * Frames that cost a client little and us something are paid from an account (`credit`) that grows
  * with what is sent to it and with time. Empty, the connection ends with ENHANCE_YOUR_CALM. That
  * covers floods of SETTINGS, PING, PRIORITY, empty DATA, WINDOW_UPDATE and resets, those that it
- * makes us send too (CVE-2023-44487, CVE-2025-8671); CONTINUATION is limited by nghttp2.
+ * makes us send too (CVE-2023-44487, CVE-2025-8671), and of CONTINUATION. See h2_account.c.
  */
 #ifndef ZOKIO_HTTP_H2_H
 #define ZOKIO_HTTP_H2_H
@@ -50,8 +50,13 @@ struct zk__h2 {
     zk__h2_stream *streams;
     uint32_t stream_count;
     int32_t credit;
-    zk_time credited;      /* when it last grew by time */
-    zk_time frame_since;   /* when the frame that is being received has begun; 0: none */
+    zk_time credited; /* when it last grew by time */
+    /* When the frame, or the header block, that is being received has begun; 0: none is. */
+    zk_time frame_since;
+    uint8_t head[9], head_size; /* of that frame, and how much of it is there */
+    uint32_t payload_left;      /* of it, still to come */
+    uint32_t continuations;     /* of the header block */
+    bool is_in_block;
     uint32_t header_bytes; /* of the header block that is being received */
     bool is_calmed;        /* has been told to calm down */
     /* Of the zk__h2_send that runs. */
@@ -118,13 +123,22 @@ bool zk__h2_is_alive(const zk__h2 *h2);
 void zk__h2_goaway(zk__h2 *h2, bool is_final);
 /* Ends the connection, with an error of HTTP/2. */
 void zk__h2_terminate(zk__h2 *h2, uint32_t error);
+/* The same with ENHANCE_YOUR_CALM. */
+void zk__h2_calm(zk__h2 *h2);
 
 /* Begins the response of a stream. returns 0, -ENOMEM, -ECONNRESET. */
 int zk__h2_respond(zk__h2_stream *stream, const char *content_type, bool has_body);
 /* There is more in stream->out. */
 void zk__h2_resume(zk__h2_stream *stream);
-/* Ends the stream before its end; a stream that is over is left alone. */
-void zk__h2_reset(zk__h2_stream *stream, bool is_our_fault);
+/* Why a stream ends before its end. */
+enum zk__h2_why {
+    ZK__H2_DONE,    /* all is said: the rest of the request is of no use */
+    ZK__H2_FAILED,  /* the response cannot be had */
+    ZK__H2_TIRED,   /* the client does not take the response */
+    ZK__H2_REFUSED, /* nothing has been done about the request */
+};
+/* Ends it; a stream that is over is left alone. */
+void zk__h2_reset(zk__h2_stream *stream, enum zk__h2_why why);
 /* The handler has taken bytes of the body: the client may send more. */
 void zk__h2_consumed(zk__h2_stream *stream, size_t size);
 

@@ -6,6 +6,10 @@
  *   at the end of each batch of tasks --> what the engine has to send leaves in one call
  *                     \--no room--> a task sends the rest, and then what has come up meanwhile
  *
+ * Connections are read one after the other, by the shard's pump: a task that reads one, lets the
+ * handlers of its requests run, sends their responses, and turns to the next. What a request has
+ * touched is still in the processor's cache when its response is made and its memory used again.
+ *
  * So a connection needs no task and no buffer of its own while it is read: only when its client
  * does not take what it is sent. Frames of all streams leave together.
  *
@@ -23,24 +27,28 @@
 #include "core/task.h"
 #include "http/h2.h"
 
-enum { READS_PER_TURN = 4, SENDS_PER_TURN = 16, COPY_MAX = 512 };
+enum { READS_PER_TURN = 4, SENDS_PER_TURN = 16, COPY_MAX = 512, HANDLERS_EXCESS = 2 };
 static const zk_time look_again = ZK_SEC(1);
 
-typedef struct zk__h2_conn {
+typedef struct zk__h2_conn zk__h2_conn;
+struct zk__h2_conn {
     zk__h2 h2;
     zk__conn *conn;
     zk__hook flush_hook;
-    zk_scope scope; /* of the task that writes */
-    uint32_t tasks; /* of streams, and the one that writes */
+    zk_scope scope;      /* of the task that writes */
+    uint32_t holds;      /* tasks of streams, the one that writes, and who is at work on it */
+    zk_time half_closed; /* when the client has ended its side; 0: it has not */
     bool is_dead;
-    bool is_writing;  /* a task does */
-    bool has_ended;   /* the client sends no more */
-    bool is_draining; /* GOAWAY has been announced */
-    bool has_more;    /* to be read, when others have had their turn */
-    zk_time active;   /* when the last stream has ended */
+    bool is_writing;                       /* a task does */
+    bool has_ended;                        /* the client sends no more */
+    bool is_draining;                      /* GOAWAY has been announced */
+    bool is_final;                         /* and has said which streams are the last */
+    bool is_served;                        /* the pump sends when the handlers have run */
+    zk_time active;                        /* when the last stream has ended */
+    zk__h2_conn *ready_next, **ready_link; /* in the shard's list; ready_link: NULL outside */
     size_t unsent_size;
     char *unsent;
-} zk__h2_conn;
+};
 
 static zk__h2_conn *conn_of(zk__h2 *h2) { return (zk__h2_conn *)(void *)h2; }
 
@@ -49,7 +57,7 @@ static const zk_server *config_of(const zk__h2_conn *c) { return c->conn->shard-
 /* At the end of this batch of tasks what the engine has is sent. */
 static void touch(zk__h2_conn *c)
 {
-    if (!c->is_dead) zk__hook_arm(zk__worker_self(), &c->flush_hook);
+    if (!c->is_dead && !c->is_served) zk__hook_arm(zk__worker_self(), &c->flush_hook);
 }
 
 /* ---- the end ---- */
@@ -64,21 +72,38 @@ static void conn_free(zk__h2_conn *c)
     zk__conn_close(conn);
 }
 
+/* It is not to be read any more, or has been. */
+static void ready_remove(zk__h2_conn *c)
+{
+    zk__shard *shard = c->conn->shard;
+    if (!c->ready_link) return;
+    *c->ready_link = c->ready_next;
+    if (c->ready_next) {
+        c->ready_next->ready_link = c->ready_link;
+    } else {
+        shard->h2_ready_end = c->ready_link;
+    }
+    c->ready_link = NULL;
+}
+
 static void conn_end(zk__h2_conn *c)
 {
     if (c->is_dead) return;
     c->is_dead = true;
+    ready_remove(c);
+    if (c->is_served) c->conn->shard->h2_served = NULL;
     zk_stream_unpark(c->conn->stream);
     zk_stream_on_hangup(c->conn->stream, NULL, NULL);
     zk__hook_disarm(zk__worker_self(), &c->flush_hook);
     zk__h2_done(&c->h2);
     zk__scope_cancel_as(&c->scope, -ECANCELED);
-    if (!c->tasks) conn_free(c);
+    if (!c->holds) conn_free(c);
 }
 
-static void task_ended(zk__h2_conn *c)
+/* A hold on the connection has gone. */
+static void conn_release(zk__h2_conn *c)
 {
-    if (--c->tasks == 0 && c->is_dead) conn_free(c);
+    if (--c->holds == 0 && c->is_dead) conn_free(c);
 }
 
 /* ---- sending ---- */
@@ -104,7 +129,7 @@ static int writer_run(void *arg)
     c->is_writing = false;
     if (rc < 0) conn_end(c);
     touch(c);
-    task_ended(c);
+    conn_release(c);
     return 0;
 }
 
@@ -119,7 +144,7 @@ static int send_later(zk__h2_conn *c, const char *data, size_t size)
     int rc = zk__spawn_pinned(c->conn->shard->scope, writer_run, c, &site);
     if (rc < 0) return rc;
     c->is_writing = true;
-    c->tasks++;
+    c->holds++;
     return 0;
 }
 
@@ -154,7 +179,7 @@ static bool is_over(const zk__h2_conn *c)
 
 static void conn_flush(zk__h2_conn *c)
 {
-    if (c->is_dead) return;
+    if (c->is_dead || c->is_served) return;
     if (send_ready(c) < 0) {
         conn_end(c);
         return;
@@ -172,9 +197,17 @@ static void conn_flush(zk__h2_conn *c)
 
 static zk_time after_ms(zk_time from, int ms) { return ms < 0 ? INT64_MAX : from + ZK_MS(ms); }
 
+static zk_time grace_end(const zk__h2_conn *c)
+{
+    return c->half_closed ? after_ms(c->half_closed, config_of(c)->half_close_grace_ms) : INT64_MAX;
+}
+
 static zk_time deadline_of(const zk__h2_conn *c)
 {
-    if (c->h2.stream_count || c->h2.frame_since) return zk_now() + look_again;
+    if (c->h2.stream_count || c->h2.frame_since) {
+        zk_time next = zk_now() + look_again;
+        return next < grace_end(c) ? next : grace_end(c);
+    }
     return after_ms(c->active, config_of(c)->idle_timeout_ms);
 }
 
@@ -184,7 +217,7 @@ static void slow_streams_reset(zk__h2_conn *c)
     int timeout_ms = config_of(c)->write_timeout_ms;
     for (zk__h2_stream *s = c->h2.streams; s; s = s->next) {
         bool waits = s->out.is_begun && s->out.size && !s->has_ended;
-        if (waits && zk_now() >= after_ms(s->out_since, timeout_ms)) zk__h2_reset(s, false);
+        if (waits && zk_now() >= after_ms(s->out_since, timeout_ms)) zk__h2_reset(s, ZK__H2_TIRED);
     }
 }
 
@@ -192,9 +225,18 @@ void zk__h2_conn_timer(zk__conn *conn)
 {
     zk__h2_conn *c = conn->h2;
     if (c->is_dead) return;
+    if (zk_now() >= grace_end(c)) {
+        conn_end(c);
+        return;
+    }
+    /* Those that were on their way when the client was told to come no more are here by now. */
+    if (c->is_draining && !c->is_final) {
+        c->is_final = true;
+        zk__h2_goaway(&c->h2, true);
+    }
     if (c->h2.frame_since &&
         zk_now() >= after_ms(c->h2.frame_since, config_of(c)->header_timeout_ms)) {
-        zk__h2_terminate(&c->h2, 0);
+        zk__h2_calm(&c->h2);
     } else if (c->h2.stream_count) {
         slow_streams_reset(c);
     } else if (zk_now() >= after_ms(c->active, config_of(c)->idle_timeout_ms)) {
@@ -208,8 +250,6 @@ void zk__h2_conn_timer(zk__conn *conn)
 static void deadline_renew(zk__h2_conn *c) { zk__conn_deadline(c->conn, deadline_of(c)); }
 
 /* ---- receiving ---- */
-
-static void on_ready(void *context);
 
 static void on_hangup(void *context, zk_hangup how)
 {
@@ -226,6 +266,9 @@ static int receive(zk__h2_conn *c)
         if (n == -EAGAIN) return 0;
         if (n == 0) {
             c->has_ended = true;
+            c->half_closed = zk_now();
+            /* It has perhaps gone for good, and would not be heard of again. */
+            zk_stream_on_hangup(c->conn->stream, on_hangup, c);
             return 0;
         }
         if (n < 0) return (int)n;
@@ -240,6 +283,10 @@ static int receive(zk__h2_conn *c)
     return 1;
 }
 
+static void ready_add(zk__h2_conn *c);
+
+static void on_ready(void *context) { ready_add(context); }
+
 /* Reads, and parks again. */
 static void conn_read(zk__h2_conn *c)
 {
@@ -248,6 +295,7 @@ static void conn_read(zk__h2_conn *c)
         conn_end(c);
         return;
     }
+    if (c->is_dead) return;
     deadline_renew(c);
     touch(c);
     if (c->has_ended) return;
@@ -258,18 +306,71 @@ static void conn_read(zk__h2_conn *c)
             return;
         }
     }
-    c->has_more = rc > 0;
+    if (rc > 0) ready_add(c); /* others have their turn first */
 }
 
-static void on_ready(void *context) { conn_read(context); }
+/* It may end in there, and is freed after. */
+static void conn_flush_held(zk__h2_conn *c)
+{
+    c->holds++;
+    conn_flush(c);
+    conn_release(c);
+}
+
+static int pump_run(void *arg);
+
+static int pump_spawn(zk__shard *shard)
+{
+    static const zk_site site = {"http2 connections", __FILE__, __LINE__};
+    int rc = zk__spawn_pinned(shard->scope, pump_run, shard, &site);
+    shard->is_pumping = rc >= 0;
+    return rc;
+}
+
+static int pump_run(void *arg)
+{
+    zk__shard *shard = arg;
+    zk__h2_conn *served = shard->h2_served;
+    shard->h2_served = NULL;
+    if (served) {
+        served->is_served = false;
+        conn_flush_held(served);
+    }
+    zk__h2_conn *next = shard->h2_ready;
+    if (next) {
+        ready_remove(next);
+        next->is_served = true;
+        shard->h2_served = next;
+        next->holds++;
+        conn_read(next);
+        conn_release(next);
+    }
+    if (!shard->h2_served && !shard->h2_ready) {
+        shard->is_pumping = false;
+        return 0;
+    }
+    if (pump_spawn(shard) >= 0) return 0;
+    /* No memory for that: nobody else would come back to them. */
+    if (shard->h2_served) conn_end(shard->h2_served);
+    while (shard->h2_ready)
+        conn_end(shard->h2_ready);
+    return 0;
+}
+
+static void ready_add(zk__h2_conn *c)
+{
+    zk__shard *shard = c->conn->shard;
+    if (!shard->h2_ready) shard->h2_ready_end = &shard->h2_ready;
+    c->ready_next = NULL;
+    c->ready_link = shard->h2_ready_end;
+    *c->ready_link = c;
+    shard->h2_ready_end = &c->ready_next;
+    if (!shard->is_pumping && pump_spawn(shard) < 0) conn_end(c);
+}
 
 static void on_batch_end(zk__hook *hook)
 {
-    zk__h2_conn *c = (zk__h2_conn *)(void *)((char *)hook - offsetof(zk__h2_conn, flush_hook));
-    bool has_more = c->has_more;
-    c->has_more = false;
-    if (has_more) conn_read(c);
-    conn_flush(c);
+    conn_flush_held((zk__h2_conn *)(void *)((char *)hook - offsetof(zk__h2_conn, flush_hook)));
 }
 
 /* ---- a stream's task ---- */
@@ -307,19 +408,20 @@ static int stream_run(void *arg)
     if (ZK_LIKELY(s->h2 && !s->is_reset)) {
         me->scope = &s->scope;
         s->scope.owner = me;
-        if (stream_serve(s) < 0) zk__h2_reset(s, true);
+        if (stream_serve(s) < 0) zk__h2_reset(s, ZK__H2_FAILED);
         me->scope = s->scope.parent;
     }
     s->has_task = false;
     if (s->h2) {
         if (s->in_end > s->in_begin) zk__h2_consumed(s, s->in_end - s->in_begin);
         s->in_begin = s->in_end = 0;
+        if (ZK_UNLIKELY(s->has_ended && !s->is_in_ended)) zk__h2_reset(s, ZK__H2_DONE);
         if (ZK_UNLIKELY(s->res.is_closing)) zk__h2_conn_drain(c->conn);
         touch(c);
     } else {
         zk__h2_stream_free(s);
     }
-    task_ended(c);
+    conn_release(c);
     return 0;
 }
 
@@ -329,12 +431,17 @@ static void on_request(zk__h2_stream *s)
     zk__h2_conn *c = conn_of(s->h2);
     s->conn = c;
     s->req.transport = &zk__h2_transport;
+    /* Handlers of streams that the client has reset may take a while to end. */
+    if (c->holds / HANDLERS_EXCESS >= config_of(c)->h2_streams_max) {
+        zk__h2_reset(s, ZK__H2_REFUSED);
+        return;
+    }
     if (zk__spawn_pinned(c->conn->shard->scope, stream_run, s, &site) < 0) {
-        zk__h2_reset(s, true);
+        zk__h2_reset(s, ZK__H2_FAILED);
         return;
     }
     s->has_task = true;
-    c->tasks++;
+    c->holds++;
 }
 
 static void wake(zk__wait **place, ssize_t result)
@@ -489,7 +596,7 @@ static int out_lend(zk__h2_stream *s, const void *data, size_t size)
     if (rc < 0) {
         s->out.data = NULL; /* they are the caller's again */
         s->out.size = 0;
-        zk__h2_reset(s, true);
+        zk__h2_reset(s, ZK__H2_FAILED);
         touch(s->conn);
     }
     return rc;
@@ -559,6 +666,22 @@ const struct zk__transport zk__h2_transport = {
 
 /* ---- its life ---- */
 
+/* What has come already, and then the rest. */
+static void conn_begin(zk__h2_conn *c, const void *data, size_t size)
+{
+    if (c->is_dead) return;
+    int rc = size ? zk__h2_recv(&c->h2, data, size) : 0;
+    if (rc == ZK_E_HTTP_SYNTAX) {
+        c->has_ended = true;
+        touch(c);
+    } else if (rc < 0) {
+        conn_end(c);
+    } else {
+        if (c->conn->shard->is_draining) zk__h2_conn_drain(c->conn);
+        conn_read(c);
+    }
+}
+
 int zk__h2_conn_start(zk__conn *conn, const void *data, size_t size)
 {
     zk__shard *shard = conn->shard;
@@ -576,19 +699,10 @@ int zk__h2_conn_start(zk__conn *conn, const void *data, size_t size)
     c->active = zk_now();
     zk__scope_root_init(&c->scope, shard->scope, zk__worker_self());
     conn->h2 = c;
+    c->holds++;
     zk_stream_on_hangup(conn->stream, on_hangup, c);
-    rc = size ? zk__h2_recv(&c->h2, data, size) : 0;
-    if (rc == ZK_E_HTTP_SYNTAX) {
-        c->has_ended = true;
-        touch(c);
-        return 0;
-    }
-    if (rc < 0) {
-        conn_end(c);
-        return 0;
-    }
-    if (shard->is_draining) zk__h2_conn_drain(conn);
-    conn_read(c);
+    conn_begin(c, data, size);
+    conn_release(c);
     return 0;
 }
 

@@ -56,6 +56,9 @@ typedef struct zk__shard {
     uint32_t ahead_count; /* in all */
     /* What connections of HTTP/2 share: a buffer for what comes and goes, streams for reuse. */
     char *h2_buffer;
+    struct zk__h2_conn *h2_ready, **h2_ready_end; /* with something to read, in order */
+    struct zk__h2_conn *h2_served;                /* whose requests the pump has started */
+    bool is_pumping;
     struct zk__h2_stream *free_h2_streams;
     uint32_t free_h2_stream_count;
     /* "Server: ...\r\nDate: ...\r\n", renewed each second. */

@@ -125,7 +125,7 @@ static int finish(zk__tls_stream *s, zk_stream **ret_stream)
 
 int zk_tls_accept(zk_tls *tls, zk_stream *inner, zk_stream **ret_stream)
 {
-    zk__tls_stream *s;
+    zk__tls_stream *s = NULL; /* set if the start succeeds */
     int rc = start(tls, true, inner, &s);
     if (rc < 0) return rc;
     SSL_set_accept_state(s->ssl);
@@ -171,7 +171,7 @@ static int expect(zk__tls_stream *s)
 
 int zk_tls_connect(zk_tls *tls, zk_stream *inner, const char *host, zk_stream **ret_stream)
 {
-    zk__tls_stream *s;
+    zk__tls_stream *s = NULL; /* set if the start succeeds */
     int rc = start(tls, false, inner, &s);
     if (rc < 0) return rc;
     rc = host_copy(s, host);

@@ -296,7 +296,7 @@ ZK_ASYNC_TEST(process, signals_reach_it)
 {
     zk_process_exit end;
     zk_process *p = spawn_shell("trap 'echo got it; exit 5' HUP; echo ready; "
-                                "while :; do sleep 0.01; done");
+                                "for i in $(seq 2000); do sleep 0.01; done");
     await_line(p, "ready");
     cr_assert_rc(zk_process_signal(p, 999), -EINVAL);
     cr_assert_ok(zk_process_signal(p, SIGHUP));
@@ -409,7 +409,8 @@ ZK_ASYNC_TEST(process, somebody_else_s_wait_is_noticed)
 ZK_ASYNC_TEST(process, stop_asks_first_and_kills_then)
 {
     zk_process_exit end;
-    zk_process *p = spawn_shell("trap 'exit 9' TERM; echo ready; while :; do sleep 0.01; done");
+    zk_process *p =
+        spawn_shell("trap 'exit 9' TERM; echo ready; for i in $(seq 2000); do sleep 0.01; done");
     await_line(p, "ready");
     cr_assert_ok(zk_process_stop(p, ZK_SEC(9), &end));
     cr_assert(end.code == 9);
@@ -417,13 +418,13 @@ ZK_ASYNC_TEST(process, stop_asks_first_and_kills_then)
     cr_assert(end.code == 9, "once more");
     zk_process_close(p);
 
-    p = spawn_shell("trap '' TERM; echo ready; while :; do sleep 0.01; done");
+    p = spawn_shell("trap '' TERM; echo ready; for i in $(seq 2000); do sleep 0.01; done");
     await_line(p, "ready");
     cr_assert_ok(zk_process_stop(p, ZK_MS(5), &end));
     cr_assert(end.signal == SIGKILL);
     zk_process_close(p);
 
-    p = spawn_shell("trap 'exit 9' TERM; echo ready; while :; do sleep 0.01; done");
+    p = spawn_shell("trap 'exit 9' TERM; echo ready; for i in $(seq 2000); do sleep 0.01; done");
     await_line(p, "ready");
     ZK_SCOPE(s) {
         zk_scope_cancel(&s);
@@ -453,8 +454,9 @@ ZK_ASYNC_TEST(process, closing_kills_and_leaves_no_zombie)
 ZK_ASYNC_TEST(process, a_group_is_stopped_as_a_whole)
 {
     zk_process_options o = {
-        .argv = SHELL("trap 'exit 9' TERM; (trap '' TERM; echo ready; sleep 100) & while :; do "
-                      "sleep 0.01; done"),
+        .argv = SHELL(
+            "trap 'exit 9' TERM; (trap '' TERM; echo ready; sleep 100) & for i in $(seq 2000); do "
+            "sleep 0.01; done"),
         .out = from_pipe,
         .has_own_group = true,
     };
@@ -522,7 +524,8 @@ ZK_ASYNC_TEST(process, input_that_nobody_reads_is_no_error)
 ZK_ASYNC_TEST(process, a_run_that_is_cancelled_ends_the_child)
 {
     int open_before = open_count();
-    zk_process_options o = {.argv = SHELL("trap '' TERM; echo; while :; do sleep 0.01; done")};
+    zk_process_options o = {
+        .argv = SHELL("trap '' TERM; echo; for i in $(seq 2000); do sleep 0.01; done")};
     o.in = o.out = o.err = from_pipe;
     zk_process_run_options how = {.grace = ZK_MS(5)};
     zk_process_result r;

@@ -1,16 +1,16 @@
 /*
  * The main of a test program under torture: PROGRAM [--strict] [--one MANNER N] [WORD]..
  *
- * Runs each test (of those with a WORD in SUITE.NAME) again and again, and lets a different call of
- * the library fail each time, until every call that it makes has. An assertion of the test may fail
- * then, and it may wait in vain: the test has not been told. But nothing may crash, no sanitizer may
- * complain, no assertion of the library may fail, and a test that passes nevertheless may not leave
- * descriptors open. Of a call that is only interrupted, or moves less, nothing at all may be seen.
- * --strict is for tests that expect failures (scenarios.c): for them every assertion counts, and
- * the time limit too.
+ * Runs each test (of those with a WORD in SUITE.NAME) again and again, and lets a different call
+ * of the library fail each time, until every call that it makes has. An assertion of the test
+ * may fail then, and it may wait in vain: the test has not been told. But nothing may crash, no
+ * sanitizer may complain, no assertion of the library may fail, and a test that passes
+ * nevertheless may not leave descriptors open. Of a call that is only interrupted, or moves
+ * less, nothing at all may be seen. --strict is for tests that expect failures (scenarios.c):
+ * for them every assertion counts, and the time limit too.
  *
- * ZOKIO_TORTURE_MAX: at most so many runs per test and manner, one for each path of functions that
- * leads to a call, if possible, the others spread over the calls; else all.
+ * ZOKIO_TORTURE_MAX: at most so many runs per test and manner, one for each path of functions
+ * that leads to a call, if possible, the others spread over the calls; else all.
  * ZOKIO_TORTURE_LOG: a file to which each run adds what it wrote to stderr and how it ended.
  * --one: a single run, to look into what was found. The last line is for tests/tally.
  */
