@@ -134,6 +134,10 @@ void zk__pending_flush(zk__worker *w)
     while (zk__lane.pending) {
         zk_task *task = zk__lane.pending;
         zk__lane.pending = task->next;
+        if (ZK_UNLIKELY(task->state == ZK__TASK_FOLDED)) {
+            task->fn(task->arg);
+            continue;
+        }
         task->next = reversed;
         reversed = task;
     }

@@ -39,7 +39,14 @@ struct zk__msg {
     void (*run)(zk__msg *msg);
 };
 
-enum zk__task_state { ZK__TASK_PENDING, ZK__TASK_QUEUED, ZK__TASK_STARTED, ZK__TASK_FINISHED };
+/* FOLDED stands for several pending ones, which fn(arg) puts in its place. */
+enum zk__task_state {
+    ZK__TASK_PENDING,
+    ZK__TASK_QUEUED,
+    ZK__TASK_STARTED,
+    ZK__TASK_FINISHED,
+    ZK__TASK_FOLDED,
+};
 enum {
     ZK__TASK_TRAIL = 1 << 0,      /* task.trail holds an error trail */
     ZK__TASK_REMOTE = 1 << 1,     /* runs on another worker than its scope's; task.proxy */
