@@ -205,9 +205,9 @@ ZK_API int zk__await_slow(zk_future *future);
 ZK_API void zk__await_flags(zk_future *future);
 
 /**
- * Waits for the future's task to finish. Cancellation of the scope reaches the task itself, not
- * this call: it returns the task's result once it has ended. Suspends sometimes: a task that has
- * not started is run in place.
+ * Waits for the future's task to finish; one task may do so at a time. Cancellation of the scope
+ * reaches the task itself, not this call: it returns the task's result once it has ended. Suspends
+ * sometimes: a task that has not started is run in place.
  *
  * @return the task's result
  */

@@ -461,6 +461,37 @@ ZK_TEST(task, awaiting_what_was_not_started_is_reported)
     cr_assert_child_killed(child, SIGABRT, "zk_async did not start");
 }
 
+static int wait_briefly(void *arg)
+{
+    (void)arg;
+    return zk_sleep(ZK_MS(1));
+}
+
+static int await_it(void *arg) { return zk_await(arg); }
+
+static int await_twice(void *arg)
+{
+    zk_future f;
+    (void)arg;
+    ZK_SCOPE(s) {
+        zk_async(&f, wait_briefly, NULL);
+        cr_assert_ok(zk_yield()); /* it begins */
+        cr_assert_ok(zk_spawn(&s, await_it, (void *)&f));
+        zk_await(&f);
+        zk_scope_wait(&s);
+    }
+    return 0;
+}
+
+static int run_await_twice(void *arg) { return zk_test_run(1, await_twice, arg); }
+
+/* One of them would wait for ever. */
+ZK_TEST(task, a_second_task_that_awaits_the_same_future_is_reported)
+{
+    zk_test_child child = zk_test_fork(run_await_twice, NULL);
+    cr_assert_child_killed(child, SIGABRT, "task await_it awaits wait_briefly (");
+}
+
 static int expects_123(void *arg)
 {
     int *numbers = arg;
