@@ -7,7 +7,7 @@
  *     an item:  TYPE[.FLAGS] STREAM PAYLOAD...    items are parted by "; "
  *     flags:    e END_STREAM or ACK, h END_HEADERS, p PADDED, q PRIORITY
  *     payload:  'text', u8:N, u16:N, u32:N, zeros:N, hex:DIGITS, name=value (a literal of HPACK),
- *               GET:/path (the four fields of a request), len:N (a wrong length in the frame's head)
+ *               GET:/path (the four fields of a request), len:N (a wrong length in the head)
  *     "raw PAYLOAD" is no frame but bytes
  *   log: "headers 1 200 content-length=5\n" "data 1 5 end hello\n" "reset 1 CANCEL\n"
  *
