@@ -96,7 +96,8 @@ struct zk__h2_stream {
     bool is_in_ended;
     zk__wait *reader, *writer;
     zk__h2_out out;
-    zk_time out_since; /* when `out` last moved */
+    zk_time out_since;            /* when `out` last moved */
+    struct zk__h2_tunnel *tunnel; /* NULL: it is HTTP's */
     char numbers[32];
     char arena_block[ZK__H2_ARENA_BYTES];
 };

@@ -26,6 +26,7 @@
 #include "core/arena.h"
 #include "core/task.h"
 #include "http/h2.h"
+#include "http/h2_tunnel.h"
 
 enum { READS_PER_TURN = 4, SENDS_PER_TURN = 16, COPY_MAX = 512, HANDLERS_EXCESS = 2 };
 static const zk_time look_again = ZK_SEC(1);
@@ -59,6 +60,8 @@ static void touch(zk__h2_conn *c)
 {
     if (!c->is_dead && !c->is_served) zk__hook_arm(zk__worker_self(), &c->flush_hook);
 }
+
+void zk__h2_touch(zk__h2_stream *s) { touch(s->conn); }
 
 /* ---- the end ---- */
 
@@ -381,6 +384,7 @@ static int target_fill(zk_request *req, const zk__h2_stream *s)
     bool is_connect = req->method.size == 7 && !memcmp(req->method.data, "CONNECT", 7);
     zk_str method = is_connect && s->protocol.size ? ZK_STR("GET") : req->method;
     if (is_connect && !s->protocol.size) req->raw_target = req->host;
+    req->method = method; /* routes are the same as those of an Upgrade */
     return zk__target_parse(method, req->raw_target, &req->arena, &req->target);
 }
 
@@ -411,6 +415,7 @@ static int stream_run(void *arg)
         if (stream_serve(s) < 0) zk__h2_reset(s, ZK__H2_FAILED);
         me->scope = s->scope.parent;
     }
+    if (ZK_UNLIKELY(s->tunnel != NULL)) zk__h2_tunnel_end(s);
     s->has_task = false;
     if (s->h2) {
         if (s->in_end > s->in_begin) zk__h2_consumed(s, s->in_end - s->in_begin);
@@ -452,9 +457,17 @@ static void wake(zk__wait **place, ssize_t result)
     zk__wait_end(wait, result);
 }
 
-static void on_body(zk__h2_stream *s) { wake(&s->reader, 0); }
+static void on_body(zk__h2_stream *s)
+{
+    wake(&s->reader, 0);
+    if (ZK_UNLIKELY(s->tunnel != NULL)) zk__h2_tunnel_body(s);
+}
 
-static void on_room(zk__h2_stream *s) { wake(&s->writer, 0); }
+static void on_room(zk__h2_stream *s)
+{
+    wake(&s->writer, 0);
+    if (ZK_UNLIKELY(s->tunnel != NULL)) zk__h2_tunnel_room(s);
+}
 
 static void on_closed(zk__h2_stream *s, uint32_t error)
 {
@@ -466,6 +479,10 @@ static void on_closed(zk__h2_stream *s, uint32_t error)
     s->conn->active = zk_now();
     wake(&s->reader, 0);
     wake(&s->writer, 0);
+    if (ZK_UNLIKELY(s->tunnel && !s->conn->conn->shard->is_aborting)) {
+        zk__h2_tunnel_closed(s);
+        return;
+    }
     if (error || s->res.state != ZK__RESPONSE_ENDED) zk__scope_cancel_as(&s->scope, -ECANCELED);
 }
 
@@ -662,6 +679,8 @@ const struct zk__transport zk__h2_transport = {
     .write = h2_write,
     .flush = h2_flush,
     .end = h2_end,
+    .protocol = zk__h2_protocol,
+    .upgrade = zk__h2_upgrade,
 };
 
 /* ---- its life ---- */
@@ -711,6 +730,7 @@ void zk__h2_conn_drain(zk__conn *conn)
     zk__h2_conn *c = conn->h2;
     if (c->is_dead || c->is_draining) return;
     c->is_draining = true;
+    zk__h2_tunnels_drain(&c->h2);
     if (c->h2.stream_count) zk__h2_goaway(&c->h2, false);
     touch(c);
 }

@@ -28,5 +28,6 @@
 #include <zokio/tls.h>
 #include <zokio/udp.h>
 #include <zokio/unix.h>
+#include <zokio/ws.h>
 
 #endif
