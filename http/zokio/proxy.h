@@ -60,6 +60,7 @@ typedef struct zk_proxy_options {
     const char *via;          /* this proxy's name in Via; NULL: "zokio", "": none */
     const zk_client_options
         *client;             /* limits of the connections to upstreams; NULL: the defaults */
+    int tunnel_timeout_ms;   /* without a byte either way, behind an upgrade: 600,000 */
     int tries_max;           /* per request, each with another upstream: 3 */
     int retry_percent_max;   /* retries beside this share of the requests: 20 */
     int failures_max;        /* in a row, then it is left out for a while: 3 */

@@ -210,6 +210,32 @@ PROXY_TEST(proxy, client_may_leave_at_any_time, OPTIONS(0), {NULL, STALL},
     origin_until(o->open == 0);
 }
 
+/* Behind a 101 bytes go both ways, also those that came with the heads; without one the answer is
+ * like any other. */
+PROXY_TEST(proxy, carries_upgrades, OPTIONS(0),
+           {"HTTP/1.1 101 Switching Protocols\r\nUpgrade: chat\r\nConnection: Upgrade\r\n"
+            "X-A: b\r\n\r\nhello"},
+           {"first", CLOSE}, {OK_ANSWER})
+{
+    zk_stream *stream = tcp_open(&px.server);
+    tcp_send(stream, "GET /c HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: chat\r\n\r\n"
+                     "early\r\n\r\n");
+    static reply r;
+    memset(&r, 0, sizeof r);
+    reply_read(stream, &r);
+    expect_text(reply_text(&r),
+                "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: chat\r\n"
+                "X-A: b\r\n\r\nhellofirst");
+    cr_expect(r.is_closed);
+    expect_text(log_of(o), "GET /c HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: chat\r\n"
+                           "\r\nearly\r\n\r\n");
+    zk_stream_close(stream);
+    origin_until(px.accesses == 1);
+    cr_expect_eq(px.access.status, 101);
+    expect_text(talk("GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: chat\r\n\r\n"),
+                "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+}
+
 /* A line of the log cannot be forged by what a client sends; figures count what has happened. */
 PROXY_TEST(proxy, keeps_its_books, OPTIONS(0), {OK_ANSWER}, {NULL, CLOSE}, {NULL, CLOSE})
 {
