@@ -113,10 +113,11 @@ ZK_API int zk_proxy_check(zk_proxy *proxy);
 ZK_API int zk_proxy_metrics(zk_proxy *proxy, zk_request *req, zk_response *res);
 
 /**
- * Writes a line of an access log, NUL-terminated and cut if there is no room: in the "combined"
- * format, or as JSON. Never suspends. @return its length
+ * Writes a line of an access log, NUL-terminated and cut if there is no room, in the
+ * "combined" format. Never suspends. @return its length
  */
 ZK_API size_t zk_proxy_log_line(const zk_proxy_access *access, char *text, size_t size);
+/** The same as JSON. */
 ZK_API size_t zk_proxy_log_json(const zk_proxy_access *access, char *text, size_t size);
 
 ZK_END

@@ -92,7 +92,8 @@ ZK_ASYNC_TEST(proxy_upstreams, share_by_what_they_have_to_do)
 /* What cannot be reached is left out, for longer each time, and taken back when it answers. */
 ZK_ASYNC_TEST(proxy_upstreams, are_ejected_and_taken_back)
 {
-    static const step failing[] = {{.after = CLOSE}, {.after = CLOSE}, {.after = CLOSE}, {.after = CLOSE}};
+    static const step failing[] = {
+        {.after = CLOSE}, {.after = CLOSE}, {.after = CLOSE}, {.after = CLOSE}};
     origin_open(&origins[0], failing, (int)ROWS(failing));
     origin_open(&origins[1], NULL, 0);
     proxy_open((zk_proxy_options){.failures_max = 3, .ejection_ms = 1000});
