@@ -123,8 +123,8 @@ ZK_API void zk_fetch_close(zk_fetch *fetch);
  * is. Suspends while the server does not take it.
  *
  * @return 0; ZK_E_HTTP_STATE (the request has ended), ZK_E_HTTP_LENGTH (more than announced:
- *   nothing of it is sent); ZK_E_HTTP_TIMEOUT, -EPIPE and other errors of the stream: an answer may have
- *   come nevertheless, see zk_fetch_answer; -ECANCELED, -ETIMEDOUT
+ *   nothing of it is sent); ZK_E_HTTP_TIMEOUT, -EPIPE and other errors of the stream: an answer may
+ *   have come nevertheless, see zk_fetch_answer; -ECANCELED, -ETIMEDOUT
  */
 ZK_API int zk_fetch_write(zk_fetch *fetch, const void *data, size_t size) ZK_NODISCARD;
 
