@@ -1,6 +1,8 @@
 /*
- * Join, race and any: the calls are futures in a scope of their own, the first one is made in
- * place. The first that decides the matter cancels the scope; all are awaited.
+ * Join, race and any: the calls are made in place, in a scope of their own, one after the other,
+ * for as long as none waits. While they are, a single folded task in the list of pending ones
+ * stands for those that have not begun; as soon as a call waits it is unfolded into a future for
+ * each. The first call that decides the matter cancels the scope; all are awaited.
  */
 #include <errno.h>
 
@@ -11,6 +13,8 @@
 enum { RUNNERS_IN_FRAME = 8 };
 enum decides { BY_FAILURE = 1 << 0, BY_SUCCESS = 1 << 1 };
 
+typedef struct runner runner;
+
 typedef struct together {
     zk_scope scope;
     unsigned decided_by;
@@ -19,17 +23,21 @@ typedef struct together {
     int error;       /* the first one; 0 */
     const zk_call *calls;
     int *results; /* or NULL */
+    size_t count, begun;
+    size_t unfolded_from; /* calls from here on have futures; 0: none has */
+    runner *runners;      /* of the calls after the first */
 } together;
 
-typedef struct runner {
+struct runner {
     zk_future future;
     together *all;
     int index;
-} runner;
+};
 
-static int note(together *all, int index, int rc)
+static const zk_site site = {"(joined call)", "", 0};
+
+static __attribute__((noinline)) void decide(together *all, int index, int rc)
 {
-    if (all->results) all->results[index] = rc;
     bool is_first_error = rc < 0 && !all->error;
     if (is_first_error) all->error = rc;
     /* One error is told; so is one trail. */
@@ -39,28 +47,53 @@ static int note(together *all, int index, int rc)
         all->is_success = rc >= 0;
         zk__scope_cancel_as(&all->scope, -ECANCELED);
     }
+}
+
+static inline int call_make(together *all, size_t index)
+{
+    int rc = all->calls[index].fn(all->calls[index].arg);
+    if (all->results) all->results[index] = rc;
+    if (rc < 0 || all->decided_by & BY_SUCCESS) decide(all, (int)index, rc);
     return rc;
 }
 
 static int run(void *arg)
 {
     runner *r = arg;
-    const zk_call *call = &r->all->calls[r->index];
-    return note(r->all, r->index, call->fn(call->arg));
+    return call_make(r->all, (size_t)r->index);
 }
 
-static void run_all(together *all, runner *runners, size_t count)
+static int unfold(void *arg)
 {
-    static const zk_site site = {"(joined call)", "", 0};
-    for (size_t i = count; i-- > 1;) {
-        runner *r = &runners[i - 1];
+    together *all = arg;
+    all->unfolded_from = all->begun;
+    for (size_t i = all->begun; i < all->count; i++) {
+        runner *r = &all->runners[i - 1];
         r->all = all;
         r->index = (int)i;
         zk_async_at(&r->future, run, r, &site);
+        r->future.scope = &all->scope; /* the call that waits may be in a scope of its own */
     }
-    note(all, 0, all->calls[0].fn(all->calls[0].arg));
-    for (size_t i = 1; i < count; i++)
-        zk_await(&runners[i - 1].future);
+    return 0;
+}
+
+static inline void run_all(together *all)
+{
+    zk_task folded;
+    zk_async_at(&folded, unfold, all, &site);
+    folded.state = ZK__TASK_FOLDED;
+    all->unfolded_from = 0;
+    for (size_t i = 0; i < all->count && !all->unfolded_from; i++) {
+        all->begun = i + 1;
+        int rc = call_make(all, i);
+        /* After a failure each has a future, and with it an error trail of its own. */
+        if (rc < 0 && !all->unfolded_from) zk__pending_flush(zk__lane.worker);
+    }
+    /* Else a call has left a future, and leaving the scope will tell. */
+    if (ZK_LIKELY(zk__lane.pending == &folded)) zk__lane.pending = folded.next;
+    if (ZK_LIKELY(!all->unfolded_from)) return;
+    for (size_t i = all->unfolded_from; i < all->count; i++)
+        zk_await(&all->runners[i - 1].future);
 }
 
 static inline void together_run(together *all, const zk_call *calls, runner *runners, size_t count,
@@ -72,7 +105,9 @@ static inline void together_run(together *all, const zk_call *calls, runner *run
     all->error = 0;
     all->calls = calls;
     all->results = ret_results;
-    run_all(all, runners, count);
+    all->count = count;
+    all->runners = runners;
+    run_all(all);
     /* For this call, unlike for those that it made, the deadline around it is its own. */
     int reason = all->scope.parent->reason;
     if (reason && (all->error == -ECANCELED || decided_by == BY_SUCCESS)) all->error = reason;

@@ -157,8 +157,9 @@ zk__dump_pulse zk__dump_collect(zk__worker *w, zk__dump_list *list)
         }
         callers_add(&c, current, w->stack);
     }
-    for (zk_task *task = zk__lane.pending; task; task = task->next)
-        queued(&c, task);
+    for (zk_task *task = zk__lane.pending; task; task = task->next) {
+        if (task->state != ZK__TASK_FOLDED) queued(&c, task);
+    }
     for (zk_task *task = w->urgent; task; task = task->next)
         queued(&c, task);
     for (uint32_t i = w->head; i != w->tail; i++)

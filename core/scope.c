@@ -45,13 +45,20 @@ zk_scope *zk__scope_enter(zk_scope *scope)
     zk_task *me = zk__lane.current;
     zk_scope *parent = me->scope;
     if (!parent) zk__panic("a scope was entered outside zk_run");
-    *scope = (zk_scope){
-        .worker = parent->worker,
-        .owner = me,
-        .reason = parent->reason ? -ECANCELED : 0,
-        .flags = parent->flags & ZK__SCOPE_BOUND,
-        .bindings = parent->bindings,
-    };
+    /* One by one: of the timer only the link has to be clear. */
+    scope->children = NULL;
+    scope->waits = NULL;
+    scope->worker = parent->worker;
+    scope->owner = me;
+    scope->joiner = NULL;
+    scope->proxies = NULL;
+    scope->live = 0;
+    scope->error = 0;
+    scope->reason = parent->reason ? -ECANCELED : 0;
+    scope->flags = parent->flags & ZK__SCOPE_BOUND;
+    scope->trail = NULL;
+    scope->bindings = parent->bindings;
+    scope->timer.link = NULL;
     scope_link(scope, parent);
     me->scope = scope;
     return scope;

@@ -257,6 +257,7 @@ static int await_enqueue(zk_case *c, zk__place *place)
 {
     zk_future *future = c->object;
     if (zk__lane.pending) zk__pending_flush(zk__lane.worker); /* it resets the awaiter */
+    zk__check_sole_awaiter(future);
     future->is_selected = true;
     future->awaiter = (zk_task *)(void *)&place->waiter;
     return -EAGAIN;

@@ -134,6 +134,10 @@ void zk__pending_flush(zk__worker *w)
     while (zk__lane.pending) {
         zk_task *task = zk__lane.pending;
         zk__lane.pending = task->next;
+        if (ZK_UNLIKELY(task->state == ZK__TASK_FOLDED)) {
+            task->fn(task->arg);
+            continue;
+        }
         task->next = reversed;
         reversed = task;
     }
@@ -582,10 +586,19 @@ static void ring_remove(zk__worker *w, zk_task *task)
         w->tail--;
 }
 
+void zk__check_sole_awaiter(const zk_future *future)
+{
+    if (ZK_LIKELY(!future->awaiter)) return;
+    zk__panic("task %s awaits %s (%s:%d), which another task awaits already",
+              zk__lane.current->site->name, future->site->name, future->site->file,
+              future->site->line);
+}
+
 int zk__await_slow(zk_future *future)
 {
     zk__worker *w = zk__lane.worker;
     if (future->is_away) {
+        zk__check_sole_awaiter(future);
         join_as(&future->awaiter, NULL, &zk__future_kind);
         if (future->flags) zk__await_flags(future);
         return future->result;
@@ -603,6 +616,7 @@ int zk__await_slow(zk_future *future)
             run_in_place(future);
         }
     }
+    if (future->state != ZK__TASK_FINISHED) zk__check_sole_awaiter(future);
     if (future->state == ZK__TASK_QUEUED && !(future->flags & ZK__TASK_OVERFLOWED) &&
         ring_has(w, future)) {
         ring_remove(w, future);

@@ -39,7 +39,14 @@ struct zk__msg {
     void (*run)(zk__msg *msg);
 };
 
-enum zk__task_state { ZK__TASK_PENDING, ZK__TASK_QUEUED, ZK__TASK_STARTED, ZK__TASK_FINISHED };
+/* FOLDED stands for several pending ones, which fn(arg) puts in its place. */
+enum zk__task_state {
+    ZK__TASK_PENDING,
+    ZK__TASK_QUEUED,
+    ZK__TASK_STARTED,
+    ZK__TASK_FINISHED,
+    ZK__TASK_FOLDED,
+};
 enum {
     ZK__TASK_TRAIL = 1 << 0,      /* task.trail holds an error trail */
     ZK__TASK_REMOTE = 1 << 1,     /* runs on another worker than its scope's; task.proxy */
@@ -282,6 +289,11 @@ void zk__trail_take(zk_task *from, zk_task *to);
 void zk__trail_drop(zk_task *task);
 /* Keeps a copy that zk_trail gives outside zk_run. */
 void zk__trail_keep(zk_task *task);
+/* Takes what this thread has said outside of tasks about an error; "" if that is nothing. */
+enum { ZK__TRAIL_BYTES = 504 };
+void zk__trail_export(int rc, char text[ZK__TRAIL_BYTES]);
+/* Makes it the current task's, unless it is "". */
+void zk__trail_import(int rc, const char *text);
 /* Outside zk_run: puts a context in front of that copy. */
 void zk__trail_prefix(int rc, const char *context);
 

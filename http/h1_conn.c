@@ -20,6 +20,7 @@
 #include "http/h1_conn.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "core/arena.h"
@@ -31,6 +32,8 @@
 
 enum { SESSIONS_KEPT = 8, LINGER_BYTES = 1024 * 1024, ROUNDS = 16 };
 static const zk_time linger_time = ZK_SEC(2);
+/* What a handshake that is going on when the server stops still has. */
+static const zk_time last_shake_time = ZK_SEC(1);
 
 /* What a connection's task leaves behind. */
 typedef enum verdict {
@@ -161,8 +164,8 @@ static void on_timer(zk__timer *timer)
     if (c->deadline == INT64_MAX) return;
     /* Bytes have arrived in this very turn: a task is on its way, which will see to the deadline
      * when it parks. */
-    bool is_parked = c->phase != ZK__CONN_ACTIVE && c->phase < ZK__CONN_H2;
-    bool is_coming = (is_parked || c->phase == ZK__CONN_LINGER) && !c->stream->on_ready;
+    bool has_task = c->phase >= ZK__CONN_ACTIVE && c->phase <= ZK__CONN_OTHER;
+    bool is_coming = !has_task && !c->stream->on_ready;
     if (is_coming) return;
     if (zk_now() < c->deadline) {
         zk__wheel_add(&zk__worker_self()->wheel, timer, c->deadline);
@@ -200,7 +203,11 @@ void zk__conn_watch(zk__conn *c) { zk_stream_on_hangup(c->stream, on_hangup, c);
 
 void zk__conn_cancel(zk__conn *c)
 {
-    if (c->session) zk__scope_cancel_as(&c->session->scope, -ECANCELED);
+    if (c->phase == ZK__CONN_SHAKING) {
+        zk__scope_cancel_as(c->shaking, -ECANCELED);
+    } else if (c->session) {
+        zk__scope_cancel_as(&c->session->scope, -ECANCELED);
+    }
 }
 
 /* ---- serving ---- */
@@ -380,7 +387,8 @@ static int preface_look(const zk__conn *c, const zk__session *x)
 {
     static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     size_t size = x->in_end < sizeof preface - 1 ? x->in_end : sizeof preface - 1;
-    if (c->has_served || memcmp(x->in, preface, size)) return 0;
+    /* Section 3.2: in TLS by ALPN only. */
+    if (c->has_served || c->is_secured || memcmp(x->in, preface, size)) return 0;
     return size == sizeof preface - 1 ? 1 : -EAGAIN;
 }
 
@@ -533,12 +541,40 @@ static verdict conn_serve(zk__conn *c)
     return v;
 }
 
+/* Who speaks HTTP where TLS is expected is told so. returns whether to go on here. */
+static bool conn_explain(zk__conn *c)
+{
+    static const char page[] = "This port is for HTTPS.\n";
+    char text[512];
+    zk_str common = zk__shard_common(c->shard);
+    int size = snprintf(text, sizeof text,
+                        "HTTP/1.1 400 Bad Request\r\n%.*sContent-Length: %zu\r\n"
+                        "Connection: close\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n%s",
+                        (int)common.size, common.data, sizeof page - 1, page);
+    if (zk_stream_try_write(c->stream, text, (size_t)size) == size) return conn_settle(c, LINGER);
+    zk__conn_close(c);
+    return false;
+}
+
 /* What comes before the first byte of HTTP. returns whether to go on here. */
 static bool conn_secure(zk__conn *c)
 {
+    int rc = 0;
     c->is_secured = true;
-    int rc = zk__tls_secure(c->shard->tls, &c->stream);
+    c->phase = ZK__CONN_SHAKING;
+    if (c->shard->is_draining) zk__conn_deadline(c, zk_now() + last_shake_time);
+    ZK_SCOPE(shaking) {
+        c->shaking = &shaking;
+        rc = zk__tls_secure(c->shard->tls, &c->stream);
+    }
+    c->shaking = NULL;
+    c->phase = ZK__CONN_IDLE;
+    c->deadline = INT64_MAX;
     if (rc == 0) return true;
+    if (rc == ZK_E_TLS_NOT_TLS) {
+        zk__trail_drop(zk__lane.current);
+        return conn_explain(c);
+    }
     if (rc > 0) {
         c->phase = ZK__CONN_H2;
         rc = zk__h2_conn_start(c, NULL, 0);
@@ -630,6 +666,10 @@ void zk__conn_drain(zk__conn *c)
         zk__h2_conn_drain(c);
         return;
     }
+    if (c->phase == ZK__CONN_SHAKING) {
+        zk__conn_deadline(c, zk_now() + last_shake_time);
+        return;
+    }
     /* What has arrived just now is still answered: a task looks, and then closes. */
     if (c->phase != ZK__CONN_IDLE || !c->stream->on_ready) return;
     zk_stream_unpark(c->stream);
@@ -644,7 +684,7 @@ void zk__conn_abort(zk__conn *c)
         c->upgrade->ops->abort(c->upgrade);
     } else if (c->phase == ZK__CONN_OTHER) {
         zk__conn_cancel(c);
-    } else if (c->stream->on_ready) {
+    } else if (c->phase != ZK__CONN_SHAKING && c->stream->on_ready) {
         zk__conn_close(c);
     } else {
         zk__conn_cancel(c);

@@ -14,12 +14,13 @@
 enum { ZK__H1_OUT_BYTES = 16 * 1024, ZK__H1_IN_EXTRA_BYTES = 8 * 1024, ZK__H1_ARENA_BYTES = 2048 };
 
 enum zk__conn_phase {
-    ZK__CONN_IDLE,   /* parked, between requests */
-    ZK__CONN_HEAD,   /* parked with part of a head in `partial` */
-    ZK__CONN_LATE,   /* that part has not become whole in time */
-    ZK__CONN_ACTIVE, /* a task serves it */
-    ZK__CONN_H2,     /* it speaks HTTP/2: see h2_conn.c */
-    ZK__CONN_OTHER,  /* it has left HTTP: see upgrade.h */
+    ZK__CONN_IDLE,    /* parked, between requests */
+    ZK__CONN_HEAD,    /* parked with part of a head in `partial` */
+    ZK__CONN_LATE,    /* that part has not become whole in time */
+    ZK__CONN_ACTIVE,  /* a task serves it */
+    ZK__CONN_SHAKING, /* a task does the TLS handshake; it parks the stream itself */
+    ZK__CONN_H2,      /* it speaks HTTP/2: see h2_conn.c */
+    ZK__CONN_OTHER,   /* it has left HTTP: see upgrade.h */
     /* parked; what still comes is discarded so that the client gets to read the last response */
     ZK__CONN_LINGER,
 };
@@ -28,7 +29,10 @@ struct zk__conn {
     zk__shard *shard;
     zk_stream *stream;
     zk__conn *next, **link;
-    zk__session *session; /* while ACTIVE */
+    union {
+        zk__session *session; /* while ACTIVE */
+        zk_scope *shaking;    /* while SHAKING: around the handshake */
+    };
     zk__timer timer;
     zk_time deadline;      /* the timer may be set to an earlier moment */
     zk_time head_deadline; /* of the head that has begun to arrive; 0: none has */

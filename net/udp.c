@@ -64,14 +64,24 @@ int zk_udp_open(const zk_addr *addr, const zk_udp_options *options, zk_udp **ret
     return 0;
 }
 
+/* Whether the caller's worker is the socket's: 0, ZK_E_WORKER, ZK_E_NO_RUNTIME. */
+static int belongs(const zk_udp *udp)
+{
+    const zk__worker *w = zk__worker_self();
+    return udp->worker == w ? 0 : w ? ZK_E_WORKER : ZK_E_NO_RUNTIME;
+}
+
 int zk_udp_connect(zk_udp *udp, const zk_addr *peer)
 {
+    int rc = belongs(udp);
+    if (rc < 0) return rc;
     return connect(udp->io.fd, &peer->sa, peer->size) ? -errno : 0;
 }
 
 static int membership(zk_udp *udp, const zk_addr *group, int name4, int name6)
 {
-    int failed;
+    int failed = belongs(udp);
+    if (failed) return failed;
     if (group->sa.sa_family == AF_INET6) {
         struct ipv6_mreq m = {.ipv6mr_multiaddr = group->in6.sin6_addr,
                               .ipv6mr_interface = group->in6.sin6_scope_id};
@@ -96,6 +106,8 @@ int zk_udp_leave(zk_udp *udp, const zk_addr *group)
 int zk_udp_local(const zk_udp *udp, zk_addr *ret_addr)
 {
     zk_addr addr = {.size = sizeof addr.un};
+    int rc = belongs(udp);
+    if (rc < 0) return rc;
     if (getsockname(udp->io.fd, &addr.sa, &addr.size)) return -errno;
     *ret_addr = addr;
     return 0;
@@ -114,10 +126,8 @@ void zk_udp_close(zk_udp *udp)
 /* Calls `try` until it need not wait. */
 static ssize_t run(zk_udp *udp, uint8_t code, ssize_t (*try)(zk_udp *udp, void *arg), void *arg)
 {
-    if (udp->worker != zk__worker_self()) {
-        return zk__worker_self() ? ZK_E_WORKER : ZK_E_NO_RUNTIME;
-    }
-    int rc = zk__spend();
+    int rc = belongs(udp);
+    if (rc == 0) rc = zk__spend();
     while (rc >= 0) {
         ssize_t n = try(udp, arg);
         if (n >= 0) return n;

@@ -31,6 +31,8 @@
     X(ZK_E_HTTP_ROUTE, -4210, "invalid route pattern")                                             \
     X(ZK_E_HTTP_PATH, -4211, "invalid path in the HTTP request target")                            \
     X(ZK_E_HTTP_CODING, -4212, "unsupported HTTP transfer coding")                                 \
+    X(ZK_E_HTTP_URL, -4213, "not a valid absolute URL")                                            \
+    X(ZK_E_HTTP_REDIRECTS, -4214, "too many redirects")                                            \
     X(ZK_E_DNS_NOT_FOUND, -4300, "there is no such name")                                          \
     X(ZK_E_DNS_NO_DATA, -4301, "the name has no address")                                          \
     X(ZK_E_DNS_SERVER, -4302, "the DNS server failed")                                             \
@@ -88,10 +90,10 @@ ZK_API const char *zk_errname(int rc);
 ZK_API int zk_fail(int rc, const char *format, ...) ZK_PRINTF(2, 3);
 
 /**
- * The current task's error trail, "" if there is none. Outside a task: that of the last zk_run's
- * main function, so that a program can say why it ends. Never suspends.
+ * The current task's error trail, "" if there is none. Outside a task: this thread's, which after
+ * zk_run is that of its main function, so that a program can say why it ends. Never suspends.
  *
- * @return a text that lives until the task's next zk_fail, or its end
+ * @return a text that lives until the task's (or thread's) next zk_fail, or its end
  */
 ZK_API const char *zk_trail(void);
 

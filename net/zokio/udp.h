@@ -36,17 +36,18 @@ ZK_API int zk_udp_open(const zk_addr *addr, const zk_udp_options *options, zk_ud
 
 /**
  * From now on the socket sends to this peer and receives from nobody else, and a peer that is not
- * there is an error (-ECONNREFUSED) of a later call. Never suspends. @return 0; a system error
+ * there is an error (-ECONNREFUSED) of a later call. Never suspends. @return 0; a system error;
+ * ZK_E_WORKER
  */
 ZK_API int zk_udp_connect(zk_udp *udp, const zk_addr *peer);
 
 /** Joins a multicast group, or leaves it, on the interface that the system chooses. Never suspends.
- * @return 0; -EINVAL (no group's address) and other system errors */
+ * @return 0; -EINVAL (no group's address) and other system errors; ZK_E_WORKER */
 ZK_API int zk_udp_join(zk_udp *udp, const zk_addr *group);
 /** As zk_udp_join. */
 ZK_API int zk_udp_leave(zk_udp *udp, const zk_addr *group);
 
-/** The socket's own address. Never suspends. @return 0; a system error */
+/** The socket's own address. Never suspends. @return 0; a system error; ZK_E_WORKER */
 ZK_API int zk_udp_local(const zk_udp *udp, zk_addr *ret_addr);
 
 /** Closes and frees the socket; NULL is allowed. No task may be using it. Never suspends. */

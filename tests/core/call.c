@@ -106,6 +106,49 @@ static int nested(void *arg)
 
 ZK_ASYNC_TEST_ON(join, joins_nest, 2) { cr_assert_rc(nested(ms(8)), 0); }
 
+static int fail_at_once(void *arg) { return zk_fail(-(int)(intptr_t)arg, "at once"); }
+
+static int children_await(void *arg)
+{
+    zk_future a, b;
+    zk_async(&a, give, arg);
+    zk_async(&b, after_ms, ms(1));
+    return zk_await(&a) < 0 || zk_await(&b) < 0 ? -EIO : (int)(intptr_t)arg;
+}
+
+/* Whichever of them waits: those before it have ended in place, those after it go on meanwhile. */
+ZK_ASYNC_TEST(join, calls_that_wait_mix_with_calls_that_do_not)
+{
+    enum { COUNT = 5 };
+    zk_fn *const kinds[] = {give, after_ms, children_await};
+    for (int mix = 0; mix < 243; mix++) {
+        zk_call calls[COUNT];
+        int results[COUNT];
+        for (int i = 0, rest = mix; i < COUNT; i++, rest /= 3)
+            calls[i] = (zk_call){kinds[rest % 3], ms(1)};
+        cr_assert_rc(zk_join_calls(calls, COUNT, results), 0);
+        for (int i = 0; i < COUNT; i++)
+            cr_assert_eq(results[i], 1, "call %d of mix %d", i, mix);
+    }
+}
+
+/* The trail is that of the first failure, wherever the calls run. */
+ZK_ASYNC_TEST(join, what_fails_at_once_cancels_what_has_not_begun)
+{
+    int results[4];
+    zk_call calls[] = {{give, ms(7)},
+                       {fail_at_once, (void *)EIO},
+                       {fail_at_once, (void *)EPIPE},
+                       {after_ms, ms(100000)}};
+    cr_assert_rc(zk_join_calls(calls, 4, results), -EIO);
+    cr_assert_str_eq(zk_trail(), "at once: EIO (Input/output error)");
+    cr_assert_rc(results[0], 7);
+    cr_assert_rc(results[2], -EPIPE);
+    cr_assert_rc(results[3], -ECANCELED);
+    cr_assert_rc(zk_race({give, ms(3)}, {after_ms, ms(100000)}, {fail_at_once, (void *)EIO}), 0);
+    cr_assert_rc(zk_any({fail_at_once, (void *)EIO}, {give, ms(3)}, {after_ms, ms(100000)}), 1);
+}
+
 ZK_TEST(join, outside_a_runtime_it_is_an_error)
 {
     cr_assert_rc(zk_join({give, ms(1)}), ZK_E_NO_RUNTIME);

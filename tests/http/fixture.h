@@ -38,6 +38,15 @@
 #define LAST_PAGE(length, status)                                                                  \
     "HTTP/1.1 " status "\r\nContent-Length: " length "\r\n" CLOSE_FIELD TEXT_TYPE "\r\n" status "\n"
 #define GET(path) "GET " path " HTTP/1.1\r\nHost: a\r\n\r\n"
+#define EMPTY "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+#define LAST_EMPTY "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n" CLOSE_FIELD "\r\n"
+
+/* A handler: answers EMPTY. */
+static inline int nothing(zk_request *req, zk_response *res)
+{
+    (void)req;
+    return zk_respond(res, 200, NULL, NULL, 0);
+}
 
 /* ---- time ---- */
 

@@ -7,15 +7,6 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-#define EMPTY "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
-#define LAST_EMPTY "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n" CLOSE_FIELD "\r\n"
-
-static int nothing(zk_request *req, zk_response *res)
-{
-    (void)req;
-    return zk_respond(res, 200, NULL, NULL, 0);
-}
-
 static int slept; /* what the last sleep returned; 1: it goes on */
 
 static int sleeps(zk_request *req, zk_response *res)

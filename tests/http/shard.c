@@ -5,12 +5,6 @@
 
 #include <stdlib.h>
 
-static int nothing(zk_request *req, zk_response *res)
-{
-    (void)req;
-    return zk_respond(res, 200, NULL, NULL, 0);
-}
-
 static const zk_route routes[] = {{"GET", "/", nothing, NULL}, {0}};
 
 /* The moment that a response is dated with, of the Date field's text. */

@@ -186,9 +186,18 @@ ZK_ASYNC_TEST(udp, options_are_set_and_errors_told)
     zk_udp_close(NULL);
 }
 
-static int recv_elsewhere(void *arg)
+static int use_elsewhere(void *arg)
 {
     char buf[4];
+    zk_addr addr = address("239.1.2.3:9");
+    zk_datagram datagram = {.data = buf, .size = sizeof buf};
+    cr_assert_rc(zk_udp_connect(arg, &addr), ZK_E_WORKER);
+    cr_assert_rc(zk_udp_join(arg, &addr), ZK_E_WORKER);
+    cr_assert_rc(zk_udp_leave(arg, &addr), ZK_E_WORKER);
+    cr_assert_rc(zk_udp_local(arg, &addr), ZK_E_WORKER);
+    cr_assert_rc(zk_udp_send(arg, "a", 1, NULL), ZK_E_WORKER);
+    cr_assert_rc(zk_udp_send_batch(arg, &datagram, 1), ZK_E_WORKER);
+    cr_assert_rc(zk_udp_recv_batch(arg, &datagram, 1), ZK_E_WORKER);
     return (int)zk_udp_recv(arg, buf, sizeof buf, NULL);
 }
 
@@ -197,7 +206,7 @@ ZK_ASYNC_TEST_ON(udp, another_worker_may_not_use_it, 2)
     zk_addr addr;
     zk_udp *udp = opened(locals[0], &addr);
     ZK_SCOPE(s) {
-        cr_assert_ok(zk_spawn_on(&s, 1, recv_elsewhere, udp));
+        cr_assert_ok(zk_spawn_on(&s, 1, use_elsewhere, udp));
         cr_assert_rc(zk_scope_wait(&s), ZK_E_WORKER);
     }
     zk_udp_close(udp);
