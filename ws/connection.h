@@ -123,5 +123,7 @@ void zk__ws_park_abort(zk_ws *ws);
 
 /* Unpredictable bytes, for keys and masks. returns 0, -errno. */
 int zk__ws_random(void *buf, size_t size);
+/* The configuration for clients that have none. returns 0; as zk_tls_client_new. */
+int zk__ws_tls(zk_tls **ret_tls);
 
 #endif

@@ -14,6 +14,7 @@
 #include <sys/random.h>
 
 #include "core/sim.h"
+#include "http/dial.h"
 #include "ws/connection.h"
 
 enum {
@@ -39,6 +40,7 @@ struct zk__ws_in {
 typedef struct pool {
     zk__ws_in *free;
     int count;
+    zk_tls *tls; /* of clients; NULL: none was needed */
     size_t random_left;
     uint8_t random[RANDOM_BYTES];
 } pool;
@@ -51,6 +53,7 @@ static void pool_done(void *state)
         p->free = in->next;
         zk_free(in);
     }
+    zk__dial_tls_free(p->tls);
     zk_free(p);
 }
 
@@ -82,6 +85,15 @@ int zk__ws_random(void *buf, size_t size)
     p->random_left -= size;
     memcpy(buf, p->random + p->random_left, size);
     return 0;
+}
+
+int zk__ws_tls(zk_tls **ret_tls)
+{
+    pool *p = pool_get();
+    if (!p) return -ENOMEM;
+    int rc = p->tls ? 0 : zk__dial_tls_new(&(zk_tls_client){0}, &p->tls);
+    if (!rc) *ret_tls = p->tls;
+    return rc;
 }
 
 static zk__ws_in *in_take(void)

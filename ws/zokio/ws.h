@@ -19,6 +19,7 @@
 #ifndef ZOKIO_WS_H
 #define ZOKIO_WS_H
 
+#include <zokio/client.h>
 #include <zokio/http.h>
 
 ZK_BEGIN
@@ -54,6 +55,13 @@ typedef struct zk_ws_options {
      * that of the page's own host. Requests without Origin, which browsers do not send, are
      * accepted */
     const char *const *origins;
+
+    /* clients: further fields of the request, ended by {0}; NULL: none */
+    const zk_header *headers;
+    /* clients: of wss; NULL: the system's certificates, read by the worker's first connection */
+    zk_tls *tls;
+    const char *connect;    /* clients: as zk_fetch_options.connect; NULL: the URL's host */
+    int connect_timeout_ms; /* clients: name, connection, TLS and handshake: 10,000 */
 
     uint64_t message_bytes_max;    /* of a message received whole: 1 MiB */
     uint64_t stream_bytes_max;     /* of one received in pieces: 1 GiB */
@@ -103,6 +111,26 @@ typedef struct zk_ws_handlers {
  * @return 0; ZK_E_WS_STATE (parked already)
  */
 ZK_API int zk_ws_park(zk_ws *ws, const zk_ws_handlers *handlers, void *context) ZK_NODISCARD;
+
+/* ---- the client's side ----------------------------------------------------------------------- */
+
+/**
+ * Connects to a server. Redirects are not followed. Suspends always.
+ *
+ * @param url      "ws://host:port/path" or "wss://..."
+ * @param options  NULL: the defaults
+ * @param ret_ws   to be closed (zk_ws_close) and freed (zk_ws_free)
+ * @return 0; ZK_E_HTTP_URL, ZK_E_HTTP_FIELD (a header or subprotocol that cannot be sent);
+ *         ZK_E_WS_HANDSHAKE (the server answers otherwise; zk_trail says how), ZK_E_WS_TIMEOUT,
+ *         ZK_E_HTTP_SYNTAX, ZK_E_HTTP_HEADER_TOO_LARGE, ZK_E_CLOSED; what zk_connect_host and
+ *         zk_tls_connect return; -ECANCELED, -ETIMEDOUT, -ENOMEM
+ */
+ZK_API int zk_ws_connect(const char *url, const zk_ws_options *options, zk_ws **ret_ws)
+    ZK_NODISCARD;
+
+/** Frees a client's socket, closed or not; NULL is allowed, and those of servers are left alone. No
+ * task may be using it. Never suspends. */
+ZK_API void zk_ws_free(zk_ws *ws);
 
 /* ---- both sides ------------------------------------------------------------------------------ */
 
