@@ -359,8 +359,9 @@ int zk_proxy_run(zk_proxy *p, zk_request *req, zk_response *res)
     if (r.w->retry_tokens < RETRY_TOKENS_MAX) r.w->retry_tokens += share;
     body_look(&r.try, req);
     r.try.protocol = zk__exchange_protocol(req);
-    if (r.try.protocol.size && !r.try.has_whole_body)
-        r.try.protocol.size = 0; /* not both at once */
+    /* Whose bytes a body is, and whose what stands behind it, is read in more than one way. Over
+     * HTTP/2 there is no length, and all that comes is the tunnel's. */
+    if (req->version != 20 && req->body_length != 0) r.try.protocol.size = 0;
     r.rc = try_all(&r, zk__proxy_key(p, req));
     int rc = r.rc;
     bool is_gone = rc < 0 && (r.try.is_client_gone || res->error || zk_cancelled() < 0);
