@@ -105,6 +105,10 @@ ZK_API zk_str zk_request_scheme(const zk_request *req);
  * to be read or written. */
 ZK_API const zk_stream *zk_request_stream(const zk_request *req);
 
+/** Whether the server is about to stop: what would go on for ever (events, long polls) is to end
+ * soon. Never suspends. */
+ZK_API bool zk_request_is_draining(const zk_request *req);
+
 /** The client's address. @return 0; -ENOTCONN and other system errors */
 ZK_API int zk_request_peer(const zk_request *req, zk_addr *ret_addr);
 
