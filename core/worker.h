@@ -72,7 +72,7 @@ struct zk__hook {
 };
 
 /* What a module keeps per worker: whatever it likes, and NULL before its first use. */
-enum { ZK__SLOT_HTTP, ZK__SLOT_NAMES, ZK__SLOT_TLS, ZK__SLOT_COUNT };
+enum { ZK__SLOT_HTTP, ZK__SLOT_NAMES, ZK__SLOT_TLS, ZK__SLOT_WS, ZK__SLOT_COUNT };
 typedef struct zk__slot {
     void *state;
     /* Called when the worker ends, if there is a state: all tasks are over, the poller works. */

@@ -27,9 +27,10 @@
 #include "core/task.h"
 #include "http/h2_conn.h"
 #include "http/secure.h"
+#include "http/upgrade.h"
 #include "net/stream.h"
 
-enum { SESSIONS_KEPT = 8, LINGER_BYTES = 1024 * 1024, ROUNDS = 16 };
+enum { LINGER_BYTES = 1024 * 1024, ROUNDS = 16 };
 static const zk_time linger_time = ZK_SEC(2);
 /* What a handshake that is going on when the server stops still has. */
 static const zk_time last_shake_time = ZK_SEC(1);
@@ -40,7 +41,7 @@ typedef enum verdict {
     CLOSE,
     LINGER,
     ABORT,
-    HANDED_OVER, /* to HTTP/2: the connection is no longer this file's, and may be gone */
+    HANDED_OVER, /* the connection is no longer this file's, and may be gone */
 } verdict;
 
 static void conn_start(zk__conn *c);
@@ -84,7 +85,7 @@ static zk__session *session_take(zk__conn *c)
     zk__session *x = shard->free_sessions;
     if (x) {
         shard->free_sessions = x->next;
-        shard->free_session_count--;
+        zk__spare_taken(&shard->spare_sessions);
     } else {
         x = session_new(shard);
         if (!x) return NULL;
@@ -97,7 +98,7 @@ static zk__session *session_take(zk__conn *c)
 static void session_give(zk__shard *shard, zk__session *x)
 {
     bool is_spent = x->h1.state == ZK__H1_FAILED || x->scope.reason;
-    if (ZK_UNLIKELY(is_spent || shard->free_session_count >= SESSIONS_KEPT)) {
+    if (ZK_UNLIKELY(is_spent)) {
         session_free(x);
         return;
     }
@@ -105,16 +106,15 @@ static void session_give(zk__shard *shard, zk__session *x)
     x->in_begin = x->in_end = x->out_size = 0;
     x->next = shard->free_sessions;
     shard->free_sessions = x;
-    shard->free_session_count++;
+    zk__spare_given(&shard->spare_sessions);
 }
 
-void zk__sessions_free(zk__shard *shard)
+void zk__session_free_one(zk__spare *spare)
 {
-    while (shard->free_sessions) {
-        zk__session *x = shard->free_sessions;
-        shard->free_sessions = x->next;
-        session_free(x);
-    }
+    zk__shard *shard = (zk__shard *)(void *)((char *)spare - offsetof(zk__shard, spare_sessions));
+    zk__session *x = shard->free_sessions;
+    shard->free_sessions = x->next;
+    session_free(x);
 }
 
 /* ---- opening, closing, deadlines ---- */
@@ -163,7 +163,7 @@ static void on_timer(zk__timer *timer)
     if (c->deadline == INT64_MAX) return;
     /* Bytes have arrived in this very turn: a task is on its way, which will see to the deadline
      * when it parks. */
-    bool has_task = c->phase >= ZK__CONN_ACTIVE && c->phase <= ZK__CONN_H2;
+    bool has_task = c->phase >= ZK__CONN_ACTIVE && c->phase <= ZK__CONN_OTHER;
     bool is_coming = !has_task && !c->stream->on_ready;
     if (is_coming) return;
     if (zk_now() < c->deadline) {
@@ -269,6 +269,18 @@ static verdict refuse(zk__session *x, int rc, const char *why)
     return rc < 0 ? CLOSE : LINGER;
 }
 
+/* The connection has left HTTP, and the handler has returned. */
+static verdict upgraded(zk__session *x)
+{
+    zk__conn *c = x->conn;
+    zk__arena_reset(&x->req.arena, true);
+    if (x->req.upgrade_end == ZK__UPGRADE_KEEP) return HANDED_OVER;
+    c->phase = ZK__CONN_ACTIVE;
+    return x->req.upgrade_end == ZK__UPGRADE_LINGER  ? LINGER
+           : x->req.upgrade_end == ZK__UPGRADE_RESET ? ABORT
+                                                     : CLOSE;
+}
+
 /* One request whose head has been parsed. returns whether the connection goes on; else *ret says
  * how not. */
 static bool serve_request(zk__session *x, verdict *ret)
@@ -281,6 +293,10 @@ static bool serve_request(zk__session *x, verdict *ret)
         rc = zk__exchange_refuse(&x->req, &x->res, rc, "the request target is not valid");
     } else {
         rc = zk__exchange_run(&x->req, &x->res);
+    }
+    if (ZK_UNLIKELY(x->req.upgrade != NULL)) {
+        *ret = upgraded(x);
+        return false;
     }
     if (c->phase == ZK__CONN_ACTIVE) c->deadline = INT64_MAX;
     bool is_kept = rc >= 0 && !x->res.is_closing;
@@ -519,7 +535,7 @@ static verdict conn_serve(zk__conn *c)
     x->stack->on_leave = NULL;
     if (v == PARK && partial_keep(c, x) < 0) v = CLOSE;
     me->scope = x->scope.parent;
-    if (ZK_LIKELY(v != HANDED_OVER)) c->session = NULL;
+    if (ZK_LIKELY(v != HANDED_OVER || c->phase == ZK__CONN_OTHER)) c->session = NULL;
     session_give(shard, x);
     return v;
 }
@@ -633,8 +649,18 @@ void zk__conn_open(zk__shard *shard, zk_stream *stream)
     conn_start(c);
 }
 
+void zk__conn_resume(zk__conn *c, bool is_lingering, bool is_reset)
+{
+    c->phase = ZK__CONN_ACTIVE;
+    if (conn_settle(c, is_reset ? ABORT : is_lingering ? LINGER : CLOSE)) conn_start(c);
+}
+
 void zk__conn_drain(zk__conn *c)
 {
+    if (c->phase == ZK__CONN_OTHER) {
+        c->upgrade->ops->drain(c->upgrade);
+        return;
+    }
     if (c->phase == ZK__CONN_H2) {
         zk__h2_conn_drain(c);
         return;
@@ -653,6 +679,10 @@ void zk__conn_abort(zk__conn *c)
 {
     if (c->phase == ZK__CONN_H2) {
         zk__h2_conn_abort(c);
+    } else if (c->phase == ZK__CONN_OTHER && !c->session) {
+        c->upgrade->ops->abort(c->upgrade);
+    } else if (c->phase == ZK__CONN_OTHER) {
+        zk__conn_cancel(c);
     } else if (c->phase != ZK__CONN_SHAKING && c->stream->on_ready) {
         zk__conn_close(c);
     } else {

@@ -48,6 +48,9 @@ struct zk__h2 {
     zk__shard *shard;
     zk_stream *transport; /* for requests to ask for the peer */
     zk__h2_stream *streams;
+    /* Found once for several callbacks: whose header block is being received (NULL: nobody's), and
+     * whose DATA was sent last. Gone with the stream. */
+    zk__h2_stream *block, *sent;
     uint32_t stream_count;
     int32_t credit;
     zk_time credited; /* when it last grew by time */
@@ -96,7 +99,8 @@ struct zk__h2_stream {
     bool is_in_ended;
     zk__wait *reader, *writer;
     zk__h2_out out;
-    zk_time out_since; /* when `out` last moved */
+    zk_time out_since;            /* when `out` last moved */
+    struct zk__h2_tunnel *tunnel; /* NULL: it is HTTP's */
     char numbers[32];
     char arena_block[ZK__H2_ARENA_BYTES];
 };

@@ -293,7 +293,10 @@ ZK_API int zk_spawn_with(zk_scope *scope, const zk_spawn_options *options, zk_fn
     X(zk_tls)                                                                                      \
     X(zk_udp)                                                                                      \
     X(zk_request)                                                                                  \
-    X(zk_response)
+    X(zk_response)                                                                                 \
+    X(zk_client)                                                                                   \
+    X(zk_fetch)                                                                                    \
+    X(zk_proxy)
 
 #define ZK__HANDLE_TYPEDEF(type) typedef struct type type;
 ZK__HANDLES(ZK__HANDLE_TYPEDEF)
