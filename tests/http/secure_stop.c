@@ -3,6 +3,8 @@
  */
 #include "tests/http/site.h"
 
+#include <openssl/err.h>
+
 /* ---- handshakes that do not end ---- */
 
 /* The kernel tells a server of a connection when its first byte has come. */
@@ -31,6 +33,58 @@ SITE_TEST(secure_stop, handshakes_have_their_time, {.handshake_timeout_ms = 3000
     cr_assert_str_eq(shown(x), "leaf");
     zk_stream_close(silent);
     zk_stream_close(slow);
+}
+
+/* Many that never end, and others are served while no time passes. */
+SITE_TEST(secure_stop, handshakes_leave_others_alone, {0})
+{
+    zk_stream *slow[100];
+    for (size_t i = 0; i < ROWS(slow); i++) {
+        slow[i] = tcp_open(&x->s);
+        begin_hello(slow[i], 11 + i % 50);
+    }
+    settle_long();
+    zk_tls *tls = blind_new(h1_only);
+    zk_stream *c = secure_open(x, tls);
+    for (int i = 0; i < 10; i++) {
+        for (size_t j = 0; j < ROWS(slow); j++)
+            cr_assert_ok(zk_stream_write(slow[j], "x", 1));
+        tcp_send(c, GET("/"));
+        tcp_expect(c, EMPTY, false);
+    }
+    zk_stream_close(c);
+    zk_tls_free(tls);
+    for (size_t i = 0; i < ROWS(slow); i++)
+        zk_stream_close(slow[i]);
+}
+
+/* Nor is anybody held up by those who want another handshake; they are told that there is none. */
+SITE_TEST(secure_stop, renegotiation_leaves_others_alone, {0})
+{
+    zk_tls *tls = blind_new(h1_only);
+    zk_stream *c = secure_open(x, tls);
+    for (int i = 0; i < 20; i++) {
+        zk_tls *old = client_new((zk_tls_client){
+            .insecure_skip_verification = true, .version_max = ZK_TLS_1_2, .sessions_max = -1});
+        zk_stream *asks = secure_open(x, old);
+        zk__tls_stream *s = (zk__tls_stream *)(void *)asks;
+        SSL_clear_options(s->ssl, SSL_OP_NO_RENEGOTIATION);
+        zk__tls_begin(s);
+        cr_assert(SSL_renegotiate(s->ssl) > 0);
+        (void)SSL_do_handshake(s->ssl);
+        ERR_clear_error();
+        zk__tls_end(s);
+        settle();
+        char byte;
+        cr_assert_lt(zk_stream_read(asks, &byte, 1), 0, "refused");
+        cr_assert(strstr(zk_trail(), "no renegotiation"), "%s", zk_trail());
+        tcp_send(c, GET("/"));
+        tcp_expect(c, EMPTY, false);
+        zk_stream_close(asks);
+        zk_tls_free(old);
+    }
+    zk_stream_close(c);
+    zk_tls_free(tls);
 }
 
 /* ---- stopping ---- */
