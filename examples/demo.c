@@ -82,7 +82,12 @@ static const char page[] =
 static int index_page(zk_request *req, zk_response *res)
 {
     (void)req;
-    return zk_respond_html(res, 200, page);
+    /* The page has all that it needs within it, and belongs into no frame. */
+    int rc = zk_response_header(res, "Content-Security-Policy",
+                                "default-src 'self'; style-src 'unsafe-inline'; "
+                                "script-src 'unsafe-inline'; frame-ancestors 'none'");
+    if (rc >= 0) rc = zk_response_header(res, "X-Content-Type-Options", "nosniff");
+    return rc < 0 ? rc : zk_respond_html(res, 200, page);
 }
 
 static int plaintext(zk_request *req, zk_response *res)
