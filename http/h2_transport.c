@@ -209,6 +209,11 @@ static ssize_t h2_body_read(zk_request *req, void *buf, size_t size)
         }
         if (is_gone(s)) return ZK_E_CLOSED;
         in_shrink(s);
+        if (ZK_UNLIKELY(s->owes_continue)) {
+            s->owes_continue = false;
+            if (s->res.state == ZK__RESPONSE_NONE && zk__h2_continue(s) < 0) return -ENOMEM;
+            zk__h2_conn_touch(s->conn);
+        }
         ssize_t rc = zk__body_wait(req, body_wait, s);
         if (rc < 0) return is_gone(s) ? ZK_E_CLOSED : rc;
     }
