@@ -419,24 +419,24 @@ static int a_day(void *arg)
 
 ZK_TEST(h2_sim, every_stream_ends_well_on_a_good_network)
 {
-    zk_test_seeds("h2_sim", 100, NULL, a_day, &(site){0});
+    zk_test_seeds("h2_sim", 40, NULL, a_day, &(site){0});
 }
 
 ZK_TEST(h2_sim, pieces_of_any_size_make_no_difference)
 {
-    zk_test_seeds("h2_sim", 100,
+    zk_test_seeds("h2_sim", 40,
                   &(zk_sim_options){.short_read_chance = 400, .short_write_chance = 400}, a_day,
                   &(site){0});
 }
 
 ZK_TEST(h2_sim, broken_connections_leave_nothing_behind)
 {
-    zk_test_seeds("h2_sim", 200, &ZK_SIM_FAULTS, a_day, &(site){.is_faulty = true});
+    zk_test_seeds("h2_sim", 80, &ZK_SIM_FAULTS, a_day, &(site){.is_faulty = true});
 }
 
 ZK_TEST(h2_sim, hostile_clients_do_not_disturb_the_others)
 {
-    zk_test_seeds("h2_sim", 200,
+    zk_test_seeds("h2_sim", 80,
                   &(zk_sim_options){.short_read_chance = 200, .short_write_chance = 200}, a_day,
                   &(site){.is_hostile = true});
 }
