@@ -21,9 +21,6 @@ static inline bool is_blank(char c) { return c == ' ' || c == '\t'; }
 
 static inline bool is_control(char c) { return ((unsigned char)c < ' ' && c != '\t') || c == 0x7f; }
 
-/* Host = uri-host [ ":" port ], RFC 9110 section 7.2; empty if the target has no authority. */
-bool zk__h1_is_host(zk_str s);
-
 /*
  * The two ways to parse a head, see zk__h1_parse_head(). The quick one takes plain heads only. What
  * becomes of any other: the slow one takes it, or without falls_back (for tests) 0 is returned and

@@ -16,7 +16,7 @@
 
 enum {
     CREDIT_PER_FRAME = 8, /* of a response */
-    OWN_RESET_COST = 10,
+    PROVOKED_RESET_COST = 10,
     FIELDS_FIRST = 12,
     HEADER_EXCESS = 4, /* times header_bytes_max: then it is no mistake any more */
     STREAMS_KEPT = 256,
@@ -62,7 +62,8 @@ static zk__h2_stream *stream_open(zk__h2 *h2, int32_t id)
     s->refused = 0;
     s->has_task = s->is_reset = s->has_ended = false;
     s->header_bytes = s->field_capacity = 0;
-    s->scheme = s->protocol = (zk_str){NULL, 0};
+    s->scheme = s->protocol = s->other_host = (zk_str){NULL, 0};
+    s->owes_continue = s->is_out_awaited = false;
     s->fields = s->trailers = NULL;
     s->in_begin = s->in_end = 0;
     s->is_in_ended = false;
@@ -183,8 +184,13 @@ static int64_t length_parse(zk_str text)
 /* Fields that the rest of the house wants to know. */
 static void field_notice(zk__h2_stream *s, const zk_field *field)
 {
-    if (IS(field->name, "host") && !s->req.host.size) s->req.host = field->value;
+    if (IS(field->name, "host")) *(s->req.host.size ? &s->other_host : &s->req.host) = field->value;
     if (IS(field->name, "content-length")) s->req.body_length = length_parse(field->value);
+    /* Others are ignored, as for HTTP/1.1. */
+    if (IS(field->name, "expect")) {
+        s->owes_continue =
+            zk__name_equal(ZK_STR("100-continue"), field->value.data, field->value.size);
+    }
 }
 
 static bool fields_grow(zk__h2_stream *s, zk_field **fields, size_t count)
@@ -266,11 +272,24 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
     return 0;
 }
 
+/* nghttp2 would leave the field out; but the request is malformed (RFC 9113 section 8.2.1). */
+static int on_invalid_header(nghttp2_session *session, const nghttp2_frame *frame,
+                             const uint8_t *name, size_t name_size, const uint8_t *value,
+                             size_t value_size, uint8_t flags, void *context)
+{
+    (void)session, (void)frame, (void)name, (void)name_size, (void)value, (void)value_size;
+    (void)flags, (void)context;
+    return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+}
+
 /* Methods are tokens and case matters; what no HTTP/1.1 request could say is refused (RFC 9110
- * section 9.1). */
+ * section 9.1). So is what two readers might take for different hosts (RFC 9113 section 8.3.1). */
 static void request_check(zk__h2_stream *s)
 {
-    if (!s->refused && !zk__h1_is_token(s->req.method)) s->refused = ZK_E_HTTP_SYNTAX;
+    zk_str host = s->req.host, *other = &s->other_host;
+    bool is_valid = zk__h1_is_token(s->req.method) && zk__h1_is_host(host) &&
+                    (!other->data || zk__name_equal(*other, host.data, host.size));
+    if (!s->refused && !is_valid) s->refused = ZK_E_HTTP_SYNTAX;
     if (!s->refused && s->req.raw_target.size > s->h2->shard->config->target_bytes_max) {
         s->refused = ZK_E_HTTP_URI_TOO_LONG;
     }
@@ -352,6 +371,7 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const ui
         if (s && s->has_task && !s->is_reset) zk__h2_reset(s, ZK__H2_FAILED);
         return 0;
     }
+    s->owes_continue = false; /* it has not waited for it */
     memcpy(s->in + s->in_end, data, size);
     s->in_end += (uint32_t)size;
     s->h2->events->on_body(s);
@@ -386,12 +406,14 @@ int zk__h2_recv(zk__h2 *h2, const void *data, size_t size)
 
 /* ---- sending ---- */
 
-/* What a response's frame costs is earned back by it; resets of our own making cost. */
+/* What a response's frame costs is earned back by it. Resets that the client has provoked cost;
+ * those that a handler or its slowness has brought about are no trick. */
 static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, void *context)
 {
     zk__h2 *h2 = context;
     if (frame->hd.type == NGHTTP2_RST_STREAM) {
-        if (frame->rst_stream.error_code != NGHTTP2_NO_ERROR) zk__h2_pay(h2, OWN_RESET_COST);
+        zk__h2_stream *reset = stream_of(session, frame->hd.stream_id);
+        if (!reset || !reset->is_reset) zk__h2_pay(h2, PROVOKED_RESET_COST);
         return 0;
     }
     if (frame->hd.type != NGHTTP2_DATA && frame->hd.type != NGHTTP2_HEADERS) return 0;
@@ -404,6 +426,17 @@ static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
     /* What is still to come of the request is of no use (RFC 9113 section 8.1), unless the handler
      * goes on reading it. */
     if (!s->is_in_ended && !s->has_task) zk__h2_reset(s, ZK__H2_DONE);
+    return 0;
+}
+
+/* A head that is larger than nghttp2 sends (64 KiB), or no memory for it: nothing else would tell
+ * the client. */
+static int on_frame_not_send(nghttp2_session *session, const nghttp2_frame *frame, int error,
+                             void *context)
+{
+    (void)error, (void)context;
+    zk__h2_stream *s = stream_of(session, frame->hd.stream_id);
+    if (s && frame->hd.type == NGHTTP2_HEADERS) zk__h2_reset(s, ZK__H2_FAILED);
     return 0;
 }
 
@@ -474,8 +507,12 @@ static int out_send(nghttp2_session *session, nghttp2_frame *frame, const uint8_
     memcpy(h2->out + h2->out_size, head, FRAME_HEAD_BYTES);
     if (size) memcpy(h2->out + h2->out_size + FRAME_HEAD_BYTES, s->out.data, size);
     h2->out_size += FRAME_HEAD_BYTES + size;
+<<<<<<< HEAD
     h2->sent = s;
     s->out.data += size;
+=======
+    if (size) s->out.data += size; /* without any it may be NULL */
+>>>>>>> h2tests
     s->out.size -= size;
     s->out_since = zk_now();
     if (!s->out.size) h2->events->on_room(s);
@@ -552,6 +589,16 @@ int zk__h2_respond(zk__h2_stream *s, const char *content_type, bool has_body)
     return rc == NGHTTP2_ERR_NOMEM ? -ENOMEM : rc ? -ECONNRESET : 0;
 }
 
+int zk__h2_continue(zk__h2_stream *s)
+{
+    nghttp2_nv status = nv_of(ZK_STR(":status"), ZK_STR("100"));
+    s->owes_continue = false;
+    if (!s->h2 || s->is_reset) return 0;
+    int rc =
+        nghttp2_submit_headers(s->h2->session, NGHTTP2_FLAG_NONE, s->id, NULL, &status, 1, NULL);
+    return rc < 0 ? -ENOMEM : 0;
+}
+
 void zk__h2_resume(zk__h2_stream *s)
 {
     if (!s->h2 || s->is_reset) return;
@@ -568,6 +615,7 @@ void zk__h2_reset(zk__h2_stream *s, enum zk__h2_why why)
         [ZK__H2_REFUSED] = NGHTTP2_REFUSED_STREAM,
     };
     if (!s->h2 || s->is_reset) return;
+    if (why == ZK__H2_REFUSED) zk__h2_pay(s->h2, PROVOKED_RESET_COST);
     s->is_reset = true;
     (void)nghttp2_submit_rst_stream(s->h2->session, NGHTTP2_FLAG_NONE, s->id, errors[why]);
 }
@@ -589,10 +637,12 @@ static void shared_make(void)
     if (nghttp2_session_callbacks_new(&callbacks) || nghttp2_option_new(&options)) return;
     nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, on_begin_headers);
     nghttp2_session_callbacks_set_on_header_callback(callbacks, on_header);
+    nghttp2_session_callbacks_set_on_invalid_header_callback(callbacks, on_invalid_header);
     nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame_recv);
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data);
     nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_stream_close);
     nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, on_frame_send);
+    nghttp2_session_callbacks_set_on_frame_not_send_callback(callbacks, on_frame_not_send);
     nghttp2_session_callbacks_set_send_data_callback(callbacks, out_send);
     nghttp2_option_set_no_auto_window_update(options, 1);
     nghttp2_option_set_no_closed_streams(options, 1);

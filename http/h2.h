@@ -88,6 +88,8 @@ struct zk__h2_stream {
     uint32_t header_bytes;
     uint32_t field_capacity;
     zk_str scheme, protocol; /* :protocol, of RFC 8441 */
+    zk_str other_host;       /* Host beside :authority */
+    bool owes_continue;      /* the client waits for a 100 before it sends the body */
     zk_field *fields;
     zk_field *trailers;
     zk_request req;
@@ -99,7 +101,8 @@ struct zk__h2_stream {
     bool is_in_ended;
     zk__wait *reader, *writer;
     zk__h2_out out;
-    zk_time out_since; /* when `out` last moved */
+    bool is_out_awaited; /* by its handler, which then keeps the client's time itself */
+    zk_time out_since;   /* when `out` last moved, or got something to move */
     char numbers[32];
     char arena_block[ZK__H2_ARENA_BYTES];
 };
@@ -131,6 +134,8 @@ void zk__h2_calm(zk__h2 *h2);
 
 /* Begins the response of a stream. returns 0, -ENOMEM, -ECONNRESET. */
 int zk__h2_respond(zk__h2_stream *stream, const char *content_type, bool has_body);
+/* Tells the client to send its body. returns 0, -ENOMEM. */
+int zk__h2_continue(zk__h2_stream *stream);
 /* There is more in stream->out. */
 void zk__h2_resume(zk__h2_stream *stream);
 /* Why a stream ends before its end. */

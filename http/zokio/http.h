@@ -138,7 +138,8 @@ ZK_API zk_str zk_request_trailer(const zk_request *req, const char *name);
 
 /**
  * Adds a header field to the response, before it begins. The message's own fields (Content-Length,
- * Transfer-Encoding, Connection, Keep-Alive, Upgrade, Trailer, Date, Server) are the library's.
+ * Transfer-Encoding, Connection, Keep-Alive, Proxy-Connection, Upgrade, TE, Trailer, Date, Server)
+ * are the library's.
  * Content-Type replaces the one of zk_respond. Never suspends.
  *
  * @return 0; ZK_E_HTTP_FIELD (not a valid name or value, or the library's); ZK_E_HTTP_STATE (it has

@@ -237,6 +237,8 @@ typedef struct h2_client {
     wire w;
     nghttp2_hd_inflater *inflater;
     h2_log log;
+    h2_bytes block;     /* a header block that is not whole yet */
+    bool is_last_block; /* with END_STREAM */
     uint64_t body_size; /* of all DATA received */
     bool is_in_pattern; /* all of it: byte i is 'a' + i % 26, on each stream */
     uint64_t stream_sizes[64];
@@ -301,11 +303,14 @@ static inline void h2_log_frame(h2_client *c, const uint8_t *head, const uint8_t
         h2_say(log, "data %u %zu%s", id, size, end);
         if (size && size <= 40) h2_say(log, " %.*s", (int)size, (const char *)at);
         break;
-    case NGHTTP2_HEADERS:
-        cr_assert(flags & H2_END_HEADERS, "the server sends a CONTINUATION: not known here");
+    case NGHTTP2_HEADERS: c->is_last_block = flags & H2_END; __attribute__((fallthrough));
+    case NGHTTP2_CONTINUATION:
+        h2_put(&c->block, at, size);
+        if (!(flags & H2_END_HEADERS)) return;
         h2_say(log, "headers %u", id);
-        h2_log_fields(c, at, size);
-        h2_say(log, "%s", end);
+        h2_log_fields(c, c->block.data, c->block.size);
+        c->block.size = 0;
+        h2_say(log, "%s", c->is_last_block ? " end" : "");
         break;
     case NGHTTP2_RST_STREAM: h2_say(log, "reset %u %s", id, h2_error_name(h2_number(at, 4))); break;
     case NGHTTP2_SETTINGS:
@@ -327,12 +332,9 @@ static inline void h2_log_frame(h2_client *c, const uint8_t *head, const uint8_t
     h2_say(log, "\n");
 }
 
-/* All that has been received since the last call. */
-static inline const char *h2_take(h2_client *c)
+/* Adds the whole frames of what has been received to the log. */
+static inline void h2_log_received(h2_client *c)
 {
-    wire_collect(&c->w);
-    c->log.size = 0;
-    h2_say(&c->log, "%s", "");
     const uint8_t *at = (const uint8_t *)c->w.text, *end = at + c->w.size;
     while (end - at >= 9) {
         size_t size = h2_number(at, 3);
@@ -343,6 +345,15 @@ static inline const char *h2_take(h2_client *c)
     }
     c->w.size = (size_t)(end - at);
     memmove(c->w.text, at, c->w.size);
+}
+
+/* All that has been received since the last call. */
+static inline const char *h2_take(h2_client *c)
+{
+    wire_collect(&c->w);
+    c->log.size = 0;
+    h2_say(&c->log, "%s", "");
+    h2_log_received(c);
     return c->log.text;
 }
 
@@ -363,19 +374,25 @@ static inline void h2_send(h2_client *c, const char *script)
     free(b.data);
 }
 
-/* Connects, and says nothing. */
-static inline void h2_connect(h2_client *c, fixture *f)
+/* A client that has not connected yet. */
+static inline void h2_init(h2_client *c)
 {
     *c = (h2_client){.is_in_pattern = true};
     cr_assert(!nghttp2_hd_inflate_new(&c->inflater));
+    h2_say(&c->log, "%s", "");
+}
+
+/* Connects, and says nothing. */
+static inline void h2_connect(h2_client *c, fixture *f)
+{
+    h2_init(c);
     wire_open(&c->w, f);
 }
 
-/* With these SETTINGS, as a payload in a script. */
-static inline void h2_open_with(h2_client *c, fixture *f, const char *settings)
+/* Says what a client says first, with these SETTINGS, as a payload in a script. */
+static inline void h2_greet(h2_client *c, const char *settings)
 {
     char script[256];
-    h2_connect(c, f);
     snprintf(script, sizeof script, "settings 0 %s; settings.e 0", settings);
     h2_bytes b = {0}, frames = h2_script(script);
     h2_put(&b, H2_PREFACE, sizeof H2_PREFACE - 1);
@@ -383,6 +400,12 @@ static inline void h2_open_with(h2_client *c, fixture *f, const char *settings)
     wire_send_n(&c->w, b.data, b.size, 0);
     free(b.data);
     free(frames.data);
+}
+
+static inline void h2_open_with(h2_client *c, fixture *f, const char *settings)
+{
+    h2_connect(c, f);
+    h2_greet(c, settings);
     h2_check(c, H2_GREETING, "the greeting");
 }
 
@@ -393,6 +416,7 @@ static inline void h2_close(h2_client *c)
     wire_close(&c->w);
     nghttp2_hd_inflate_del(c->inflater);
     free(c->log.text);
+    free(c->block.data);
 }
 
 /* Frames in, frames out, on a connection of their own that has been opened. */
