@@ -498,17 +498,15 @@ ssize_t zk__h2_send(zk__h2 *h2, char *buf, size_t size)
 
 /* ---- what tasks ask for ---- */
 
-static size_t put_decimal(char *out, uint64_t n)
+/* Writes it in front of `end`. */
+static zk_str decimal_before(char *end, uint64_t n)
 {
-    char digits[20];
-    size_t count = 0;
+    char *at = end;
     do {
-        digits[count++] = (char)('0' + n % 10);
+        *--at = (char)('0' + n % 10);
         n /= 10;
     } while (n);
-    for (size_t i = 0; i < count; i++)
-        out[i] = digits[count - 1 - i];
-    return count;
+    return (zk_str){at, (size_t)(end - at)};
 }
 
 int zk__h2_respond(zk__h2_stream *s, const char *content_type, bool has_body)
@@ -523,9 +521,10 @@ int zk__h2_respond(zk__h2_stream *s, const char *content_type, bool has_body)
         nv = zk_arena_alloc(&s->req.arena, (FIXED + res->fields.count) * sizeof *nv);
         if (!nv) return -ENOMEM;
     }
-    char *at = s->numbers;
-    put_decimal(at, (uint64_t)res->status);
-    nv[count++] = nv_of(ZK_STR(":status"), (zk_str){at, 3});
+    char *end = s->numbers + sizeof s->numbers;
+    zk_str status =
+        ZK_LIKELY(res->status == 200) ? ZK_STR("200") : decimal_before(end, (uint64_t)res->status);
+    nv[count++] = nv_of(ZK_STR(":status"), status);
     if (*shard->config->server_name) {
         zk_str name = {shard->config->server_name, strlen(shard->config->server_name)};
         nv[count++] = nv_of(ZK_STR("server"), name);
@@ -536,9 +535,8 @@ int zk__h2_respond(zk__h2_stream *s, const char *content_type, bool has_body)
     if (type.data) nv[count++] = nv_of(ZK_STR("content-type"), type);
     /* RFC 9110 section 8.6: 204 must not have one; a 304's would be another's. */
     if (res->length >= 0 && res->status != 204 && res->status != 304) {
-        at += 3;
         nv[count++] =
-            nv_of(ZK_STR("content-length"), (zk_str){at, put_decimal(at, (uint64_t)res->length)});
+            nv_of(ZK_STR("content-length"), decimal_before(end - 3, (uint64_t)res->length));
     }
     count += nv_list(&res->fields, nv + count);
     nghttp2_data_provider body = {.source.ptr = s, .read_callback = out_read};

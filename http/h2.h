@@ -60,6 +60,8 @@ struct zk__h2 {
     uint32_t payload_left;      /* of it, still to come */
     uint32_t continuations;     /* of the header block */
     bool is_in_block;
+    uint8_t host_size;
+    char host[31];         /* one that has been found valid */
     uint32_t header_bytes; /* of the header block that is being received */
     bool is_calmed;        /* has been told to calm down */
     /* Of the zk__h2_send that runs. */

@@ -16,15 +16,6 @@ static bool is_text(zk_str text, const char *other, size_t size)
 
 /* ---- pseudo-fields ---- */
 
-/* What a target is made of is found out later; there are no spaces and control characters in it. */
-static bool is_path(zk_str value)
-{
-    bool is_good = true;
-    for (size_t i = 0; i < value.size; i++)
-        is_good &= (unsigned char)value.data[i] > ' ' && value.data[i] != 0x7f;
-    return is_good;
-}
-
 /* RFC 3986 section 3.1. */
 static bool is_scheme(zk_str value)
 {
@@ -51,7 +42,7 @@ static bool pseudo_notice(zk__h2_stream *s, zk_str name, zk_str value)
     case 5:
         if (!IS(name, ":path")) return false;
         s->req.raw_target = value;
-        return say(s, ZK__H2_SAID_PATH) && is_path(value);
+        return say(s, ZK__H2_SAID_PATH); /* what is in it zk__target_parse finds out */
     case 7:
         if (IS(name, ":method")) {
             s->req.method = value;
@@ -166,12 +157,31 @@ bool zk__h2_head_check(zk__h2_stream *s)
     return is_usual || !is_web(s->scheme);
 }
 
+static bool is_method(zk_str method)
+{
+    return IS(method, "GET") || IS(method, "POST") || zk__h1_is_token(method);
+}
+
+/* Clients ask one host, over and over. */
+static bool is_host(zk__h2 *h2, zk_str host)
+{
+    if (host.size && host.size == h2->host_size && !memcmp(host.data, h2->host, host.size)) {
+        return true;
+    }
+    if (!zk__h1_is_host(host)) return false;
+    if (host.size <= sizeof h2->host) {
+        h2->host_size = (uint8_t)host.size;
+        memcpy(h2->host, host.data, host.size);
+    }
+    return true;
+}
+
 /* Methods are tokens and case matters; what no HTTP/1.1 request could say is refused (RFC 9110
  * section 9.1). So is what two readers might take for different hosts (RFC 9113 section 8.3.1). */
 void zk__h2_request_check(zk__h2_stream *s)
 {
     zk_str host = s->req.host, *other = &s->other_host;
-    bool is_valid = zk__h1_is_token(s->req.method) && zk__h1_is_host(host) &&
+    bool is_valid = is_method(s->req.method) && is_host(s->h2, host) &&
                     (!other->data || zk__name_equal(*other, host.data, host.size));
     if (!s->refused && !is_valid) s->refused = ZK_E_HTTP_SYNTAX;
     if (!s->refused && s->req.raw_target.size > s->h2->shard->config->target_bytes_max) {
