@@ -188,22 +188,32 @@ static inline void text_copy(char *to, const uint8_t *from, size_t size)
     }
 }
 
-/* Copies a field into the stream's arena, and checks it. returns 0, an error. */
+/* returns a copy in the stream's arena, ended by a zero for the handler's comfort; .data NULL. */
+static inline zk_str text_keep(zk__h2_stream *s, nghttp2_vec text)
+{
+    char *copy = zk__arena_bump(&s->req.arena, text.len + 1);
+    if (ZK_LIKELY(copy != NULL)) text_copy(copy, text.base, text.len);
+    return (zk_str){copy, text.len};
+}
+
+/* Keeps a field, and checks it. A known name is one of RFC 7541's own table, which stays where it
+ * is. returns 0, an error. */
 static int field_take(zk__h2_stream *s, nghttp2_vec name, nghttp2_vec value, bool is_name_known,
                       bool is_trailer)
 {
-    /* Two strings in one piece, each ended by a zero for the handler's comfort. */
-    char *bytes = zk__arena_bump(&s->req.arena, name.len + value.len + 2);
-    if (!bytes) return -ENOMEM;
-    char *copy = bytes + name.len + 1;
-    text_copy(bytes, name.base, name.len);
-    text_copy(copy, value.base, value.len);
-    zk_field field = {{bytes, name.len}, {copy, value.len}};
-    if (!zk__h2_field_notice(s, &field, is_name_known, is_trailer)) {
-        s->said |= ZK__H2_MALFORMED_FIELD;
-        return 0;
+    bool is_pseudo = name.len && name.base[0] == ':', is_good;
+    zk_field field = {{(const char *)name.base, name.len}, text_keep(s, value)};
+    if (is_pseudo) {
+        is_good =
+            !is_trailer && field.value.data && zk__h2_pseudo_notice(s, field.name, field.value);
+    } else {
+        if (!is_name_known) field.name = text_keep(s, name);
+        is_good = field.name.data && field.value.data &&
+                  zk__h2_field_notice(s, &field, is_name_known, is_trailer);
     }
-    if (bytes[0] == ':') return 0;
+    if (ZK_UNLIKELY(!field.name.data || !field.value.data)) return -ENOMEM;
+    if (ZK_UNLIKELY(!is_good)) s->said |= ZK__H2_MALFORMED_FIELD;
+    if (is_pseudo || !is_good) return 0;
     size_t *count = is_trailer ? &s->req.trailer_count : &s->req.field_count;
     zk_field **fields = is_trailer ? &s->trailers : &s->fields;
     if (*count >= s->h2->shard->config->header_count_max) return ZK_E_HTTP_HEADER_TOO_LARGE;

@@ -35,7 +35,7 @@ static bool say(zk__h2_stream *s, enum zk__h2_said what)
     return is_first;
 }
 
-static bool pseudo_notice(zk__h2_stream *s, zk_str name, zk_str value)
+bool zk__h2_pseudo_notice(zk__h2_stream *s, zk_str name, zk_str value)
 {
     if (s->said & ZK__H2_SAID_FIELD || !value.size) return false;
     switch (name.size) {
@@ -123,7 +123,6 @@ bool zk__h2_field_notice(zk__h2_stream *s, const zk_field *field, bool is_name_k
                          bool is_trailer)
 {
     zk_str name = field->name, value = field->value;
-    if (name.size && name.data[0] == ':') return !is_trailer && pseudo_notice(s, name, value);
     s->said |= ZK__H2_SAID_FIELD;
     if (!is_name_known && !is_name(name)) return false;
     return zk__h1_is_field_value(value) && known_notice(s, name, value, is_trailer);

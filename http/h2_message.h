@@ -24,9 +24,12 @@ enum zk__h2_said {
     ZK__H2_MALFORMED_FIELD = 256,
 };
 
+/* Takes notice of a field of the head whose name begins with a colon; the value lies in the
+ * stream's arena. returns whether the request may have it there. */
+bool zk__h2_pseudo_notice(zk__h2_stream *s, zk_str name, zk_str value);
 /*
- * Takes notice of a field, which lies in the stream's arena. is_name_known: it need not be looked
- * at, byte by byte. returns whether the request may have it there.
+ * The same for another field. is_name_known: it need not be looked
+ * at, byte by byte.
  */
 bool zk__h2_field_notice(zk__h2_stream *s, const zk_field *field, bool is_name_known,
                          bool is_trailer);
