@@ -22,6 +22,7 @@ typedef struct job {
     zk_fn *fn;
     void *arg;
     int rc;
+    char *trail; /* what has been said about that */
     zk__worker *worker;
 } job;
 
@@ -79,6 +80,7 @@ static void *thread_main(void *arg)
         job *j = job_take(b);
         pthread_mutex_unlock(&b->lock);
         j->rc = j->fn(j->arg);
+        zk__trail_export(j->rc, j->trail);
         zk__post(j->worker, &j->msg); /* the job is in its task's frame: gone from here on */
         pthread_mutex_lock(&b->lock);
     }
@@ -163,11 +165,13 @@ int zk_blocking(zk_fn *fn, void *arg)
     zk__blocking *b = pool_of(w->runtime);
     if (!b) return -ENOMEM;
     static const zk__wait_kind kind = {.name = "blocking call"};
+    char text[ZK__TRAIL_BYTES];
     job j = {.msg.run = on_done,
              .wait.cancel = job_cancel,
              .wait.kind = &kind,
              .fn = fn,
              .arg = arg,
+             .trail = text,
              .worker = w};
     pthread_mutex_lock(&b->lock);
     j.link = b->last;
@@ -183,7 +187,9 @@ int zk_blocking(zk_fn *fn, void *arg)
     pthread_mutex_unlock(&b->lock);
     if (rc < 0) return rc;
     ssize_t ended = zk__wait_for(&j.wait);
-    return ended < 0 ? (int)ended : j.rc;
+    if (ended < 0) return (int)ended;
+    zk__trail_import(j.rc, text);
+    return j.rc;
 }
 
 int zk__blocking_threads(zk__runtime *rt)

@@ -4,21 +4,22 @@
  *   none --zk_fail--> filling --zk_trail--> read --zk_fail--> filling (a new one)
  *
  * It is one buffer of the task, allocated by its first zk_fail and moved along with the error when
- * a task is awaited or a scope waited for. When the buffer is full the oldest contexts, at its end,
- * are cut.
+ * a task is awaited or a scope waited for. A thread without a task has one, too, which a task of
+ * zk_blocking takes over. When the buffer is full the oldest contexts, at its end, are cut.
  */
 #include <stdarg.h>
 #include <string.h>
 
 #include "core/task.h"
 
-enum { TRAIL_BYTES = 512 };
-
 typedef struct trail {
     int rc;
     bool is_read;
-    char text[TRAIL_BYTES - 8];
+    char text[ZK__TRAIL_BYTES];
 } trail;
+
+/* Outside of tasks, on this thread. */
+static _Thread_local trail loose;
 
 void zk__trail_drop(zk_task *task)
 {
@@ -36,8 +37,16 @@ void zk__trail_take(zk_task *from, zk_task *to)
     from->flags &= (uint8_t)~ZK__TASK_TRAIL;
 }
 
+/* The running task; NULL on the worker's loop, and where there is no worker. */
+static zk_task *current(void)
+{
+    zk_task *me = zk__lane.current;
+    return zk__lane.worker && me != &zk__lane.worker->root_task ? me : NULL;
+}
+
 static trail *trail_of(zk_task *task)
 {
+    if (!task) return &loose;
     return task->flags & ZK__TASK_TRAIL ? (trail *)(void *)task->trail : NULL;
 }
 
@@ -59,9 +68,8 @@ static trail *trail_start(zk_task *task, int rc)
 
 int zk_fail(int rc, const char *format, ...)
 {
-    zk_task *me = zk__lane.current;
-    if (!zk__lane.worker || me == &zk__lane.worker->root_task) return rc;
-    char context[TRAIL_BYTES / 2];
+    zk_task *me = current();
+    char context[ZK__TRAIL_BYTES / 2];
     va_list args;
     va_start(args, format);
     int written = vsnprintf(context, sizeof context, format, args);
@@ -81,30 +89,42 @@ int zk_fail(int rc, const char *format, ...)
     return rc;
 }
 
-/* Of the last zk_run's main function, for who called zk_run. */
-static char run_text[TRAIL_BYTES];
-
 void zk__trail_keep(zk_task *task)
 {
     trail *t = trail_of(task);
-    snprintf(run_text, sizeof run_text, "%s", t ? t->text : "");
+    loose.rc = t ? t->rc : 0;
+    loose.is_read = true;
+    snprintf(loose.text, sizeof loose.text, "%s", t ? t->text : "");
 }
 
 void zk__trail_prefix(int rc, const char *context)
 {
-    char old[TRAIL_BYTES];
-    if (run_text[0]) {
-        memcpy(old, run_text, sizeof old);
+    char old[ZK__TRAIL_BYTES];
+    if (loose.text[0]) {
+        memcpy(old, loose.text, sizeof old);
     } else {
         snprintf(old, sizeof old, "%s (%s)", zk_errname(rc), zk_strerror(rc));
     }
-    snprintf(run_text, sizeof run_text, "%.360s: %.140s", context, old);
+    snprintf(loose.text, sizeof loose.text, "%.360s: %.140s", context, old);
+}
+
+void zk__trail_export(int rc, char text[ZK__TRAIL_BYTES])
+{
+    bool is_its = rc < 0 && loose.rc == rc;
+    snprintf(text, ZK__TRAIL_BYTES, "%s", is_its ? loose.text : "");
+    loose.rc = 0;
+    loose.text[0] = '\0';
+}
+
+void zk__trail_import(int rc, const char *text)
+{
+    trail *t = *text ? trail_start(current(), rc) : NULL;
+    if (t) snprintf(t->text, sizeof t->text, "%s", text);
 }
 
 const char *zk_trail(void)
 {
-    if (!zk__lane.worker) return run_text;
-    trail *t = trail_of(zk__lane.current);
+    trail *t = trail_of(current());
     if (!t) return "";
     t->is_read = true;
     return t->text;

@@ -72,7 +72,7 @@ struct zk__hook {
 };
 
 /* What a module keeps per worker: whatever it likes, and NULL before its first use. */
-enum { ZK__SLOT_HTTP, ZK__SLOT_NAMES, ZK__SLOT_TLS, ZK__SLOT_COUNT };
+enum { ZK__SLOT_HTTP, ZK__SLOT_NAMES, ZK__SLOT_TLS, ZK__SLOT_WS, ZK__SLOT_COUNT };
 typedef struct zk__slot {
     void *state;
     /* Called when the worker ends, if there is a state: all tasks are over, the poller works. */
@@ -289,6 +289,11 @@ void zk__trail_take(zk_task *from, zk_task *to);
 void zk__trail_drop(zk_task *task);
 /* Keeps a copy that zk_trail gives outside zk_run. */
 void zk__trail_keep(zk_task *task);
+/* Takes what this thread has said outside of tasks about an error; "" if that is nothing. */
+enum { ZK__TRAIL_BYTES = 504 };
+void zk__trail_export(int rc, char text[ZK__TRAIL_BYTES]);
+/* Makes it the current task's, unless it is "". */
+void zk__trail_import(int rc, const char *text);
 /* Outside zk_run: puts a context in front of that copy. */
 void zk__trail_prefix(int rc, const char *context);
 

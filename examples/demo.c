@@ -33,6 +33,7 @@ static const char page[] =
     "<li><a href=\"/bytes/100\">/bytes/100</a>: as many bytes as asked for, streamed</li>\n"
     "<li><a href=\"/sleep/1000\">/sleep/1000</a>: answers after so many milliseconds</li>\n"
     "<li><button>POST /echo</button>: streams the body back</li>\n"
+    "<li><button id=\"ws\">/ws</button>: a WebSocket that echoes</li>\n"
     "<li>HTTP/1.1 and HTTP/2, here over <code id=\"via\"></code></li>\n"
     "</ul>\n"
     "<pre id=\"out\"></pre>\n"
@@ -52,6 +53,15 @@ static const char page[] =
     "  performance.getEntriesByType('navigation')[0].nextHopProtocol + ' ' + location.protocol;\n"
     "document.querySelector('button').onclick =\n"
     "  () => show('/echo', { method: 'POST', body: 'What goes in comes out.' });\n"
+    "let socket;\n"
+    "document.getElementById('ws').onclick = () => {\n"
+    "  const say = () => socket.send(`It is ${new Date().toLocaleTimeString()} here.`);\n"
+    "  if (socket && socket.readyState === WebSocket.OPEN) return say();\n"
+    "  socket = new WebSocket(location.href.replace(/^http/, 'ws') + 'ws');\n"
+    "  socket.onopen = say;\n"
+    "  socket.onmessage = (event) => { out.textContent += event.data + '\\n'; };\n"
+    "  socket.onclose = (event) => { out.textContent += `closed: ${event.code}\\n`; };\n"
+    "};\n"
     "</script>\n"
     "</body>\n"
     "</html>\n";
@@ -125,6 +135,17 @@ static int sleep_ms(zk_request *req, zk_response *res)
     return zk_respond_text(res, 200, text);
 }
 
+/* Sends back each message. */
+static int ws_echo(zk_request *req, zk_response *res)
+{
+    zk_ws *ws;
+    zk_ws_message m;
+    int rc = zk_ws_accept(req, res, NULL, &ws);
+    while (rc >= 0 && (rc = zk_ws_recv(ws, &m)) > 0)
+        rc = zk_ws_send(ws, m.type, m.data, m.size);
+    return rc;
+}
+
 static const zk_route routes[] = {
     {"GET", "/", index_page, NULL},
     {"GET", "/plaintext", plaintext, NULL},
@@ -132,6 +153,7 @@ static const zk_route routes[] = {
     {"POST", "/echo", echo, NULL},
     {"GET", "/bytes/{n}", bytes, NULL},
     {"GET", "/sleep/{ms}", sleep_ms, NULL},
+    {"GET", "/ws", ws_echo, NULL},
     {0},
 };
 

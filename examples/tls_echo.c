@@ -13,8 +13,6 @@
 #include <string.h>
 #include <zokio/zokio.h>
 
-#include <zokio/tls.h>
-
 /* ---- the server ---- */
 
 typedef struct client {

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "http/shard.h"
+#include "http/upgrade.h"
 
 struct zk_next {
     zk_request *req;
@@ -111,6 +112,35 @@ static int complete(zk_request *req, zk_response *res, int rc)
     return zk_respond_status(res, rc < 0 ? zk__status_of_error(rc) : 500);
 }
 
+zk_str zk__exchange_protocol(const zk_request *req) { return req->transport->protocol(req); }
+
+int zk__exchange_upgrade(zk_response *res, zk_str protocol, zk__upgrade *upgrade,
+                         zk_str *ret_received)
+{
+    zk_request *req = res->req;
+    if (res->error) return res->error;
+    if (res->state != ZK__RESPONSE_NONE || !zk__exchange_protocol(req).size) return ZK_E_HTTP_STATE;
+    res->state = ZK__RESPONSE_ENDED;
+    res->length = ZK_LENGTH_UNKNOWN;
+    int rc = req->transport->upgrade(res, protocol, upgrade, ret_received);
+    if (rc == ZK_E_HTTP_STATE) return rc;
+    if (rc < 0) return res->error = rc;
+    req->upgrade = upgrade;
+    return 0;
+}
+
+/* What the handler of a connection that is not HTTP's any more has left. */
+static int upgrade_complete(zk_request *req, int rc)
+{
+    /* That the client is gone is no fault of the handler's. */
+    if (rc < 0 && rc != -ECANCELED && rc != ZK_E_CLOSED) {
+        const char *trail = zk_trail();
+        report(req, rc, *trail ? trail : zk_strerror(rc));
+    }
+    req->upgrade_end = (int)req->upgrade->ops->returned(req->upgrade, rc);
+    return 0;
+}
+
 int zk__exchange_run(zk_request *req, zk_response *res)
 {
     zk_middleware *const *with = NULL;
@@ -123,7 +153,9 @@ int zk__exchange_run(zk_request *req, zk_response *res)
     } else {
         rc = zk_next_run(&(zk_next){req, res, server_with, with, handler});
     }
-    if (ZK_UNLIKELY(rc < 0 || res->state != ZK__RESPONSE_ENDED || res->error)) {
+    if (ZK_UNLIKELY(req->upgrade != NULL)) {
+        rc = upgrade_complete(req, rc);
+    } else if (ZK_UNLIKELY(rc < 0 || res->state != ZK__RESPONSE_ENDED || res->error)) {
         rc = complete(req, res, rc);
     }
     /* The task goes on with other requests, which a trail would be wrong for. */

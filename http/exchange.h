@@ -11,6 +11,7 @@
 #include "http/route_table.h"
 
 typedef struct zk__shard zk__shard;
+struct zk__upgrade;
 
 /* How a version of HTTP moves bodies and responses. All may suspend. */
 struct zk__transport {
@@ -25,6 +26,11 @@ struct zk__transport {
     int (*write)(zk_response *res, const void *data, size_t size);
     int (*flush)(zk_response *res);
     int (*end)(zk_response *res);
+    /* The protocol that the client asks to go on with; empty: none. See upgrade.h. */
+    zk_str (*protocol)(const zk_request *req);
+    /* Sends the head that agrees, and fills in the upgrade. */
+    int (*upgrade)(zk_response *res, zk_str protocol, struct zk__upgrade *upgrade,
+                   zk_str *ret_received);
 };
 
 struct zk_request {
@@ -40,7 +46,9 @@ struct zk_request {
     uint64_t body_taken; /* bytes given to the handler */
     zk_time body_waited; /* for body bytes, in all */
     bool is_body_done;
-    int body_error; /* sticky */
+    int body_error;              /* sticky */
+    struct zk__upgrade *upgrade; /* once the connection has left HTTP */
+    int upgrade_end;             /* enum zk__upgrade_end, when the handler has returned */
     /* The router fills in what it finds, the transport starts the arena. */
     zk__route_match match;
     zk_arena arena;
@@ -82,6 +90,7 @@ static inline void zk__exchange_init(zk_request *req, zk_response *res,
     req->body_taken = 0;
     req->body_waited = 0;
     req->body_error = 0;
+    req->upgrade = NULL;
     req->match.index = -1;
     req->match.path_exists = false;
     req->match.param_count = 0;
@@ -102,6 +111,9 @@ static inline void zk__exchange_init(zk_request *req, zk_response *res,
  * returns 0; an error that leaves the connection unusable.
  */
 int zk__exchange_run(zk_request *req, zk_response *res);
+
+/* zk_response_header_n for the fields that are the library's own. */
+int zk__response_header(zk_response *res, const char *name, zk_str value);
 
 /* The status that an error gives before a response has begun. */
 int zk__status_of_error(int rc);

@@ -65,42 +65,6 @@ static void parse_init(struct parse *p, const zk__h1 *h1, zk_field *fields, bool
     p->error = 0;
 }
 
-/* lower: small letters, digits, '-'. Only control bytes fold onto those too: no field has any. */
-static bool equals_nocase(zk_str s, const char *lower, size_t size)
-{
-    if (s.size != size) return false;
-    for (size_t i = 0; i < size; i++)
-        if ((s.data[i] | 0x20) != lower[i]) return false;
-    return true;
-}
-#define IS(s, literal) equals_nocase(s, "" literal, sizeof(literal) - 1)
-
-static zk_str trim(zk_str s)
-{
-    while (s.size > 0 && is_blank(s.data[s.size - 1]))
-        s.size--;
-    while (s.size > 0 && is_blank(s.data[0]))
-        s.data++, s.size--;
-    return s;
-}
-
-/* Takes the next member off a comma-separated list, skipping empty ones: RFC 9110 section 5.6.1. */
-static bool next_member(zk_str *list, zk_str *ret_member)
-{
-    while (list->size > 0) {
-        const char *comma = memchr(list->data, ',', list->size);
-        size_t size = comma != NULL ? (size_t)(comma - list->data) : list->size;
-        zk_str member = trim((zk_str){list->data, size});
-        size += comma != NULL;
-        *list = (zk_str){list->data + size, list->size - size};
-        if (member.size > 0) {
-            *ret_member = member;
-            return true;
-        }
-    }
-    return false;
-}
-
 int zk__h1_fail(zk__h1 *h1, int error, const char *reason)
 {
     h1->state = ZK__H1_FAILED;
@@ -199,15 +163,9 @@ static int note_content_length(struct parse *p, zk_str value)
 {
     if (p->seen & SEEN_CONTENT_LENGTH)
         return refuse(p, ZK_E_HTTP_SYNTAX, "repeated Content-Length");
-    uint64_t length = 0;
-    for (size_t i = 0; i < value.size; i++) {
-        if (!is_class(value.data[i], DIGIT) || __builtin_mul_overflow(length, 10, &length) ||
-            __builtin_add_overflow(length, (uint64_t)(value.data[i] - '0'), &length))
-            return refuse(p, ZK_E_HTTP_SYNTAX, "malformed Content-Length");
-    }
-    if (value.size == 0) return refuse(p, ZK_E_HTTP_SYNTAX, "empty Content-Length");
+    if (!zk__h1_read_length(value, &p->content_length))
+        return refuse(p, ZK_E_HTTP_SYNTAX, "malformed Content-Length");
     p->seen |= SEEN_CONTENT_LENGTH;
-    p->content_length = length;
     return 0;
 }
 
@@ -215,11 +173,9 @@ static int note_content_length(struct parse *p, zk_str value)
  * RFC 9112 section 6.1: we know chunked alone. A list that has it anywhere but last, or twice, is
  * malformed; any other gets the answer for a coding that we do not know.
  */
-static int note_transfer_encoding(struct parse *p, zk_str value)
+int zk__h1_check_codings(zk_str value, const char **ret_reason)
 {
-    if (p->seen & SEEN_TRANSFER_ENCODING)
-        return refuse(p, ZK_E_HTTP_SYNTAX, "repeated Transfer-Encoding");
-    p->seen |= SEEN_TRANSFER_ENCODING;
+    *ret_reason = "malformed Transfer-Encoding";
     if (IS(value, "chunked")) return 0;
     size_t coding_count = 0;
     bool has_chunked = false;
@@ -230,12 +186,23 @@ static int note_transfer_encoding(struct parse *p, zk_str value)
         zk_str coding = trim((zk_str){member.data, size});
         bool is_chunked = IS(coding, "chunked");
         if (has_chunked || !zk__h1_is_token(coding) || (is_chunked && semicolon != NULL))
-            return refuse(p, ZK_E_HTTP_SYNTAX, "malformed Transfer-Encoding");
+            return ZK_E_HTTP_SYNTAX;
         has_chunked = is_chunked;
         coding_count += !is_chunked;
     }
-    if (coding_count == 0) return refuse(p, ZK_E_HTTP_SYNTAX, "malformed Transfer-Encoding");
-    return refuse(p, ZK_E_HTTP_CODING, "transfer coding other than chunked");
+    if (coding_count == 0) return ZK_E_HTTP_SYNTAX;
+    *ret_reason = "transfer coding other than chunked";
+    return ZK_E_HTTP_CODING;
+}
+
+static int note_transfer_encoding(struct parse *p, zk_str value)
+{
+    if (p->seen & SEEN_TRANSFER_ENCODING)
+        return refuse(p, ZK_E_HTTP_SYNTAX, "repeated Transfer-Encoding");
+    p->seen |= SEEN_TRANSFER_ENCODING;
+    const char *reason;
+    int rc = zk__h1_check_codings(value, &reason);
+    return rc < 0 ? refuse(p, rc, reason) : 0;
 }
 
 static int note_connection(struct parse *p, zk_str value)
@@ -278,7 +245,7 @@ static int note_field(struct parse *p, zk_str name, zk_str value)
 }
 
 /* RFC 9110 section 6.5.1: for framing, routing, authenticating or decoding it is too late here. */
-static int check_trailer(struct parse *p, zk_str name)
+bool zk__h1_is_trailer(zk_str name)
 {
 #define NAME(literal)                                                                              \
     {                                                                                              \
@@ -307,9 +274,14 @@ static int check_trailer(struct parse *p, zk_str name)
     };
 #undef NAME
     for (size_t i = 0; i < sizeof(forbidden) / sizeof(forbidden[0]); i++)
-        if (equals_nocase(name, forbidden[i].data, forbidden[i].size))
-            return refuse(p, ZK_E_HTTP_SYNTAX, "field not allowed in trailers");
-    return 0;
+        if (equals_nocase(name, forbidden[i].data, forbidden[i].size)) return false;
+    return true;
+}
+
+static int check_trailer(struct parse *p, zk_str name)
+{
+    return zk__h1_is_trailer(name) ? 0
+                                   : refuse(p, ZK_E_HTTP_SYNTAX, "field not allowed in trailers");
 }
 
 /* ---- llhttp's callbacks: once per part, with all of it, because the block is contiguous ---- */
@@ -506,6 +478,7 @@ ptrdiff_t zk__h1_parse_head(zk__h1 *h1, const char *data, size_t size, zk_field 
 int zk__h1_parse_trailers(zk__h1 *h1, const char *data, size_t size, zk_field *trailers,
                           size_t *ret_count)
 {
+    if (h1->is_response) return zk__h1_response_trailers(h1, data, size, trailers, ret_count);
     struct parse p;
     parse_init(&p, h1, trailers, true);
     /* The parser has waited for a chunk since the head; behind the last one it takes trailers. */

@@ -27,7 +27,12 @@ typedef struct zk__h1_limits {
 enum zk__h1_state { ZK__H1_HEAD, ZK__H1_BODY, ZK__H1_DONE, ZK__H1_FAILED };
 
 /* How the body is framed (RFC 9112 section 6.3). */
-enum zk__h1_framing { ZK__H1_NO_BODY, ZK__H1_LENGTH, ZK__H1_CHUNKED };
+enum zk__h1_framing {
+    ZK__H1_NO_BODY,
+    ZK__H1_LENGTH,
+    ZK__H1_CHUNKED,
+    ZK__H1_TO_END, /* of the connection; responses only */
+};
 
 typedef struct zk__h1_head {
     zk_str method;   /* "GET" */
@@ -59,6 +64,7 @@ typedef struct zk__h1 {
     uint8_t line_phase;        /* enum line_phase */
     uint8_t chunk_phase;       /* enum chunk_phase */
     uint8_t framing;           /* enum zk__h1_framing, of the message in state BODY */
+    bool is_response;          /* see h1_response.h */
 } zk__h1;
 
 /* Makes the engine ready for the first request of a connection. */

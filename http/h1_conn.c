@@ -20,16 +20,20 @@
 #include "http/h1_conn.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "core/arena.h"
 #include "core/task.h"
 #include "http/h2_conn.h"
 #include "http/secure.h"
+#include "http/upgrade.h"
 #include "net/stream.h"
 
-enum { SESSIONS_KEPT = 8, LINGER_BYTES = 1024 * 1024, ROUNDS = 16 };
+enum { LINGER_BYTES = 1024 * 1024, ROUNDS = 16 };
 static const zk_time linger_time = ZK_SEC(2);
+/* What a handshake that is going on when the server stops still has. */
+static const zk_time last_shake_time = ZK_SEC(1);
 
 /* What a connection's task leaves behind. */
 typedef enum verdict {
@@ -37,7 +41,7 @@ typedef enum verdict {
     CLOSE,
     LINGER,
     ABORT,
-    HANDED_OVER, /* to HTTP/2: the connection is no longer this file's, and may be gone */
+    HANDED_OVER, /* the connection is no longer this file's, and may be gone */
 } verdict;
 
 static void conn_start(zk__conn *c);
@@ -81,7 +85,7 @@ static zk__session *session_take(zk__conn *c)
     zk__session *x = shard->free_sessions;
     if (x) {
         shard->free_sessions = x->next;
-        shard->free_session_count--;
+        zk__spare_taken(&shard->spare_sessions);
     } else {
         x = session_new(shard);
         if (!x) return NULL;
@@ -94,7 +98,7 @@ static zk__session *session_take(zk__conn *c)
 static void session_give(zk__shard *shard, zk__session *x)
 {
     bool is_spent = x->h1.state == ZK__H1_FAILED || x->scope.reason;
-    if (ZK_UNLIKELY(is_spent || shard->free_session_count >= SESSIONS_KEPT)) {
+    if (ZK_UNLIKELY(is_spent)) {
         session_free(x);
         return;
     }
@@ -102,16 +106,15 @@ static void session_give(zk__shard *shard, zk__session *x)
     x->in_begin = x->in_end = x->out_size = 0;
     x->next = shard->free_sessions;
     shard->free_sessions = x;
-    shard->free_session_count++;
+    zk__spare_given(&shard->spare_sessions);
 }
 
-void zk__sessions_free(zk__shard *shard)
+void zk__session_free_one(zk__spare *spare)
 {
-    while (shard->free_sessions) {
-        zk__session *x = shard->free_sessions;
-        shard->free_sessions = x->next;
-        session_free(x);
-    }
+    zk__shard *shard = (zk__shard *)(void *)((char *)spare - offsetof(zk__shard, spare_sessions));
+    zk__session *x = shard->free_sessions;
+    shard->free_sessions = x->next;
+    session_free(x);
 }
 
 /* ---- opening, closing, deadlines ---- */
@@ -160,7 +163,8 @@ static void on_timer(zk__timer *timer)
     if (c->deadline == INT64_MAX) return;
     /* Bytes have arrived in this very turn: a task is on its way, which will see to the deadline
      * when it parks. */
-    bool is_coming = c->phase != ZK__CONN_ACTIVE && c->phase != ZK__CONN_H2 && !c->stream->on_ready;
+    bool has_task = c->phase >= ZK__CONN_ACTIVE && c->phase <= ZK__CONN_OTHER;
+    bool is_coming = !has_task && !c->stream->on_ready;
     if (is_coming) return;
     if (zk_now() < c->deadline) {
         zk__wheel_add(&zk__worker_self()->wheel, timer, c->deadline);
@@ -198,7 +202,11 @@ void zk__conn_watch(zk__conn *c) { zk_stream_on_hangup(c->stream, on_hangup, c);
 
 void zk__conn_cancel(zk__conn *c)
 {
-    if (c->session) zk__scope_cancel_as(&c->session->scope, -ECANCELED);
+    if (c->phase == ZK__CONN_SHAKING) {
+        zk__scope_cancel_as(c->shaking, -ECANCELED);
+    } else if (c->session) {
+        zk__scope_cancel_as(&c->session->scope, -ECANCELED);
+    }
 }
 
 /* ---- serving ---- */
@@ -261,6 +269,18 @@ static verdict refuse(zk__session *x, int rc, const char *why)
     return rc < 0 ? CLOSE : LINGER;
 }
 
+/* The connection has left HTTP, and the handler has returned. */
+static verdict upgraded(zk__session *x)
+{
+    zk__conn *c = x->conn;
+    zk__arena_reset(&x->req.arena, true);
+    if (x->req.upgrade_end == ZK__UPGRADE_KEEP) return HANDED_OVER;
+    c->phase = ZK__CONN_ACTIVE;
+    return x->req.upgrade_end == ZK__UPGRADE_LINGER  ? LINGER
+           : x->req.upgrade_end == ZK__UPGRADE_RESET ? ABORT
+                                                     : CLOSE;
+}
+
 /* One request whose head has been parsed. returns whether the connection goes on; else *ret says
  * how not. */
 static bool serve_request(zk__session *x, verdict *ret)
@@ -273,6 +293,10 @@ static bool serve_request(zk__session *x, verdict *ret)
         rc = zk__exchange_refuse(&x->req, &x->res, rc, "the request target is not valid");
     } else {
         rc = zk__exchange_run(&x->req, &x->res);
+    }
+    if (ZK_UNLIKELY(x->req.upgrade != NULL)) {
+        *ret = upgraded(x);
+        return false;
     }
     if (c->phase == ZK__CONN_ACTIVE) c->deadline = INT64_MAX;
     bool is_kept = rc >= 0 && !x->res.is_closing;
@@ -362,7 +386,8 @@ static int preface_look(const zk__conn *c, const zk__session *x)
 {
     static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     size_t size = x->in_end < sizeof preface - 1 ? x->in_end : sizeof preface - 1;
-    if (c->has_served || memcmp(x->in, preface, size)) return 0;
+    /* Section 3.2: in TLS by ALPN only. */
+    if (c->has_served || c->is_secured || memcmp(x->in, preface, size)) return 0;
     return size == sizeof preface - 1 ? 1 : -EAGAIN;
 }
 
@@ -510,17 +535,45 @@ static verdict conn_serve(zk__conn *c)
     x->stack->on_leave = NULL;
     if (v == PARK && partial_keep(c, x) < 0) v = CLOSE;
     me->scope = x->scope.parent;
-    if (ZK_LIKELY(v != HANDED_OVER)) c->session = NULL;
+    if (ZK_LIKELY(v != HANDED_OVER || c->phase == ZK__CONN_OTHER)) c->session = NULL;
     session_give(shard, x);
     return v;
+}
+
+/* Who speaks HTTP where TLS is expected is told so. returns whether to go on here. */
+static bool conn_explain(zk__conn *c)
+{
+    static const char page[] = "This port is for HTTPS.\n";
+    char text[512];
+    zk_str common = zk__shard_common(c->shard);
+    int size = snprintf(text, sizeof text,
+                        "HTTP/1.1 400 Bad Request\r\n%.*sContent-Length: %zu\r\n"
+                        "Connection: close\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n%s",
+                        (int)common.size, common.data, sizeof page - 1, page);
+    if (zk_stream_try_write(c->stream, text, (size_t)size) == size) return conn_settle(c, LINGER);
+    zk__conn_close(c);
+    return false;
 }
 
 /* What comes before the first byte of HTTP. returns whether to go on here. */
 static bool conn_secure(zk__conn *c)
 {
+    int rc = 0;
     c->is_secured = true;
-    int rc = zk__tls_secure(c->shard->tls, &c->stream);
+    c->phase = ZK__CONN_SHAKING;
+    if (c->shard->is_draining) zk__conn_deadline(c, zk_now() + last_shake_time);
+    ZK_SCOPE(shaking) {
+        c->shaking = &shaking;
+        rc = zk__tls_secure(c->shard->tls, &c->stream);
+    }
+    c->shaking = NULL;
+    c->phase = ZK__CONN_IDLE;
+    c->deadline = INT64_MAX;
     if (rc == 0) return true;
+    if (rc == ZK_E_TLS_NOT_TLS) {
+        zk__trail_drop(zk__lane.current);
+        return conn_explain(c);
+    }
     if (rc > 0) {
         c->phase = ZK__CONN_H2;
         rc = zk__h2_conn_start(c, NULL, 0);
@@ -596,10 +649,24 @@ void zk__conn_open(zk__shard *shard, zk_stream *stream)
     conn_start(c);
 }
 
+void zk__conn_resume(zk__conn *c, bool is_lingering, bool is_reset)
+{
+    c->phase = ZK__CONN_ACTIVE;
+    if (conn_settle(c, is_reset ? ABORT : is_lingering ? LINGER : CLOSE)) conn_start(c);
+}
+
 void zk__conn_drain(zk__conn *c)
 {
+    if (c->phase == ZK__CONN_OTHER) {
+        c->upgrade->ops->drain(c->upgrade);
+        return;
+    }
     if (c->phase == ZK__CONN_H2) {
         zk__h2_conn_drain(c);
+        return;
+    }
+    if (c->phase == ZK__CONN_SHAKING) {
+        zk__conn_deadline(c, zk_now() + last_shake_time);
         return;
     }
     /* What has arrived just now is still answered: a task looks, and then closes. */
@@ -612,7 +679,11 @@ void zk__conn_abort(zk__conn *c)
 {
     if (c->phase == ZK__CONN_H2) {
         zk__h2_conn_abort(c);
-    } else if (c->stream->on_ready) {
+    } else if (c->phase == ZK__CONN_OTHER && !c->session) {
+        c->upgrade->ops->abort(c->upgrade);
+    } else if (c->phase == ZK__CONN_OTHER) {
+        zk__conn_cancel(c);
+    } else if (c->phase != ZK__CONN_SHAKING && c->stream->on_ready) {
         zk__conn_close(c);
     } else {
         zk__conn_cancel(c);

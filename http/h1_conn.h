@@ -14,11 +14,13 @@
 enum { ZK__H1_OUT_BYTES = 16 * 1024, ZK__H1_IN_EXTRA_BYTES = 8 * 1024, ZK__H1_ARENA_BYTES = 2048 };
 
 enum zk__conn_phase {
-    ZK__CONN_IDLE,   /* parked, between requests */
-    ZK__CONN_HEAD,   /* parked with part of a head in `partial` */
-    ZK__CONN_LATE,   /* that part has not become whole in time */
-    ZK__CONN_ACTIVE, /* a task serves it */
-    ZK__CONN_H2,     /* it speaks HTTP/2: see h2_conn.c */
+    ZK__CONN_IDLE,    /* parked, between requests */
+    ZK__CONN_HEAD,    /* parked with part of a head in `partial` */
+    ZK__CONN_LATE,    /* that part has not become whole in time */
+    ZK__CONN_ACTIVE,  /* a task serves it */
+    ZK__CONN_SHAKING, /* a task does the TLS handshake; it parks the stream itself */
+    ZK__CONN_H2,      /* it speaks HTTP/2: see h2_conn.c */
+    ZK__CONN_OTHER,   /* it has left HTTP: see upgrade.h */
     /* parked; what still comes is discarded so that the client gets to read the last response */
     ZK__CONN_LINGER,
 };
@@ -27,18 +29,22 @@ struct zk__conn {
     zk__shard *shard;
     zk_stream *stream;
     zk__conn *next, **link;
-    zk__session *session; /* while ACTIVE */
+    union {
+        zk__session *session; /* while ACTIVE */
+        zk_scope *shaking;    /* while SHAKING: around the handshake */
+    };
     zk__timer timer;
     zk_time deadline;      /* the timer may be set to an earlier moment */
     zk_time head_deadline; /* of the head that has begun to arrive; 0: none has */
     char *partial;
     uint32_t partial_size;
-    uint8_t phase;          /* enum zk__conn_phase */
-    bool is_staged;         /* bytes of it are in the shard's stage */
-    zk__ahead *ahead;       /* what was received before its task has begun */
-    bool has_served;        /* a request of HTTP/1.1 */
-    bool is_secured; /* the TLS handshake has been done, if there is to be one */
-    struct zk__h2_conn *h2; /* in that phase */
+    uint8_t phase;               /* enum zk__conn_phase */
+    bool is_staged;              /* bytes of it are in the shard's stage */
+    zk__ahead *ahead;            /* what was received before its task has begun */
+    bool has_served;             /* a request of HTTP/1.1 */
+    bool is_secured;             /* the TLS handshake has been done, if there is to be one */
+    struct zk__h2_conn *h2;      /* in that phase */
+    struct zk__upgrade *upgrade; /* likewise */
     uint32_t unsent_size;
     char *unsent; /* of staged bytes: what the client has not taken yet */
 };
@@ -83,10 +89,19 @@ void zk__conn_cancel(zk__conn *conn);
 /* Ends it at once. */
 void zk__conn_abort(zk__conn *conn);
 
-/* Frees the sessions of the pool. */
-void zk__sessions_free(zk__shard *shard);
+/* Frees one of the sessions that the shard keeps. */
+void zk__session_free_one(zk__spare *spare);
 
 extern const struct zk__transport zk__h1_transport;
+
+/* transport.protocol, upgrade; see upgrade.c. */
+zk_str zk__h1_protocol(const zk_request *req);
+int zk__h1_upgrade(zk_response *res, zk_str protocol, struct zk__upgrade *upgrade,
+                   zk_str *ret_received);
+/* The head of a 101, gathered. */
+int zk__h1_put_switching(zk_response *res, zk_str protocol);
+/* Goes on as after a response that ends the connection. */
+void zk__conn_resume(zk__conn *conn, bool is_lingering, bool is_reset);
 
 /* Sends what has been gathered. returns 0 or an error of the stream. */
 int zk__h1_flush(zk__session *x);

@@ -265,6 +265,20 @@ static int put_head(zk__session *x, const char *content_type)
     return rc ? rc : put(x, "\r\n", 2);
 }
 
+int zk__h1_put_switching(zk_response *res, zk_str protocol)
+{
+    zk__session *x = zk__session_of(res->req);
+    int rc = ZK__H1_OUT_BYTES - x->out_size < HEAD_BOUND ? zk__h1_flush(x) : 0;
+    if (rc < 0) return rc;
+    x->out_size += put_status_line(x->out + x->out_size, res->status);
+    zk_str common = zk__shard_common(x->conn->shard);
+    rc = put(x, common.data, common.size);
+    if (!rc) rc = put_field(x, ZK_STR("Connection"), ZK_STR("Upgrade"));
+    if (!rc) rc = put_field(x, ZK_STR("Upgrade"), protocol);
+    if (!rc) rc = put_fields(x, &res->fields);
+    return rc ? rc : put(x, "\r\n", 2);
+}
+
 /* ---- the transport ---- */
 
 /* Gathered bytes leave with the task's next wait; a task on another stack than the connection's
@@ -363,4 +377,6 @@ const struct zk__transport zk__h1_transport = {
     .write = h1_write,
     .flush = h1_flush,
     .end = h1_end,
+    .protocol = zk__h1_protocol,
+    .upgrade = zk__h1_upgrade,
 };

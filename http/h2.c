@@ -73,6 +73,7 @@ static zk__h2_stream *stream_open(zk__h2 *h2, int32_t id)
     s->out.data = NULL;
     s->out.size = 0;
     s->out.is_last = s->out.is_begun = false;
+    s->tunnel = NULL;
     s->req.method = s->req.raw_target = s->req.host = (zk_str){"", 0};
     s->req.fields = NULL;
     s->req.field_count = 0;
@@ -478,11 +479,13 @@ static int out_send(nghttp2_session *session, nghttp2_frame *frame, const uint8_
     zk__h2_stream *s = source->ptr;
     if (h2->out_capacity - h2->out_size < FRAME_HEAD_BYTES + size) return NGHTTP2_ERR_WOULDBLOCK;
     memcpy(h2->out + h2->out_size, head, FRAME_HEAD_BYTES);
-    if (size) memcpy(h2->out + h2->out_size + FRAME_HEAD_BYTES, s->out.data, size);
+    if (size) {
+        memcpy(h2->out + h2->out_size + FRAME_HEAD_BYTES, s->out.data, size);
+        s->out.data += size;
+        s->out.size -= size;
+    }
     h2->out_size += FRAME_HEAD_BYTES + size;
     h2->sent = s;
-    if (size) s->out.data += size; /* without any it may be NULL */
-    s->out.size -= size;
     s->out_since = zk_now();
     if (!s->out.size) h2->events->on_room(s);
     return 0;

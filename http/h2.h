@@ -105,8 +105,9 @@ struct zk__h2_stream {
     bool is_in_ended;
     zk__wait *reader, *writer;
     zk__h2_out out;
-    bool is_out_awaited; /* by its handler, which then keeps the client's time itself */
-    zk_time out_since;   /* when `out` last moved, or got something to move */
+    bool is_out_awaited;          /* by its handler, which then keeps the client's time itself */
+    zk_time out_since;            /* when `out` last moved, or got something to move */
+    struct zk__h2_tunnel *tunnel; /* NULL: it is HTTP's */
     char numbers[32];
     char arena_block[ZK__H2_ARENA_BYTES];
 };

@@ -24,6 +24,7 @@
 
 #include "core/task.h"
 #include "http/h2_internal.h"
+#include "http/h2_tunnel.h"
 
 enum { READS_PER_TURN = 4, SENDS_PER_TURN = 16 };
 static const zk_time look_again = ZK_SEC(1);
@@ -390,6 +391,7 @@ void zk__h2_conn_drain(zk__conn *conn)
     zk__h2_conn *c = conn->h2;
     if (c->is_dead || c->is_draining) return;
     c->is_draining = true;
+    zk__h2_tunnels_drain(&c->h2);
     if (c->h2.stream_count) zk__h2_goaway(&c->h2, false);
     zk__h2_conn_touch(c);
 }

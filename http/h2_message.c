@@ -12,14 +12,14 @@ static bool is_text(zk_str text, const char *other, size_t size)
 {
     return text.size == size && !memcmp(text.data, other, size);
 }
-#define IS(text, other) is_text((text), (other), sizeof(other) - 1)
+#define SAYS(text, other) is_text((text), (other), sizeof(other) - 1)
 
 /* ---- pseudo-fields ---- */
 
 /* RFC 3986 section 3.1. */
 static bool is_scheme(zk_str value)
 {
-    if (IS(value, "http") || IS(value, "https")) return true;
+    if (SAYS(value, "http") || SAYS(value, "https")) return true;
     for (size_t i = 0; i < value.size; i++) {
         char c = value.data[i], letter = (char)(c | 0x20);
         bool is_other = (c >= '0' && c <= '9') || c == '+' || c == '-' || c == '.';
@@ -40,23 +40,23 @@ bool zk__h2_pseudo_notice(zk__h2_stream *s, zk_str name, zk_str value)
     if (s->said & ZK__H2_SAID_FIELD || !value.size) return false;
     switch (name.size) {
     case 5:
-        if (!IS(name, ":path")) return false;
+        if (!SAYS(name, ":path")) return false;
         s->req.raw_target = value;
         return say(s, ZK__H2_SAID_PATH); /* what is in it zk__target_parse finds out */
     case 7:
-        if (IS(name, ":method")) {
+        if (SAYS(name, ":method")) {
             s->req.method = value;
             return say(s, ZK__H2_SAID_METHOD);
         }
-        if (!IS(name, ":scheme")) return false;
+        if (!SAYS(name, ":scheme")) return false;
         s->scheme = value;
         return say(s, ZK__H2_SAID_SCHEME) && is_scheme(value);
     case 9:
-        if (!IS(name, ":protocol")) return false;
+        if (!SAYS(name, ":protocol")) return false;
         s->protocol = value;
         return say(s, ZK__H2_SAID_PROTOCOL) && zk__h1_is_token(value);
     case 10:
-        if (!IS(name, ":authority")) return false;
+        if (!SAYS(name, ":authority")) return false;
         s->req.host = value;
         return say(s, ZK__H2_SAID_AUTHORITY);
     default: return false;
@@ -99,22 +99,22 @@ static bool host_notice(zk__h2_stream *s, zk_str value)
 static bool known_notice(zk__h2_stream *s, zk_str name, zk_str value, bool is_trailer)
 {
     switch (name.size) {
-    case 2: return !IS(name, "te") || zk__name_equal(ZK_STR("trailers"), value.data, value.size);
-    case 4: return is_trailer || !IS(name, "host") || host_notice(s, value);
+    case 2: return !SAYS(name, "te") || zk__name_equal(ZK_STR("trailers"), value.data, value.size);
+    case 4: return is_trailer || !SAYS(name, "host") || host_notice(s, value);
     case 6:
         /* Other expectations are ignored, as for HTTP/1.1. */
-        if (IS(name, "expect") && !is_trailer) {
+        if (SAYS(name, "expect") && !is_trailer) {
             s->owes_continue = zk__name_equal(ZK_STR("100-continue"), value.data, value.size);
         }
         return true;
-    case 7: return !IS(name, "upgrade");
+    case 7: return !SAYS(name, "upgrade");
     case 8:
-        if (IS(name, "priority") && !is_trailer) say(s, ZK__H2_SAID_PRIORITY);
+        if (SAYS(name, "priority") && !is_trailer) say(s, ZK__H2_SAID_PRIORITY);
         return true;
-    case 10: return !IS(name, "connection") && !IS(name, "keep-alive");
-    case 14: return !IS(name, "content-length") || (!is_trailer && length_notice(s, value));
-    case 16: return !IS(name, "proxy-connection");
-    case 17: return !IS(name, "transfer-encoding");
+    case 10: return !SAYS(name, "connection") && !SAYS(name, "keep-alive");
+    case 14: return !SAYS(name, "content-length") || (!is_trailer && length_notice(s, value));
+    case 16: return !SAYS(name, "proxy-connection");
+    case 17: return !SAYS(name, "transfer-encoding");
     default: return true;
     }
 }
@@ -140,7 +140,7 @@ bool zk__h2_head_check(zk__h2_stream *s)
 {
     const unsigned whole = ZK__H2_SAID_METHOD | ZK__H2_SAID_SCHEME | ZK__H2_SAID_PATH;
     const unsigned said = s->said;
-    if (ZK_UNLIKELY(IS(s->req.method, "CONNECT"))) {
+    if (ZK_UNLIKELY(SAYS(s->req.method, "CONNECT"))) {
         if (!(said & ZK__H2_SAID_AUTHORITY)) return false;
         if (!(said & ZK__H2_SAID_PROTOCOL)) { /* RFC 9113 section 8.5 */
             s->req.body_length = -1;
@@ -152,13 +152,13 @@ bool zk__h2_head_check(zk__h2_stream *s)
     if ((said & whole) != whole) return false;
     if (!(said & (ZK__H2_SAID_AUTHORITY | ZK__H2_SAID_HOST))) return false;
     zk_str path = s->req.raw_target;
-    bool is_usual = path.data[0] == '/' || (IS(path, "*") && IS(s->req.method, "OPTIONS"));
+    bool is_usual = path.data[0] == '/' || (SAYS(path, "*") && SAYS(s->req.method, "OPTIONS"));
     return is_usual || !is_web(s->scheme);
 }
 
 static bool is_method(zk_str method)
 {
-    return IS(method, "GET") || IS(method, "POST") || zk__h1_is_token(method);
+    return SAYS(method, "GET") || SAYS(method, "POST") || zk__h1_is_token(method);
 }
 
 /* Clients ask one host, over and over. */
@@ -200,8 +200,8 @@ static bool member_take(zk_str member, nghttp2_extpri *priority)
         return member.size == 3 && priority->urgency <= NGHTTP2_EXTPRI_URGENCY_LOW;
     }
     if (key == 'i' && (is_value || member.size == 1)) {
-        priority->inc = member.size == 1 || IS(member, "i=?1");
-        return priority->inc || IS(member, "i=?0");
+        priority->inc = member.size == 1 || SAYS(member, "i=?1");
+        return priority->inc || SAYS(member, "i=?0");
     }
     return (key >= 'a' && key <= 'z') || key == '*';
 }
@@ -229,7 +229,7 @@ bool zk__h2_priority_of(const zk__h2_stream *s, nghttp2_extpri *ret_priority)
     nghttp2_extpri priority = {.urgency = NGHTTP2_EXTPRI_DEFAULT_URGENCY};
     for (size_t i = 0; i < s->req.field_count; i++) {
         const zk_field *field = &s->req.fields[i];
-        bool is_meant = IS(field->name, "priority");
+        bool is_meant = SAYS(field->name, "priority");
         if (is_meant && !dictionary_take(field->value, &priority)) return false;
     }
     *ret_priority = priority;

@@ -10,6 +10,7 @@
  * task: without `h2` there is nothing more to be had or to be sent.
  */
 #include "http/h2_internal.h"
+#include "http/h2_tunnel.h"
 
 #include <errno.h>
 #include <string.h>
@@ -26,6 +27,7 @@ static int target_fill(zk_request *req, const zk__h2_stream *s)
     bool is_connect = req->method.size == 7 && !memcmp(req->method.data, "CONNECT", 7);
     zk_str method = is_connect && s->protocol.size ? ZK_STR("GET") : req->method;
     if (is_connect && !s->protocol.size) req->raw_target = req->host;
+    req->method = method; /* routes are the same as those of an Upgrade */
     return zk__target_parse(method, req->raw_target, &req->arena, &req->target);
 }
 
@@ -56,6 +58,7 @@ static int stream_run(void *arg)
         if (stream_serve(s) < 0) zk__h2_reset(s, ZK__H2_FAILED);
         me->scope = s->scope.parent;
     }
+    if (ZK_UNLIKELY(s->tunnel != NULL)) zk__h2_tunnel_end(s);
     s->has_task = false;
     if (s->h2) {
         if (s->in_end > s->in_begin) zk__h2_consumed(s, s->in_end - s->in_begin);
@@ -97,9 +100,17 @@ static void wake(zk__wait **place, ssize_t result)
     zk__wait_end(wait, result);
 }
 
-static void on_body(zk__h2_stream *s) { wake(&s->reader, 0); }
+static void on_body(zk__h2_stream *s)
+{
+    wake(&s->reader, 0);
+    if (ZK_UNLIKELY(s->tunnel != NULL)) zk__h2_tunnel_body(s);
+}
 
-static void on_room(zk__h2_stream *s) { wake(&s->writer, 0); }
+static void on_room(zk__h2_stream *s)
+{
+    wake(&s->writer, 0);
+    if (ZK_UNLIKELY(s->tunnel != NULL)) zk__h2_tunnel_room(s);
+}
 
 static void on_closed(zk__h2_stream *s, uint32_t error)
 {
@@ -111,6 +122,10 @@ static void on_closed(zk__h2_stream *s, uint32_t error)
     s->conn->active = zk_now();
     wake(&s->reader, 0);
     wake(&s->writer, 0);
+    if (ZK_UNLIKELY(s->tunnel && !s->conn->conn->shard->is_aborting)) {
+        zk__h2_tunnel_closed(s);
+        return;
+    }
     if (error || s->res.state != ZK__RESPONSE_ENDED) zk__scope_cancel_as(&s->scope, -ECANCELED);
 }
 
@@ -340,4 +355,6 @@ const struct zk__transport zk__h2_transport = {
     .write = h2_write,
     .flush = h2_flush,
     .end = h2_end,
+    .protocol = zk__h2_protocol,
+    .upgrade = zk__h2_upgrade,
 };

@@ -75,6 +75,11 @@ int zk_response_header_n(zk_response *res, const char *name, zk_str value)
     return 0;
 }
 
+int zk__response_header(zk_response *res, const char *name, zk_str value)
+{
+    return field_add(res, &res->fields, name, value);
+}
+
 int zk_response_header(zk_response *res, const char *name, const char *value)
 {
     return zk_response_header_n(res, name, (zk_str){value, strlen(value)});

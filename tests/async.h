@@ -72,7 +72,7 @@ static inline int zk_test_run(int workers, zk_fn *fn, void *arg)
     do {                                                                                           \
         int zk__got = (int)(call), zk__wanted = (int)(wanted);                                     \
         if (zk__got == zk__wanted) break;                                                          \
-        char zk__what[256];                                                                        \
+        char zk__what[512];                                                                        \
         snprintf(zk__what, sizeof zk__what, " " __VA_ARGS__);                                      \
         cr_assert_fail("%s: %d (%s), not %d (%s)%s", #call, zk__got, zk_errname(zk__got),          \
                        zk__wanted, zk_errname(zk__wanted), zk__what);                              \

@@ -31,6 +31,8 @@
     X(ZK_E_HTTP_ROUTE, -4210, "invalid route pattern")                                             \
     X(ZK_E_HTTP_PATH, -4211, "invalid path in the HTTP request target")                            \
     X(ZK_E_HTTP_CODING, -4212, "unsupported HTTP transfer coding")                                 \
+    X(ZK_E_HTTP_URL, -4213, "not a valid absolute URL")                                            \
+    X(ZK_E_HTTP_REDIRECTS, -4214, "too many redirects")                                            \
     X(ZK_E_DNS_NOT_FOUND, -4300, "there is no such name")                                          \
     X(ZK_E_DNS_NO_DATA, -4301, "the name has no address")                                          \
     X(ZK_E_DNS_SERVER, -4302, "the DNS server failed")                                             \
@@ -47,7 +49,14 @@
     X(ZK_E_TLS_MISMATCH, -4406, "no TLS version, cipher or protocol in common with the peer")      \
     X(ZK_E_TLS_NOT_TLS, -4407, "the peer does not speak TLS")                                      \
     X(ZK_E_TLS_TIMEOUT, -4408, "the TLS handshake was not done in time")                           \
-    X(ZK_E_TLS_PROTOCOL, -4409, "malformed or unexpected TLS message")
+    X(ZK_E_TLS_PROTOCOL, -4409, "malformed or unexpected TLS message")                             \
+    X(ZK_E_WS_HANDSHAKE, -4500, "the WebSocket handshake was refused")                             \
+    X(ZK_E_WS_PROTOCOL, -4501, "malformed or unexpected WebSocket frame")                          \
+    X(ZK_E_WS_TEXT, -4502, "a WebSocket text message is not UTF-8")                                \
+    X(ZK_E_WS_TOO_LARGE, -4503, "WebSocket message too large")                                     \
+    X(ZK_E_WS_TIMEOUT, -4504, "the WebSocket peer does not answer")                                \
+    X(ZK_E_WS_STATE, -4505, "the WebSocket is not in a state that allows this call")               \
+    X(ZK_E_WS_DEFLATE, -4506, "malformed compressed WebSocket message")
 
 ZK_BEGIN
 
@@ -81,10 +90,10 @@ ZK_API const char *zk_errname(int rc);
 ZK_API int zk_fail(int rc, const char *format, ...) ZK_PRINTF(2, 3);
 
 /**
- * The current task's error trail, "" if there is none. Outside a task: that of the last zk_run's
- * main function, so that a program can say why it ends. Never suspends.
+ * The current task's error trail, "" if there is none. Outside a task: this thread's, which after
+ * zk_run is that of its main function, so that a program can say why it ends. Never suspends.
  *
- * @return a text that lives until the task's next zk_fail, or its end
+ * @return a text that lives until the task's (or thread's) next zk_fail, or its end
  */
 ZK_API const char *zk_trail(void);
 

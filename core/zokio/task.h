@@ -293,7 +293,10 @@ ZK_API int zk_spawn_with(zk_scope *scope, const zk_spawn_options *options, zk_fn
     X(zk_tls)                                                                                      \
     X(zk_udp)                                                                                      \
     X(zk_request)                                                                                  \
-    X(zk_response)
+    X(zk_response)                                                                                 \
+    X(zk_client)                                                                                   \
+    X(zk_fetch)                                                                                    \
+    X(zk_proxy)
 
 #define ZK__HANDLE_TYPEDEF(type) typedef struct type type;
 ZK__HANDLES(ZK__HANDLE_TYPEDEF)
@@ -387,7 +390,8 @@ ZK_API int zk_yield(void);
 /**
  * Runs `fn(arg)` on a thread where it may block, and waits for it. `fn` must not call what
  * suspends. A call that has begun is waited for even when the scope is cancelled, so `arg` may lie
- * on the stack; one that is still queued is taken back. Suspends always.
+ * on the stack; one that is still queued is taken back. The trail of its error becomes the task's.
+ * Suspends always.
  *
  * @return fn's result; -ECANCELED, -ETIMEDOUT (not begun), -EAGAIN (no thread can be had), -ENOMEM
  */

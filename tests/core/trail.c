@@ -143,3 +143,49 @@ ZK_TEST(trail, of_the_main_function_can_be_read_after_the_run)
     cr_assert_rc(zk_test_run(1, fail_main, NULL), -EIO);
     cr_assert_str_eq(zk_trail(), "main: EIO (Input/output error)");
 }
+
+/* On a thread without a task it is the thread's. */
+ZK_TEST(trail, can_be_read_outside_of_tasks)
+{
+    cr_assert_str_eq(zk_trail(), "");
+    cr_assert_rc(fail_through_two(NULL), -ECONNREFUSED);
+    cr_assert_str_eq(zk_trail(), whole);
+    cr_assert_rc(zk_fail(-EIO, "another"), -EIO);
+    cr_assert_str_eq(zk_trail(), "another: EIO (Input/output error)");
+}
+
+static int quiet(void *arg)
+{
+    (void)arg;
+    return -ECONNREFUSED;
+}
+
+static int say_and_succeed(void *arg)
+{
+    (void)fail_deep(arg);
+    return 0;
+}
+
+static int say_and_fail_otherwise(void *arg)
+{
+    (void)fail_deep(arg);
+    return -EIO;
+}
+
+/* What is said in the pool is said to who waits for it, and to nobody else. */
+ZK_ASYNC_TEST(trail, follows_the_error_of_a_blocking_call)
+{
+    for (int i = 0; i < 3; i++) {
+        cr_assert_rc(zk_fail(-EIO, "before"), -EIO);
+        cr_assert_rc(zk_blocking(fail_through_two, NULL), -ECONNREFUSED);
+        cr_assert_str_eq(zk_trail(), whole);
+        cr_assert_rc(zk_blocking(quiet, NULL), -ECONNREFUSED);
+        cr_assert_rc(zk_blocking(say_and_succeed, NULL), 0);
+        cr_assert_rc(zk_blocking(quiet, NULL), -ECONNREFUSED);
+        cr_assert_rc(zk_blocking(say_and_fail_otherwise, NULL), -EIO);
+        cr_assert_str_eq(zk_trail(), whole, "still that one");
+    }
+    int rc = zk_blocking(fail_deep, NULL);
+    cr_assert_rc(zk_fail(rc, "loading page %d", 7), -ECONNREFUSED);
+    cr_assert_str_eq(zk_trail(), whole, "it goes on");
+}

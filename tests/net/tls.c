@@ -4,6 +4,8 @@
  */
 #include "tests/net/tls_ends.h"
 
+#include <openssl/err.h>
+
 #include "net/socket.h"
 #include "net/tls.h"
 
@@ -368,6 +370,61 @@ ZK_ASYNC_TEST(tls, a_flood_of_key_updates_is_ended)
         cr_assert(SSL_do_handshake(client) > 0);
         zk__tls_end(a);
         ssize_t n = zk_stream_try_read(e.b, buf, 1);
+        if (n == -EAGAIN) continue;
+        cr_assert_rc(n, ZK_E_LIMIT);
+        break;
+    }
+    cr_assert_lt(rounds, 20000);
+    ends_close(&e);
+}
+
+/* Has the engine of a side ask for another handshake, against what we allow ourselves. */
+static void renegotiate(zk_stream *stream)
+{
+    zk__tls_stream *s = (zk__tls_stream *)(void *)stream;
+    SSL_clear_options(s->ssl, SSL_OP_NO_RENEGOTIATION);
+    zk__tls_begin(s);
+    cr_assert(SSL_renegotiate(s->ssl) > 0);
+    (void)SSL_do_handshake(s->ssl);
+    ERR_clear_error();
+    zk__tls_end(s);
+}
+
+/* Either side may ask; the other says no by a warning, and goes on as if nothing had been asked. */
+ZK_ASYNC_TEST(tls, renegotiation_is_refused)
+{
+    char buf[8];
+    for (int is_server = 0; is_server < 2; is_server++) {
+        ends e = connected((zk_tls_server){0}, (zk_tls_client){.version_max = ZK_TLS_1_2});
+        zk_stream *asker = is_server ? e.b : e.a, *other = is_server ? e.a : e.b;
+        talk(&e);
+        renegotiate(asker);
+        cr_assert_rc(zk_stream_try_read(other, buf, 1), -EAGAIN);
+        cr_assert_ok(zk_stream_write(other, "still", 5));
+        cr_assert_eq(SSL_num_renegotiations(engine_of(other)), 0);
+        cr_assert(!SSL_renegotiate_pending(engine_of(other)));
+        cr_assert_ok(zk_stream_write(other, "here", 4));
+        ends_close(&e);
+    }
+}
+
+/* Who asks again and again, each time at the cost of a hello, is cut off. */
+ZK_ASYNC_TEST(tls, a_flood_of_renegotiations_is_ended)
+{
+    char buf[8];
+    ends e = connected((zk_tls_server){0}, (zk_tls_client){.version_max = ZK_TLS_1_2});
+    talk(&e);
+    /* HelloRequests cost the least; a server may send them, so the client is the one to hold out */
+    zk__tls_stream *b = (zk__tls_stream *)(void *)e.b;
+    SSL_clear_options(b->ssl, SSL_OP_NO_RENEGOTIATION);
+    int rounds = 0;
+    for (; rounds < 100000; rounds++) {
+        zk__tls_begin(b);
+        (void)SSL_renegotiate(b->ssl);
+        (void)SSL_do_handshake(b->ssl);
+        ERR_clear_error();
+        zk__tls_end(b);
+        ssize_t n = zk_stream_try_read(e.a, buf, 1);
         if (n == -EAGAIN) continue;
         cr_assert_rc(n, ZK_E_LIMIT);
         break;

@@ -3,6 +3,10 @@
  */
 #include "tests/net/tls_ends.h"
 
+#include <openssl/ocsp.h>
+
+#include "net/tls.h"
+
 /* A handshake over a pair; both ends are closed again. */
 static handshake try_hands(zk_tls *server, zk_tls *client, const char *host)
 {
@@ -163,6 +167,105 @@ ZK_ASYNC_TEST(tls_trust, a_server_shows_the_certificate_for_the_name)
         cr_assert_str_eq(shown_to(server, client, rows[i].host), rows[i].shown, "%s", rows[i].host);
     zk_tls_free(server);
     zk_tls_free(client);
+}
+
+/* ---- stapling ---- */
+
+/* Writes what the authority says of a certificate. returns the file. */
+static const char *ocsp_write(const char *name, const issued *ca, const issued *of, int status)
+{
+    static char paths[2][512];
+    static int count;
+    OCSP_BASICRESP *basic = OCSP_BASICRESP_new();
+    OCSP_CERTID *id = OCSP_cert_to_id(NULL, of->certificate, ca->certificate);
+    ASN1_TIME *now = X509_gmtime_adj(NULL, 0), *later = X509_gmtime_adj(NULL, 86400);
+    bool is_revoked = status == V_OCSP_CERTSTATUS_REVOKED;
+    cr_assert(OCSP_basic_add1_status(basic, id, status, 0, is_revoked ? now : NULL, now, later));
+    cr_assert(OCSP_basic_sign(basic, ca->certificate, ca->key, EVP_sha256(), NULL, 0) > 0);
+    OCSP_RESPONSE *response = OCSP_response_create(OCSP_RESPONSE_STATUS_SUCCESSFUL, basic);
+    char *path = paths[count++ % 2];
+    snprintf(path, sizeof *paths, "%s", in_folder(name));
+    unsigned char *der = NULL;
+    int size = i2d_OCSP_RESPONSE(response, &der);
+    FILE *file = fopen(path, "w");
+    cr_assert(size > 0 && fwrite(der, 1, (size_t)size, file) == (size_t)size);
+    cr_assert(fclose(file) == 0);
+    OPENSSL_free(der);
+    OCSP_RESPONSE_free(response);
+    ASN1_TIME_free(later);
+    ASN1_TIME_free(now);
+    OCSP_CERTID_free(id);
+    OCSP_BASICRESP_free(basic);
+    return path;
+}
+
+/* Connects with a client that asks for the status. returns the file that it got in the handshake,
+ * to be freed; *ret_size is -1 if there was none. */
+static uint8_t *stapled_to(zk_tls *server, zk_tls *client, const char *host, long *ret_size)
+{
+    const unsigned char *stapled;
+    SSL_CTX_set_tlsext_status_type(client->set->identities[0].ctx, TLSEXT_STATUSTYPE_ocsp);
+    handshake h = shake_hands(server, client, host, open_pair());
+    cr_assert_rc(h.client, 0, "%.150s", h.client_trail);
+    cr_assert_rc(h.server, 0, "%.150s", h.server_trail);
+    SSL *ssl = zk__tls_stream_of(h.e.a)->ssl;
+    *ret_size = SSL_get_tlsext_status_ocsp_resp(ssl, &stapled);
+    uint8_t *copy = *ret_size > 0 ? OPENSSL_memdup(stapled, (size_t)*ret_size) : NULL;
+    ends_close(&h.e);
+    return copy;
+}
+
+static bool is_file(const char *path, const uint8_t *data, long size)
+{
+    static uint8_t text[65536];
+    FILE *file = fopen(path, "r");
+    size_t n = fread(text, 1, sizeof text, file);
+    fclose(file);
+    return size > 0 && n == (size_t)size && !memcmp(text, data, n);
+}
+
+/* Each certificate has its own, and none where there is no file; reloading takes a newer one. */
+ZK_ASYNC_TEST(tls_trust, ocsp_responses_are_stapled)
+{
+    issued ca = issue("ca", NULL, NULL);
+    issued one = issue("one", &ca, "DNS:one.example"), two = issue("two", &ca, "DNS:two.example");
+    issued bare = issue("bare", &ca, "DNS:bare.example");
+    const char *first = ocsp_write("one.ocsp", &ca, &one, V_OCSP_CERTSTATUS_GOOD);
+    const char *second = ocsp_write("two.ocsp", &ca, &two, V_OCSP_CERTSTATUS_GOOD);
+    zk_tls_certificate certificates[] = {{one.cert_file, one.key_file, first},
+                                         {two.cert_file, two.key_file, second},
+                                         {bare.cert_file, bare.key_file, NULL},
+                                         {0}};
+    for (int i = 0; i < 2; i++) {
+        zk_tls *server;
+        cr_assert_ok(zk_tls_server_new(&(zk_tls_server){.certificates = certificates}, &server));
+        zk_tls *client = client_with((zk_tls_client){
+            .ca_file = ca.cert_file,
+            .version_max = i ? ZK_TLS_1_3 : ZK_TLS_1_2,
+            .sessions_max = -1,
+        });
+        long size;
+        uint8_t *got = stapled_to(server, client, "one.example", &size);
+        cr_assert(is_file(first, got, size), "%d: %ld bytes", i, size);
+        OPENSSL_free(got);
+        got = stapled_to(server, client, "two.example", &size);
+        cr_assert(is_file(second, got, size), "%d: %ld bytes", i, size);
+        OPENSSL_free(got);
+        cr_assert_null(stapled_to(server, client, "bare.example", &size));
+        cr_assert_eq(size, -1);
+
+        uint8_t *old = stapled_to(server, client, "one.example", &size);
+        first = ocsp_write("one.ocsp", &ca, &one, V_OCSP_CERTSTATUS_REVOKED);
+        second = ocsp_write("two.ocsp", &ca, &two, V_OCSP_CERTSTATUS_GOOD);
+        cr_assert(!is_file(first, old, size), "the file is another one");
+        OPENSSL_free(old);
+        cr_assert_ok(zk_tls_reload(server));
+        got = stapled_to(server, client, "one.example", &size);
+        cr_assert(is_file(first, got, size), "%d: %ld bytes", i, size);
+        OPENSSL_free(got);
+        zk_tls_free(client);
+        zk_tls_free(server);
+    }
 }
 
 /* ---- reloading ---- */

@@ -1,0 +1,81 @@
+/*
+ * What the client's files share: the client itself, and an exchange.
+ */
+#ifndef ZOKIO_HTTP_CLIENT_H
+#define ZOKIO_HTTP_CLIENT_H
+
+#include <zokio/client.h>
+
+#include "http/client_pool.h"
+
+struct zk_client {
+    zk__hop_limits limits;
+    uint64_t body_bytes_max;
+    int redirects_max;
+    char *user_agent; /* empty: none */
+    zk_tls *tls;      /* NULL: the library is built without */
+    bool is_implicit; /* the worker's own: it goes with the worker */
+    int worker_count;
+    zk__pool *pools[]; /* by worker, each touched by its own */
+};
+
+enum zk__fetch_state {
+    ZK__FETCH_SENDING,  /* the body is to follow */
+    ZK__FETCH_SENT,     /* all of the request */
+    ZK__FETCH_ANSWERED, /* the response's head is there */
+};
+
+/* A request as it is to be sent. Everything lives as long as the exchange, but for the body. */
+typedef struct zk__ask {
+    zk_url url;
+    const char *url_text;
+    zk_str method, authority;
+    zk_field *fields;
+    size_t field_count;
+    const void *body;
+    size_t body_size;
+    int64_t body_length; /* ZK_LENGTH_UNKNOWN: in chunks; 0 without has_body */
+    bool has_body;       /* even if it is empty */
+    bool is_streamed;
+} zk__ask;
+
+struct zk_fetch {
+    zk_client *client;
+    zk__pool *pool;
+    zk__ask ask;
+    enum zk__fetch_state state;
+    int error;        /* sticky */
+    zk__hop *hop;     /* while it is needed */
+    zk__talk *talk;   /* the hop's, or what it has left */
+    uint64_t written; /* of a streamed body */
+    int redirects;
+    const char *connect; /* NULL: the URL's host */
+    zk_field *trailers;  /* to be sent */
+    size_t trailer_count, trailer_capacity;
+    zk_arena arena;
+};
+
+/* The limits of those options, NULL for none, with the defaults. returns 0; ZK_E_CONFIG. */
+int zk__client_limits(const zk_client_options *options, zk__hop_limits *ret_limits);
+
+/* The current worker's pool of the client. NULL: there is no memory. */
+zk__pool *zk__client_pool(zk_client *client);
+/* The client that the current worker has for those who bring none. */
+int zk__client_implicit(zk_client **ret_client);
+
+/*
+ * Looks at the response of an exchange: makes f->ask the request that it redirects to.
+ * returns 1; 0: it is not to be followed; ZK_E_HTTP_REDIRECTS, -ENOMEM.
+ */
+int zk__fetch_redirect(zk_fetch *f);
+
+/*
+ * Resolves a reference against a URL (RFC 3986 section 5.2), into the arena. Bytes that a URL does
+ * not have are percent-encoded. returns NULL: it is no reference, or there is no memory.
+ */
+char *zk__url_resolve(const zk_url *base, zk_str reference, zk_arena *arena);
+
+/* Adds a field to the request, both parts copied. returns 0; ZK_E_HTTP_FIELD, -ENOMEM. */
+int zk__fetch_field(zk_fetch *f, size_t *capacity, zk_str name, zk_str value);
+
+#endif

@@ -1,0 +1,523 @@
+/*
+ * An exchange of the client: asking, trying again, following redirects, and the response's body.
+ *
+ *   open --> SENDING (streamed) --answer--> ANSWERED --body read: the hop goes back--> ANSWERED
+ *      \---> SENT ----------------answer----/
+ *
+ * An error of the connection sticks. The hop is given back as soon as the body has been read; what
+ * it has received stays with the exchange (the talk), so fields and trailers live on.
+ */
+#include "http/client.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "http/exchange.h"
+
+enum { DISCARD_MAX = 64 * 1024, TRIES_MAX = 3 };
+
+/* ---- the request ---- */
+
+static zk_str str(const char *text) { return (zk_str){text, strlen(text)}; }
+
+static bool is_text(zk_str s, const char *text)
+{
+    return s.size == strlen(text) && !memcmp(s.data, text, s.size);
+}
+
+/* Fields that frame the message or speak of the connection. */
+static bool is_ours(zk_str name)
+{
+    static const char *const ours[] = {
+        "content-length",  "transfer-encoding", "connection", "keep-alive",
+        "upgrade",         "trailer",           "te",         "expect",
+        "proxy-connection"};
+    for (size_t i = 0; i < sizeof ours / sizeof *ours; i++) {
+        if (zk__name_equal(name, ours[i], strlen(ours[i]))) return true;
+    }
+    return false;
+}
+
+static int list_add(zk_arena *arena, zk_field **list, size_t *count, size_t *capacity, zk_str name,
+                    zk_str value)
+{
+    if (!zk__h1_is_token(name) || !zk__h1_is_field_value(value) || is_ours(name)) {
+        return ZK_E_HTTP_FIELD;
+    }
+    if (*count == *capacity) {
+        size_t larger = *capacity ? 2 * *capacity : 8;
+        zk_field *fields = zk_arena_alloc(arena, larger * sizeof *fields);
+        if (!fields) return -ENOMEM;
+        if (*count) memcpy(fields, *list, *count * sizeof *fields);
+        *list = fields;
+        *capacity = larger;
+    }
+    char *own_name = zk_arena_copy(arena, name.data, name.size);
+    char *own_value = zk_arena_copy(arena, value.data, value.size);
+    if (!own_name || !own_value) return -ENOMEM;
+    (*list)[(*count)++] = (zk_field){{own_name, name.size}, {own_value, value.size}};
+    return 0;
+}
+
+int zk__fetch_field(zk_fetch *f, size_t *capacity, zk_str name, zk_str value)
+{
+    return list_add(&f->arena, &f->ask.fields, &f->ask.field_count, capacity, name, value);
+}
+
+static bool has_field(const zk_fetch *f, const char *name)
+{
+    return zk__field_find(f->ask.fields, f->ask.field_count, name) != NULL;
+}
+
+static char *base64(zk_arena *arena, const char *prefix, zk_str s)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    size_t n = strlen(prefix);
+    char *text = zk_arena_alloc(arena, n + (s.size + 2) / 3 * 4 + 1);
+    if (!text) return NULL;
+    memcpy(text, prefix, n);
+    for (size_t i = 0; i < s.size; i += 3) {
+        uint32_t bits = 0;
+        for (size_t k = 0; k < 3; k++)
+            bits = bits << 8 | (i + k < s.size ? (unsigned char)s.data[i + k] : 0);
+        for (size_t k = 0; k < 4; k++)
+            text[n++] = i + k > s.size ? '=' : digits[bits >> (18 - 6 * k) & 63];
+    }
+    text[n] = '\0';
+    return text;
+}
+
+static int authorize(zk_fetch *f, const zk_fetch_options *o, size_t *capacity)
+{
+    char *value = NULL;
+    if (o->bearer_token) {
+        value = zk_arena_printf(&f->arena, "Bearer %s", o->bearer_token);
+    } else if (o->user) {
+        if (strchr(o->user, ':')) return ZK_E_HTTP_FIELD; /* RFC 7617 section 2 */
+        char *pair = zk_arena_printf(&f->arena, "%s:%s", o->user, o->password ? o->password : "");
+        value = pair ? base64(&f->arena, "Basic ", str(pair)) : NULL;
+    } else {
+        return 0;
+    }
+    return value ? zk__fetch_field(f, capacity, ZK_STR("Authorization"), str(value)) : -ENOMEM;
+}
+
+static int ask_fields(zk_fetch *f, const zk_fetch_options *o)
+{
+    size_t capacity = 0;
+    int rc = 0;
+    for (const zk_header *h = o->headers; h && h->name && !rc; h++)
+        rc = zk__fetch_field(f, &capacity, str(h->name), str(h->value));
+    if (!rc) rc = authorize(f, o, &capacity);
+    if (!rc && o->content_type) {
+        rc = zk__fetch_field(f, &capacity, ZK_STR("Content-Type"), str(o->content_type));
+    }
+    if (!rc && *f->client->user_agent && !has_field(f, "user-agent")) {
+        rc = zk__fetch_field(f, &capacity, ZK_STR("User-Agent"), str(f->client->user_agent));
+    }
+    if (!rc && !has_field(f, "accept")) {
+        rc = zk__fetch_field(f, &capacity, ZK_STR("Accept"), ZK_STR("*/*"));
+    }
+    return rc;
+}
+
+static int ask_fill(zk_fetch *f, const zk_fetch_options *o)
+{
+    zk__ask *ask = &f->ask;
+    const char *text = o->url ? zk_arena_copy(&f->arena, o->url, strlen(o->url)) : "";
+    if (!text) return -ENOMEM;
+    int rc = zk_url_parse(str(text), &ask->url);
+    if (rc < 0 || ask->url.scheme.data[0] != 'h' || ask->url.user_info.data) {
+        return zk_fail(ZK_E_HTTP_URL, "\"%.300s\"", text);
+    }
+    ask->url_text = text;
+    ask->is_streamed = o->is_streamed;
+    ask->has_body = o->body || o->body_size || o->is_streamed;
+    ask->body = o->body;
+    ask->body_size = o->is_streamed ? 0 : o->body_size;
+    ask->body_length = o->is_streamed ? o->body_length : (int64_t)o->body_size;
+    if (ask->body_length < ZK_LENGTH_UNKNOWN) return -EINVAL;
+    const char *method = o->method ? o->method : ask->has_body ? "POST" : "GET";
+    method = zk_arena_copy(&f->arena, method, strlen(method));
+    if (!method) return -ENOMEM;
+    ask->method = str(method);
+    if (!zk__h1_is_token(ask->method) || is_text(ask->method, "CONNECT")) {
+        return ZK_E_HTTP_METHOD;
+    }
+    if (o->connect) {
+        f->connect = zk_arena_copy(&f->arena, o->connect, strlen(o->connect));
+        if (!f->connect) return -ENOMEM;
+    }
+    return ask_fields(f, o);
+}
+
+/* ---- sending ---- */
+
+static int put_str(zk__hop *l, zk_str s) { return zk__hop_put(l, s.data, s.size); }
+
+static int put_field(zk__hop *l, zk_str name, zk_str value)
+{
+    int rc = put_str(l, name);
+    if (!rc) rc = zk__hop_put(l, ": ", 2);
+    if (!rc) rc = put_str(l, value);
+    return rc ? rc : zk__hop_put(l, "\r\n", 2);
+}
+
+/* RFC 9110 section 8.6: a method that expects a body says so even if there is none. */
+static bool says_length(const zk__ask *ask)
+{
+    return ask->has_body || is_text(ask->method, "POST") || is_text(ask->method, "PUT") ||
+           is_text(ask->method, "PATCH");
+}
+
+static int head_send(zk__hop *l, const zk__ask *ask)
+{
+    char host[ZK_URL_AUTHORITY_BYTES], length[32];
+    int rc = put_str(l, ask->method);
+    if (!rc) rc = zk__hop_put(l, " ", 1);
+    if (!rc) rc = put_str(l, ask->url.path);
+    if (!rc && ask->url.query.data) rc = zk__hop_put(l, "?", 1);
+    if (!rc && ask->url.query.data) rc = put_str(l, ask->url.query);
+    if (!rc) rc = put_str(l, ZK_STR(" HTTP/1.1\r\n"));
+    if (!rc && !zk__field_find(ask->fields, ask->field_count, "host")) {
+        size_t size = zk_url_authority(&ask->url, host);
+        rc = put_field(l, ZK_STR("Host"), (zk_str){host, size});
+    }
+    for (size_t i = 0; i < ask->field_count && !rc; i++)
+        rc = put_field(l, ask->fields[i].name, ask->fields[i].value);
+    if (!rc && ask->has_body && ask->body_length < 0) {
+        rc = put_str(l, ZK_STR("Transfer-Encoding: chunked\r\n"));
+    } else if (!rc && says_length(ask)) {
+        int n = snprintf(length, sizeof length, "%lld", (long long)ask->body_length);
+        rc = put_field(l, ZK_STR("Content-Length"), (zk_str){length, (size_t)n});
+    }
+    return rc ? rc : zk__hop_put(l, "\r\n", 2);
+}
+
+/* Where the request goes to. NULL: there is no memory. */
+static zk__origin *origin_of(zk_fetch *f)
+{
+    const zk_url *url = &f->ask.url;
+    char address[ZK_URL_AUTHORITY_BYTES + 8];
+    if (!f->connect) {
+        snprintf(address, sizeof address, url->is_ipv6 ? "[%.*s]:%u" : "%.*s:%u",
+                 (int)url->host.size, url->host.data, url->port);
+        for (char *c = address; *c; c++)
+            if (*c >= 'A' && *c <= 'Z') *c |= 0x20;
+    }
+    return zk__pool_origin(f->pool, str(f->connect ? f->connect : address),
+                           url->is_secure ? f->client->tls : NULL, url->host);
+}
+
+/* The hop is not needed any more. */
+static void hop_part(zk_fetch *f)
+{
+    if (!f->hop) return;
+    f->talk = zk__hop_part(f->hop);
+    f->hop = NULL;
+}
+
+static void hop_break(zk_fetch *f)
+{
+    if (f->hop) f->hop->is_broken = true;
+    hop_part(f);
+}
+
+static void talk_drop(zk_fetch *f)
+{
+    hop_part(f);
+    if (f->talk) zk__talk_give(f->pool, f->talk);
+    f->talk = NULL;
+}
+
+/* The server has closed the connection. */
+static bool is_dead(int rc)
+{
+    return rc == ZK_E_CLOSED || rc == -ECONNRESET || rc == -EPIPE || rc == ZK_E_TLS_TRUNCATED;
+}
+
+static bool is_idempotent(zk_str method)
+{
+    static const char *const names[] = {"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (is_text(method, names[i])) return true;
+    }
+    return false;
+}
+
+static int answer_wait(zk_fetch *f)
+{
+    bool is_head = is_text(f->ask.method, "HEAD");
+    f->state = ZK__FETCH_SENT;
+    int rc = zk__hop_answer(f->hop, is_head ? ZK__H1_ASKED_HEAD : ZK__H1_ASKED_USUAL);
+    if (rc < 0) return zk_fail(rc, "the answer of %s", f->hop->origin->address);
+    if (f->talk->answer.is_switched) { /* nobody has asked for that */
+        return zk_fail(ZK_E_HTTP_SYNTAX, "the answer of %s: an upgrade nobody has asked for",
+                       f->hop->origin->address);
+    }
+    f->state = ZK__FETCH_ANSWERED;
+    if (zk__hop_is_read(f->hop)) hop_part(f);
+    return 0;
+}
+
+/* Sends the request, and unless it is streamed waits for the answer. */
+static int try_once(zk_fetch *f, bool must_be_new)
+{
+    if (f->ask.url.is_secure && !f->client->tls) return -EOPNOTSUPP;
+    zk__origin *o = origin_of(f);
+    if (!o) return -ENOMEM;
+    int rc = zk__origin_take(o, must_be_new, &f->hop);
+    if (rc < 0) return rc;
+    f->talk = f->hop->talk;
+    rc = head_send(f->hop, &f->ask);
+    if (rc < 0 || f->ask.is_streamed) return rc;
+    if (f->ask.body_size) rc = zk__hop_write(f->hop, f->ask.body, f->ask.body_size);
+    if (!rc) rc = zk__hop_flush(f->hop);
+    f->hop->is_request_done = !rc;
+    /* A server may answer and close before it has read all: the answer counts. */
+    bool may_have_answered = f->ask.body_size && (rc == -EPIPE || rc == -ECONNRESET);
+    return !rc || (may_have_answered && f->hop->has_sent) ? answer_wait(f) : rc;
+}
+
+/* RFC 9112 section 9.3.1: an idle connection may be closed at any time, by no fault of the
+ * request's. */
+static bool may_try_again(const zk_fetch *f, int rc)
+{
+    const zk__hop *l = f->hop;
+    if (!l || !is_dead(rc) || !l->is_reused || l->has_received) return false;
+    return !l->has_sent || is_idempotent(f->ask.method);
+}
+
+static int exchange(zk_fetch *f)
+{
+    for (int tries = 1;; tries++) {
+        int rc = try_once(f, tries > 1);
+        if (rc >= 0) return 0;
+        bool goes_on = tries < TRIES_MAX && may_try_again(f, rc);
+        hop_break(f);
+        talk_drop(f);
+        if (!goes_on) return rc;
+    }
+}
+
+/* Reads and forgets the body of a redirect, if it is short. */
+static void body_discard(zk_fetch *f)
+{
+    zk_str span;
+    size_t total = 0;
+    while (f->hop && total < DISCARD_MAX) {
+        int rc = zk__hop_span(f->hop, &span);
+        if (rc <= 0) break;
+        total += span.size;
+    }
+    if (f->hop && !zk__hop_is_read(f->hop)) hop_break(f);
+    talk_drop(f);
+}
+
+/* Goes on to the last of the redirects. */
+static int follow(zk_fetch *f)
+{
+    for (;;) {
+        int rc = zk__fetch_redirect(f);
+        if (rc <= 0) return rc;
+        body_discard(f);
+        f->written = 0;
+        rc = exchange(f);
+        if (rc < 0) return rc;
+    }
+}
+
+/* ---- opening and closing ---- */
+
+int zk_fetch_open(zk_client *client, const zk_fetch_options *options, zk_fetch **ret_fetch)
+{
+    if (!zk__worker_self()) return ZK_E_NO_RUNTIME;
+    int rc = client ? 0 : zk__client_implicit(&client);
+    if (rc < 0) return rc;
+    zk_fetch *f = zk_alloc_zeroed(sizeof *f);
+    if (!f) return -ENOMEM;
+    f->client = client;
+    f->pool = zk__client_pool(client);
+    rc = f->pool ? ask_fill(f, options) : -ENOMEM;
+    if (!rc) rc = exchange(f);
+    if (!rc && f->state == ZK__FETCH_ANSWERED) rc = follow(f);
+    if (rc < 0) {
+        zk_fetch_close(f);
+        return rc;
+    }
+    *ret_fetch = f;
+    return 0;
+}
+
+int zk_get(const char *url, zk_fetch **ret_fetch)
+{
+    return zk_fetch_open(NULL, &(zk_fetch_options){.url = url}, ret_fetch);
+}
+
+int zk_post(const char *url, const char *content_type, const void *data, size_t size,
+            zk_fetch **ret_fetch)
+{
+    zk_fetch_options options = {
+        .url = url,
+        .method = "POST",
+        .content_type = content_type,
+        .body = data ? data : "",
+        .body_size = size,
+    };
+    return zk_fetch_open(NULL, &options, ret_fetch);
+}
+
+void zk_fetch_close(zk_fetch *f)
+{
+    if (!f) return;
+    if (f->hop && f->state == ZK__FETCH_ANSWERED) zk__hop_forget_body(f->hop);
+    if (f->state != ZK__FETCH_ANSWERED) hop_break(f);
+    talk_drop(f);
+    zk_arena_done(&f->arena);
+    zk_free(f);
+}
+
+/* ---- a streamed request ---- */
+
+static int may_write(const zk_fetch *f)
+{
+    if (f->error) return f->error;
+    return f->state == ZK__FETCH_SENDING && f->ask.is_streamed ? 0 : ZK_E_HTTP_STATE;
+}
+
+/* Errors stick. */
+static int done(zk_fetch *f, int rc) { return rc < 0 ? f->error = rc : rc; }
+
+int zk_fetch_write(zk_fetch *f, const void *data, size_t size)
+{
+    int rc = may_write(f);
+    if (rc < 0 || !size) return rc;
+    if (f->ask.body_length < 0) return done(f, zk__hop_write_chunk(f->hop, data, size));
+    if (size > (uint64_t)f->ask.body_length - f->written) return ZK_E_HTTP_LENGTH;
+    f->written += size;
+    return done(f, zk__hop_write(f->hop, data, size));
+}
+
+int zk_fetch_flush(zk_fetch *f)
+{
+    int rc = may_write(f);
+    return rc < 0 ? rc : done(f, zk__hop_flush(f->hop));
+}
+
+int zk_fetch_write_trailer(zk_fetch *f, const char *name, const char *value)
+{
+    int rc = may_write(f);
+    if (rc < 0) return rc;
+    if (f->ask.body_length >= 0) return ZK_E_HTTP_STATE;
+    return list_add(&f->arena, &f->trailers, &f->trailer_count, &f->trailer_capacity, str(name),
+                    str(value));
+}
+
+static int body_end(zk_fetch *f)
+{
+    zk__hop *l = f->hop;
+    if (f->ask.body_length >= 0) {
+        if (f->written != (uint64_t)f->ask.body_length) return ZK_E_HTTP_LENGTH;
+        return zk__hop_flush(l);
+    }
+    int rc = zk__hop_put(l, "0\r\n", 3);
+    for (size_t i = 0; i < f->trailer_count && !rc; i++)
+        rc = put_field(l, f->trailers[i].name, f->trailers[i].value);
+    if (!rc) rc = zk__hop_put(l, "\r\n", 2);
+    return rc ? rc : zk__hop_flush(l);
+}
+
+int zk_fetch_answer(zk_fetch *f)
+{
+    if (f->state == ZK__FETCH_ANSWERED) return f->error;
+    int rc = f->error;
+    if (!rc) {
+        rc = body_end(f);
+        f->hop->is_request_done = !rc;
+    }
+    /* A server may answer and close before it has read all: the answer counts. */
+    if (!rc || rc == -EPIPE || rc == -ECONNRESET) {
+        int sent = rc;
+        f->error = 0;
+        rc = answer_wait(f);
+        if (rc < 0 && sent < 0) rc = sent;
+    }
+    if (!rc) rc = follow(f);
+    return done(f, rc);
+}
+
+/* ---- the response ---- */
+
+static const zk__h1_answer *answer(const zk_fetch *f)
+{
+    return f->state == ZK__FETCH_ANSWERED && f->talk ? &f->talk->answer : NULL;
+}
+
+int zk_fetch_status(const zk_fetch *f) { return answer(f) ? answer(f)->status : 0; }
+int zk_fetch_version(const zk_fetch *f) { return answer(f) ? 10 + answer(f)->minor : 0; }
+const char *zk_fetch_url(const zk_fetch *f) { return f->ask.url_text; }
+size_t zk_fetch_header_count(const zk_fetch *f) { return answer(f) ? answer(f)->field_count : 0; }
+zk_field zk_fetch_header_at(const zk_fetch *f, size_t i) { return answer(f)->fields[i]; }
+
+zk_str zk_fetch_header(const zk_fetch *f, const char *name)
+{
+    const zk__h1_answer *a = answer(f);
+    const zk_field *field = a ? zk__field_find(a->fields, a->field_count, name) : NULL;
+    return field ? field->value : (zk_str){NULL, 0};
+}
+
+zk_str zk_fetch_trailer(const zk_fetch *f, const char *name)
+{
+    const zk_field *field =
+        answer(f) ? zk__field_find(f->talk->trailers, f->talk->trailer_count, name) : NULL;
+    return field ? field->value : (zk_str){NULL, 0};
+}
+
+int64_t zk_fetch_length(const zk_fetch *f)
+{
+    const zk__h1_answer *a = answer(f);
+    if (!a || a->framing == ZK__H1_NO_BODY) return 0;
+    if (a->framing != ZK__H1_LENGTH) return -1;
+    return a->content_length > INT64_MAX ? INT64_MAX : (int64_t)a->content_length;
+}
+
+ssize_t zk_fetch_read(zk_fetch *f, void *buf, size_t size)
+{
+    if (f->error) return f->error;
+    if (f->state != ZK__FETCH_ANSWERED) return ZK_E_HTTP_STATE;
+    if (!f->hop || !size) return 0;
+    ssize_t n = zk__hop_read(f->hop, buf, size);
+    if (n < 0) {
+        hop_break(f);
+        return done(f, (int)n);
+    }
+    if (zk__hop_is_read(f->hop)) hop_part(f);
+    return n;
+}
+
+int zk_fetch_body(zk_fetch *f, zk_str *ret_body)
+{
+    uint64_t limit = f->client->body_bytes_max;
+    int64_t length = zk_fetch_length(f);
+    if (length > 0 && (uint64_t)length > limit) return ZK_E_HTTP_BODY_TOO_LARGE;
+    size_t capacity = length >= 0 ? (size_t)length + 1 : 4096, size = 0;
+    char *data = zk_arena_alloc(&f->arena, capacity);
+    while (data) {
+        ssize_t n = zk_fetch_read(f, data + size, capacity - 1 - size);
+        if (n < 0) return (int)n;
+        size += (size_t)n;
+        if (size > limit) return ZK_E_HTTP_BODY_TOO_LARGE;
+        if (n == 0 && size < capacity - 1) break;
+        if (!f->hop) break;
+        if (size < capacity - 1) continue;
+        char *larger = zk_arena_alloc(&f->arena, 2 * capacity);
+        if (larger) memcpy(larger, data, size);
+        data = larger;
+        capacity *= 2;
+    }
+    if (!data) return -ENOMEM;
+    data[size] = '\0';
+    *ret_body = (zk_str){data, size};
+    return 0;
+}

@@ -1,0 +1,281 @@
+/*
+ * A client's HTTP/1.1 connection, see client_hop.h. The bytes of a body come into the talk's
+ * buffer behind the head, which has to stay in place, or straight into the caller's own.
+ */
+#include "http/client_hop.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "core/worker.h"
+#include "http/client_pool.h"
+#include "net/stream.h"
+
+enum { COPY_MAX = ZK__HOP_OUT_BYTES / 4, INTERIM_MAX = 16 };
+
+static int broken(zk__hop *l, int rc)
+{
+    l->is_broken = true;
+    return rc;
+}
+
+static const zk__hop_limits *limits(const zk__hop *l) { return &l->origin->pool->limits; }
+
+static zk_time span_of(int timeout_ms) { return timeout_ms < 0 ? INT64_MAX : ZK_MS(timeout_ms); }
+
+/* What a wait in a scope of its own has come to, seen from outside of that. */
+static ssize_t outcome(const zk_scope *wait, ssize_t n)
+{
+    if (n == -ETIMEDOUT && !wait->parent->reason) return ZK_E_HTTP_TIMEOUT;
+    if (n == -ECANCELED && wait->parent->reason) return wait->parent->reason;
+    return n;
+}
+
+void zk__hop_begin(zk__hop *l)
+{
+    zk__talk *t = l->talk;
+    zk__h1_next(&t->h1);
+    t->in_begin = t->in_end = t->out_size = 0;
+    t->trailer_count = 0;
+    t->span = (zk_str){NULL, 0};
+    l->has_sent = l->has_received = l->is_request_done = false;
+}
+
+/* ---- writing ---- */
+
+static int send_all(zk__hop *l, struct iovec *iov, int count)
+{
+    while (count) {
+        if (!iov->iov_len) {
+            iov++, count--;
+            continue;
+        }
+        ssize_t n = l->stream->ops->writev(l->stream, iov, count, true);
+        if (n == -EAGAIN) {
+            zk_scope wait __attribute__((cleanup(zk__scope_leave)));
+            zk__scope_enter_within(&wait, span_of(limits(l)->write_timeout_ms));
+            n = outcome(&wait, l->stream->ops->writev(l->stream, iov, count, false));
+        }
+        if (n < 0) return broken(l, (int)n);
+        l->has_sent = true;
+        size_t left = (size_t)n;
+        while (count && left >= iov->iov_len) {
+            left -= iov->iov_len;
+            iov++, count--;
+        }
+        if (count && left) {
+            iov->iov_base = (char *)iov->iov_base + left;
+            iov->iov_len -= left;
+        }
+    }
+    return 0;
+}
+
+int zk__hop_flush(zk__hop *l)
+{
+    zk__talk *t = l->talk;
+    struct iovec iov = {t->out, t->out_size};
+    t->out_size = 0;
+    return send_all(l, &iov, 1);
+}
+
+int zk__hop_put(zk__hop *l, const void *data, size_t size)
+{
+    zk__talk *t = l->talk;
+    const char *from = data;
+    while (ZK_UNLIKELY(size > ZK__HOP_OUT_BYTES - t->out_size)) {
+        size_t part = ZK__HOP_OUT_BYTES - t->out_size;
+        memcpy(t->out + t->out_size, from, part);
+        t->out_size += part;
+        from += part;
+        size -= part;
+        int rc = zk__hop_flush(l);
+        if (rc < 0) return rc;
+    }
+    if (size) memcpy(t->out + t->out_size, from, size);
+    t->out_size += size;
+    return 0;
+}
+
+int zk__hop_write(zk__hop *l, const void *data, size_t size)
+{
+    zk__talk *t = l->talk;
+    if (size <= COPY_MAX) return zk__hop_put(l, data, size);
+    struct iovec iov[] = {{t->out, t->out_size}, {(void *)data, size}};
+    t->out_size = 0;
+    return send_all(l, iov, 2);
+}
+
+int zk__hop_write_chunk(zk__hop *l, const void *data, size_t size)
+{
+    char line[24];
+    size_t at = sizeof line;
+    line[--at] = '\n';
+    line[--at] = '\r';
+    for (size_t n = size; n || at == sizeof line - 2; n >>= 4)
+        line[--at] = "0123456789abcdef"[n & 15];
+    int rc = zk__hop_put(l, line + at, sizeof line - at);
+    if (!rc) rc = zk__hop_write(l, data, size);
+    return rc ? rc : zk__hop_put(l, "\r\n", 2);
+}
+
+/* ---- reading ---- */
+
+/* returns bytes, 0 at the end of the connection, an error. */
+static ssize_t read_some(zk__hop *l, void *buf, size_t size)
+{
+    ssize_t n = zk_stream_try_read(l->stream, buf, size);
+    if (n == -EAGAIN) {
+        zk_scope wait __attribute__((cleanup(zk__scope_leave)));
+        zk__scope_enter_within(&wait, span_of(limits(l)->body_timeout_ms));
+        n = outcome(&wait, zk_stream_read(l->stream, buf, size));
+    }
+    return n;
+}
+
+/* Parses a head out of what is there. returns 1; 0: more is needed; an error. */
+static int head_parse(zk__hop *l, enum zk__h1_asked asked, int *interim_left)
+{
+    zk__talk *t = l->talk;
+    while (t->in_begin < t->in_end) {
+        ptrdiff_t n = zk__h1_parse_response(&t->h1, t->in + t->in_begin, t->in_end - t->in_begin,
+                                            asked, t->fields, &t->answer);
+        if (n <= 0) return (int)n;
+        t->in_begin += (size_t)n;
+        if (ZK_LIKELY(t->answer.status >= 200 || t->answer.is_switched)) return 1;
+        if (--*interim_left == 0) return ZK_E_HTTP_HEADER_TOO_LARGE;
+        zk__h1_next(&t->h1);
+    }
+    return 0;
+}
+
+static int head_read(zk__hop *l, enum zk__h1_asked asked)
+{
+    zk__talk *t = l->talk;
+    int interim_left = INTERIM_MAX;
+    for (;;) {
+        int rc = head_parse(l, asked, &interim_left);
+        if (rc) return rc;
+        if (t->in_begin == t->in_end) {
+            t->in_begin = t->in_end = 0;
+        } else if (t->in_end == t->in_capacity) {
+            memmove(t->in, t->in + t->in_begin, t->in_end - t->in_begin);
+            t->in_end -= t->in_begin;
+            t->in_begin = 0;
+        }
+        ssize_t n = zk_stream_read(l->stream, t->in + t->in_end, t->in_capacity - t->in_end);
+        if (n <= 0) return n < 0 ? (int)n : ZK_E_CLOSED;
+        l->has_received = true;
+        t->in_end += (size_t)n;
+    }
+}
+
+int zk__hop_answer(zk__hop *l, enum zk__h1_asked asked)
+{
+    zk_scope wait __attribute__((cleanup(zk__scope_leave)));
+    zk__scope_enter_within(&wait, span_of(limits(l)->answer_timeout_ms));
+    int rc = (int)outcome(&wait, head_read(l, asked));
+    if (rc < 0) {
+        const char *reason = zk__h1_reason(&l->talk->h1);
+        return broken(l, *reason ? zk_fail(rc, "%s", reason) : rc);
+    }
+    l->talk->body_base = l->talk->in_begin;
+    if (!l->talk->answer.keep_alive) l->is_broken = true;
+    return 0;
+}
+
+/* Gets more bytes of the body into the buffer. returns 1; 0: the connection has ended. */
+static int fill(zk__hop *l)
+{
+    zk__talk *t = l->talk;
+    if (t->in_begin == t->in_end) t->in_begin = t->in_end = t->body_base;
+    if (t->in_end == t->in_capacity) {
+        /* A part of a line at the very end: it moves to where there is room behind it. */
+        if (t->in_begin == t->body_base) return ZK_E_HTTP_HEADER_TOO_LARGE;
+        t->in_end -= t->in_begin - t->body_base;
+        memmove(t->in + t->body_base, t->in + t->in_begin, t->in_end - t->body_base);
+        t->in_begin = t->body_base;
+    }
+    ssize_t n = read_some(l, t->in + t->in_end, t->in_capacity - t->in_end);
+    if (n <= 0) return (int)n;
+    t->in_end += (size_t)n;
+    return 1;
+}
+
+/* Parses what is in the buffer into the span. returns 1 when there is something in it or the body
+ * has ended; 0: more is needed. */
+static int body_parse(zk__hop *l)
+{
+    zk__talk *t = l->talk;
+    while (t->in_begin < t->in_end && t->h1.state == ZK__H1_BODY) {
+        zk_str span = {NULL, 0};
+        ptrdiff_t n = zk__h1_body(&t->h1, t->in + t->in_begin, t->in_end - t->in_begin, &span,
+                                  t->trailers, &t->trailer_count);
+        if (n <= 0) return (int)n;
+        t->in_begin += (size_t)n;
+        t->span = span;
+        if (span.size) return 1;
+    }
+    return t->h1.state == ZK__H1_DONE;
+}
+
+void zk__hop_forget_body(zk__hop *l)
+{
+    int rc;
+    do {
+        l->talk->span.size = 0;
+        rc = body_parse(l);
+    } while (rc > 0 && l->talk->h1.state == ZK__H1_BODY);
+    l->talk->span.size = 0;
+}
+
+/* Makes sure that there is a span. returns 1; 0 at the end of the body. */
+static int body_next(zk__hop *l)
+{
+    zk__talk *t = l->talk;
+    while (!t->span.size && t->h1.state != ZK__H1_DONE) {
+        int rc = body_parse(l);
+        if (!rc) {
+            rc = fill(l);
+            if (rc == 0) rc = zk__h1_response_end(&t->h1);
+        }
+        if (rc < 0) return broken(l, rc);
+    }
+    return t->span.size > 0;
+}
+
+int zk__hop_span(zk__hop *l, zk_str *ret_span)
+{
+    int rc = body_next(l);
+    if (rc <= 0) return rc;
+    *ret_span = l->talk->span;
+    l->talk->span.size = 0;
+    return 1;
+}
+
+/* Straight into the caller's buffer. */
+static ssize_t read_direct(zk__hop *l, void *buf, size_t size)
+{
+    zk__talk *t = l->talk;
+    size_t part = t->h1.body_left < size ? (size_t)t->h1.body_left : size;
+    ssize_t n = read_some(l, buf, part);
+    if (n == 0) n = zk__h1_response_end(&t->h1);
+    if (n < 0) return broken(l, (int)n);
+    zk_str span;
+    if (n > 0) (void)zk__h1_body(&t->h1, buf, (size_t)n, &span, NULL, NULL);
+    return n;
+}
+
+ssize_t zk__hop_read(zk__hop *l, void *buf, size_t size)
+{
+    if (!size) return 0;
+    if (zk__hop_is_direct(l)) return read_direct(l, buf, size);
+    int rc = body_next(l);
+    if (rc <= 0) return rc;
+    zk_str *span = &l->talk->span;
+    size_t n = span->size < size ? span->size : size;
+    memcpy(buf, span->data, n);
+    span->data += n;
+    span->size -= n;
+    return (ssize_t)n;
+}

@@ -1,0 +1,58 @@
+/*
+ * Connecting as the client does it, also where the library is built without names (c-ares) or
+ * without TLS: then only addresses, or plain connections, work.
+ */
+#ifndef ZOKIO_HTTP_DIAL_H
+#define ZOKIO_HTTP_DIAL_H
+
+#include <errno.h>
+
+#include <zokio/dns.h>
+#include <zokio/tcp.h>
+#include <zokio/tls.h>
+
+/* As zk_connect_host. */
+static inline int zk__dial(const char *address, zk_stream **ret_stream)
+{
+#if ZK__CARES
+    return zk_connect_host(address, NULL, ret_stream);
+#else
+    zk_addr addr;
+    int rc = zk_addr_parse(address, &addr);
+    return rc < 0 ? rc : zk_connect(&addr, ret_stream);
+#endif
+}
+
+/* As zk_tls_connect. */
+static inline int zk__dial_tls(zk_tls *tls, zk_stream *inner, const char *host,
+                               zk_stream **ret_stream)
+{
+#if ZK__TLS
+    return zk_tls_connect(tls, inner, host, ret_stream);
+#else
+    (void)tls, (void)inner, (void)host, (void)ret_stream;
+    return -EOPNOTSUPP;
+#endif
+}
+
+/* As zk_tls_client_new. */
+static inline int zk__dial_tls_new(const zk_tls_client *options, zk_tls **ret_tls)
+{
+#if ZK__TLS
+    return zk_tls_client_new(options, ret_tls);
+#else
+    (void)options, (void)ret_tls;
+    return -EOPNOTSUPP;
+#endif
+}
+
+static inline void zk__dial_tls_free(zk_tls *tls)
+{
+#if ZK__TLS
+    zk_tls_free(tls);
+#else
+    (void)tls;
+#endif
+}
+
+#endif

@@ -1,0 +1,130 @@
+/*
+ * How the upstreams are: by what becomes of requests, and by asking.
+ *
+ *   well --failures_max in a row--> ejected for a while --the time is over--> well, but
+ *     one more failure ejects it again, for twice as long; one success forgets all that
+ *
+ *   up --health_threshold checks failed--> down --as many succeeded--> up
+ */
+#include <errno.h>
+#include <stdio.h>
+
+#include "http/proxy.h"
+
+static void say(const zk_proxy *p, const zk__upstream *u, bool is_well, const char *reason)
+{
+    if (p->options.on_health) p->options.on_health(p->options.context, u->name, is_well, reason);
+}
+
+static void eject(zk_proxy *p, zk__upstream *u, int rc)
+{
+    int before = atomic_fetch_add(&u->ejections, 1);
+    int64_t ms = p->options.ejection_ms;
+    for (int i = 0; i < before && ms < p->options.ejection_max_ms; i++)
+        ms *= 2;
+    if (ms > p->options.ejection_max_ms) ms = p->options.ejection_max_ms;
+    atomic_store(&u->ejected_until, zk_now() + ZK_MS(ms));
+    say(p, u, false, zk_strerror(rc));
+}
+
+void zk__proxy_note(zk_proxy *p, int index, int rc)
+{
+    zk__upstream *u = &p->upstreams[index];
+    if (ZK_LIKELY(rc >= 0)) {
+        /* Read before writing: usually nothing changes, and the line stays shared. */
+        if (ZK_LIKELY(!atomic_load_explicit(&u->failures, memory_order_relaxed))) return;
+        atomic_store(&u->failures, 0);
+        atomic_store(&u->ejections, 0);
+        if (atomic_exchange(&u->ejected_until, 0)) say(p, u, true, "it answers");
+        return;
+    }
+    int failures = atomic_fetch_add(&u->failures, 1) + 1;
+    bool is_out = atomic_load(&u->ejected_until) > zk_now();
+    if (p->options.failures_max > 0 && failures >= p->options.failures_max && !is_out) {
+        eject(p, u, rc);
+    }
+}
+
+/* ---- checks ---- */
+
+typedef struct check {
+    zk_proxy *proxy;
+    int index;
+    zk_client *client;
+    int passed, failed; /* in a row */
+} check;
+
+/* returns 0: it is well. */
+static int ask(check *c, char *reason, size_t reason_size)
+{
+    const zk__upstream *u = &c->proxy->upstreams[c->index];
+    char url[ZK_URL_AUTHORITY_BYTES + 1024];
+    int size = snprintf(url, sizeof url, "http%s://%s%s", u->is_secure ? "s" : "", u->authority,
+                        c->proxy->health_path);
+    if (size < 0 || (size_t)size >= sizeof url) return ZK_E_HTTP_URL;
+    zk_fetch *f;
+    int rc = 0;
+    ZK_WITHIN(ZK_MS(c->proxy->options.health_timeout_ms))
+        rc = zk_fetch_open(c->client, &(zk_fetch_options){.url = url, .connect = u->address}, &f);
+    if (rc < 0) {
+        snprintf(reason, reason_size, "%s", zk_strerror(rc));
+        return rc;
+    }
+    int status = zk_fetch_status(f);
+    zk_fetch_close(f);
+    if (status >= 200 && status < 400) return 0;
+    snprintf(reason, reason_size, "the check gave status %d", status);
+    return ZK_E_CLOSED;
+}
+
+static void check_once(check *c)
+{
+    zk_proxy *p = c->proxy;
+    zk__upstream *u = &p->upstreams[c->index];
+    char reason[128];
+    int rc = ask(c, reason, sizeof reason);
+    if (rc == -ECANCELED) return;
+    c->passed = rc ? 0 : c->passed + 1;
+    c->failed = rc ? c->failed + 1 : 0;
+    bool is_down = atomic_load(&u->is_down);
+    if (!is_down && c->failed >= p->options.health_threshold) {
+        atomic_store(&u->is_down, true);
+        say(p, u, false, reason);
+    } else if (is_down && c->passed >= p->options.health_threshold) {
+        atomic_store(&u->is_down, false);
+        atomic_store(&u->failures, 0);
+        atomic_store(&u->ejected_until, 0);
+        say(p, u, true, "the checks pass");
+    }
+}
+
+static int check_run(void *arg)
+{
+    check *c = arg;
+    int rc = 0;
+    while (!rc) {
+        check_once(c);
+        rc = zk_sleep(ZK_MS(c->proxy->options.health_interval_ms));
+    }
+    return rc;
+}
+
+int zk_proxy_check(zk_proxy *p)
+{
+    if (!p->health_path) return zk_fail(ZK_E_CONFIG, "the proxy has no health_path");
+    zk_client *client;
+    zk_client_options options = {.idle_connections_max = 1, .redirects_max = -1};
+    if (p->options.client) options.tls = p->options.client->tls;
+    int rc = zk_client_new(&options, &client);
+    if (rc < 0) return rc;
+    ZK_SCOPE(checks) {
+        for (int i = 0; i < p->count && rc >= 0; i++) {
+            check c = {.proxy = p, .index = i, .client = client};
+            zk_spawn_options spawn = {.arg_bytes = sizeof c, .is_pinned = true};
+            rc = zk_spawn_with(&checks, &spawn, check_run, &c);
+        }
+        if (rc >= 0) rc = zk_scope_wait(&checks);
+    }
+    zk_client_free(client);
+    return rc;
+}

@@ -1,0 +1,124 @@
+/*
+ * A reverse proxy: a handler that forwards requests to one of several upstream servers.
+ *
+ *     static int forward(zk_request *req, zk_response *res)
+ *     {
+ *         return zk_proxy_run(zk_request_context(req), req, res);
+ *     }
+ *
+ * Bodies stream both ways as they come, held back by whoever is slower; none is kept as a whole.
+ * What speaks of one connection only (RFC 9110 section 7.6.1) is not forwarded. Server and Date of
+ * a response are the proxy's own.
+ */
+#ifndef ZOKIO_PROXY_H
+#define ZOKIO_PROXY_H
+
+#include <zokio/client.h>
+#include <zokio/http.h>
+
+ZK_BEGIN
+
+typedef struct zk_proxy zk_proxy;
+
+/** How an upstream is chosen among those that are well. */
+typedef enum zk_balance {
+    ZK_BALANCE_ROUND_ROBIN, /* in turn, by weight */
+    ZK_BALANCE_LEAST,       /* the one with the fewest requests of this worker, by weight */
+    ZK_BALANCE_TWO_CHOICES, /* the better of two at random */
+    ZK_BALANCE_HASH,        /* by a key, the same one as long as it is well and not overloaded */
+} zk_balance;
+
+/** A server to forward to. */
+typedef struct zk_upstream {
+    /* "http://host:port", "https://host", "host:port", "unix:/run/app.sock"; without a path */
+    const char *address;
+    int weight; /* 1..100; 0: 1 */
+} zk_upstream;
+
+/** How a request has gone; for logs. What it points to lives as long as the request. */
+typedef struct zk_proxy_access {
+    const zk_request *req;
+    const char *upstream; /* the last that was tried; NULL: none was available */
+    int status;           /* that the client was sent; 499: it has left before */
+    int rc;               /* 0, or why there was no answer to forward */
+    const char *reason;   /* of that, in words; NULL */
+    uint64_t body_bytes;  /* of the response */
+    zk_time duration;     /* of all */
+    int tries;
+} zk_proxy_access;
+
+/**
+ * What to forward to and how. Only `upstreams` has to be set. A limit of 0 is the default named
+ * beside it; -1 is none.
+ */
+typedef struct zk_proxy_options {
+    const zk_upstream *upstreams; /* ended by {0}; 256 at most */
+    zk_balance balance;
+    const char *hash_header;  /* the key of ZK_BALANCE_HASH; NULL: the client's address */
+    bool sends_upstream_host; /* Host is the upstream's own address, not what the client sent */
+    bool trusts_forwarded;    /* the clients are proxies: what they say of theirs is kept */
+    const char *via;          /* this proxy's name in Via; NULL: "zokio", "": none */
+    const zk_client_options
+        *client;             /* limits of the connections to upstreams; NULL: the defaults */
+    int tunnel_timeout_ms;   /* without a byte either way, behind an upgrade: 600,000 */
+    int tries_max;           /* per request, each with another upstream: 3 */
+    int retry_percent_max;   /* retries beside this share of the requests: 20 */
+    int failures_max;        /* in a row, then it is left out for a while: 3 */
+    int ejection_ms;         /* the first time, doubling each: 5,000 */
+    int ejection_max_ms;     /* 300,000 */
+    const char *health_path; /* asked by zk_proxy_check; NULL: no checks */
+    int health_interval_ms;  /* 2,000 */
+    int health_timeout_ms;   /* 2,000 */
+    int health_threshold;    /* as many in a row turn the state: 2 */
+    /* Called when the response has been sent; must not suspend. */
+    void (*on_access)(void *context, const zk_proxy_access *access);
+    /* Called when an upstream is left out or taken back; must not suspend. */
+    void (*on_health)(void *context, const char *upstream, bool is_well, const char *reason);
+    void *context;
+} zk_proxy_options;
+
+/**
+ * Makes a proxy, for all workers. May be called outside zk_run. Never suspends.
+ *
+ * @return 0; ZK_E_CONFIG (zk_trail says what), ZK_E_HTTP_URL, ZK_E_ADDR; what zk_tls_client_new
+ *         returns; -ENOMEM
+ */
+ZK_API int zk_proxy_new(const zk_proxy_options *options, zk_proxy **ret_proxy) ZK_NODISCARD;
+
+/** Frees it; NULL is allowed. No request may be using it, and no server may call it any more. Never
+ * suspends. */
+ZK_API void zk_proxy_free(zk_proxy *proxy);
+
+/**
+ * Forwards the request and responds. Suspends as both sides do.
+ *
+ * Without an upstream that is well it responds 503, to one that does not answer in time 504, to
+ * other failures 502. A request is tried again, with another upstream, if it cannot have reached
+ * the first, or if its method is idempotent and its body is still there, and not a byte has come
+ * back.
+ *
+ * @return 0; an error that leaves the response broken off
+ */
+ZK_API int zk_proxy_run(zk_proxy *proxy, zk_request *req, zk_response *res);
+
+/**
+ * Asks the upstreams for zk_proxy_options.health_path again and again, until the scope is
+ * cancelled. For a task beside the server. Suspends always.
+ *
+ * @return -ECANCELED, -ETIMEDOUT; ZK_E_CONFIG (there is no health_path); -ENOMEM
+ */
+ZK_API int zk_proxy_check(zk_proxy *proxy);
+
+/** Responds with the proxy's figures in the text format of Prometheus. As zk_respond. */
+ZK_API int zk_proxy_metrics(zk_proxy *proxy, zk_request *req, zk_response *res);
+
+/**
+ * Writes a line of an access log, NUL-terminated and cut if there is no room, in the
+ * "combined" format. Never suspends. @return its length
+ */
+ZK_API size_t zk_proxy_log_line(const zk_proxy_access *access, char *text, size_t size);
+/** The same as JSON. */
+ZK_API size_t zk_proxy_log_json(const zk_proxy_access *access, char *text, size_t size);
+
+ZK_END
+#endif

@@ -1,0 +1,285 @@
+/*
+ * The client's handshake (RFC 6455 section 4.1), over HTTP/1.1. What the server says is checked
+ * word by word; anything but a 101 is refused, redirects too.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "http/dial.h"
+#include "http/h1_response.h"
+#include "ws/connection.h"
+#include "ws/handshake.h"
+
+enum { HEAD_BYTES_MAX = 16 * 1024, FIELDS_MAX = 100, CONNECT_TIMEOUT_MS = 10000 };
+
+typedef struct connecting {
+    const zk_url *url;
+    const zk_ws_options *options;
+    zk_ws *ws;
+    zk_stream *stream;
+    zk_arena arena;
+    char key[ZK__WS_KEY_BYTES];
+} connecting;
+
+/* ---- the request ---- */
+
+static bool is_text(zk_str a, const char *b) { return zk__name_equal(a, b, strlen(b)); }
+
+/* Fields that the handshake itself writes. */
+static bool is_ours(zk_str name)
+{
+    static const char *const ours[] = {
+        "Host",
+        "Upgrade",
+        "Connection",
+        "Content-Length",
+        "Transfer-Encoding",
+        "Sec-WebSocket-Key",
+        "Sec-WebSocket-Version",
+        "Sec-WebSocket-Protocol",
+        "Sec-WebSocket-Extensions",
+        "Sec-WebSocket-Accept",
+    };
+    for (size_t i = 0; i < sizeof ours / sizeof *ours; i++) {
+        if (is_text(name, ours[i])) return true;
+    }
+    return false;
+}
+
+typedef struct lines {
+    zk_arena *arena;
+    char *data;
+    size_t size, capacity;
+} lines;
+
+static int add(lines *t, const char *data, size_t size)
+{
+    if (t->capacity - t->size < size) {
+        size_t capacity = 2 * t->capacity + size + 1024;
+        char *grown = zk_arena_alloc(t->arena, capacity);
+        if (!grown) return -ENOMEM;
+        if (t->size) memcpy(grown, t->data, t->size);
+        t->data = grown;
+        t->capacity = capacity;
+    }
+    memcpy(t->data + t->size, data, size);
+    t->size += size;
+    return 0;
+}
+
+static int add_text(lines *t, const char *s) { return add(t, s, strlen(s)); }
+
+static int add_field(lines *t, const char *name, zk_str value)
+{
+    int rc = add_text(t, name);
+    if (!rc) rc = add(t, ": ", 2);
+    if (!rc) rc = add(t, value.data, value.size);
+    return rc ? rc : add(t, "\r\n", 2);
+}
+
+static int add_protocols(lines *t, const char *const *protocols)
+{
+    if (!protocols || !*protocols) return 0;
+    int rc = add_text(t, "Sec-WebSocket-Protocol: ");
+    for (const char *const *p = protocols; *p && !rc; p++) {
+        if (!zk__h1_is_token((zk_str){*p, strlen(*p)})) return ZK_E_HTTP_FIELD;
+        if (p != protocols) rc = add(t, ", ", 2);
+        if (!rc) rc = add_text(t, *p);
+    }
+    return rc ? rc : add(t, "\r\n", 2);
+}
+
+static int add_headers(lines *t, const zk_header *headers)
+{
+    int rc = 0;
+    for (; headers && headers->name && !rc; headers++) {
+        zk_str name = {headers->name, strlen(headers->name)};
+        zk_str value = {headers->value, strlen(headers->value)};
+        if (!zk__h1_is_token(name) || !zk__h1_is_field_value(value) || is_ours(name)) {
+            return ZK_E_HTTP_FIELD;
+        }
+        rc = add_field(t, headers->name, value);
+    }
+    return rc;
+}
+
+static int request_write(connecting *c, lines *t)
+{
+    char authority[ZK_URL_AUTHORITY_BYTES];
+    size_t size = zk_url_authority(c->url, authority);
+    int rc = add_text(t, "GET ");
+    if (!rc) rc = add(t, c->url->path.data, c->url->path.size);
+    if (!rc && c->url->query.data) {
+        rc = add(t, "?", 1);
+        if (!rc) rc = add(t, c->url->query.data, c->url->query.size);
+    }
+    if (!rc) rc = add_text(t, " HTTP/1.1\r\n");
+    if (!rc) rc = add_field(t, "Host", (zk_str){authority, size});
+    if (!rc) rc = add_text(t, "Upgrade: websocket\r\nConnection: Upgrade\r\n");
+    if (!rc) rc = add_field(t, "Sec-WebSocket-Key", (zk_str){c->key, sizeof c->key});
+    if (!rc) rc = add_text(t, "Sec-WebSocket-Version: 13\r\n");
+    if (!rc && c->options) rc = add_protocols(t, c->options->protocols);
+    if (!rc && c->options) rc = add_headers(t, c->options->headers);
+    return rc ? rc : add(t, "\r\n", 2);
+}
+
+/* ---- the answer ---- */
+
+static const zk_field *single(const zk__h1_answer *a, const char *name, int *ret_count)
+{
+    const zk_field *found = NULL;
+    *ret_count = 0;
+    for (size_t i = 0; i < a->field_count; i++) {
+        if (!is_text(a->fields[i].name, name)) continue;
+        found = &a->fields[i];
+        ++*ret_count;
+    }
+    return found;
+}
+
+static int protocol_check(connecting *c, const zk__h1_answer *a)
+{
+    int count;
+    const zk_field *field = single(a, "Sec-WebSocket-Protocol", &count);
+    if (!field) return 0;
+    const char *const *p = c->options ? c->options->protocols : NULL;
+    for (; count == 1 && p && *p; p++) {
+        size_t size = strlen(*p);
+        if (field->value.size != size || memcmp(field->value.data, *p, size)) continue;
+        c->ws->protocol = zk_alloc(size + 1);
+        if (!c->ws->protocol) return -ENOMEM;
+        memcpy(c->ws->protocol, *p, size + 1);
+        return 0;
+    }
+    return zk_fail(ZK_E_WS_HANDSHAKE, "the server chose a subprotocol that was not offered");
+}
+
+static int answer_check(connecting *c, const zk__h1_answer *a)
+{
+    int upgrades, accepts, extensions;
+    if (a->status != 101) return zk_fail(ZK_E_WS_HANDSHAKE, "status %d", a->status);
+    const zk_field *upgrade = single(a, "Upgrade", &upgrades);
+    if (upgrades != 1 || !is_text(upgrade->value, "websocket")) {
+        return zk_fail(ZK_E_WS_HANDSHAKE, "the server switches to something else");
+    }
+    const zk_field *connection = zk__field_find(a->fields, a->field_count, "Connection");
+    if (!connection || !zk__ws_list_has(connection->value, "upgrade")) {
+        return zk_fail(ZK_E_WS_HANDSHAKE, "no Connection: Upgrade");
+    }
+    char accept[ZK__WS_ACCEPT_BYTES];
+    zk__ws_accept_key(c->key, accept);
+    const zk_field *key = single(a, "Sec-WebSocket-Accept", &accepts);
+    if (accepts != 1 || key->value.size != sizeof accept ||
+        memcmp(key->value.data, accept, sizeof accept)) {
+        return zk_fail(ZK_E_WS_HANDSHAKE, "not the answer to our key");
+    }
+    if (single(a, "Sec-WebSocket-Extensions", &extensions)) {
+        return zk_fail(ZK_E_WS_HANDSHAKE, "an extension that was not offered");
+    }
+    return protocol_check(c, a);
+}
+
+/* Reads the head of the final response. What is behind it belongs to the socket. */
+static int answer_read(connecting *c)
+{
+    zk__h1 h1;
+    zk__h1_answer answer;
+    zk_field *fields = zk_arena_alloc(&c->arena, FIELDS_MAX * sizeof *fields);
+    char *buf = zk_arena_alloc(&c->arena, HEAD_BYTES_MAX);
+    if (!fields || !buf) return -ENOMEM;
+    zk__h1_response_init(
+        &h1, &(zk__h1_limits){.head_bytes_max = HEAD_BYTES_MAX, .fields_max = FIELDS_MAX});
+    size_t begin = 0, end = 0;
+    for (;;) {
+        ptrdiff_t n = end > begin ? zk__h1_parse_response(&h1, buf + begin, end - begin,
+                                                          ZK__H1_ASKED_USUAL, fields, &answer)
+                                  : 0;
+        if (n < 0) return zk_fail((int)n, "%s", zk__h1_reason(&h1));
+        begin += (size_t)n;
+        if (n && (answer.status >= 200 || answer.status == 101)) break;
+        if (n) {
+            zk__h1_next(&h1);
+            continue;
+        }
+        if (end == HEAD_BYTES_MAX) return ZK_E_HTTP_HEADER_TOO_LARGE;
+        ssize_t got = zk_stream_read(c->stream, buf + end, HEAD_BYTES_MAX - end);
+        if (got <= 0) return got ? (int)got : ZK_E_CLOSED;
+        end += (size_t)got;
+    }
+    int rc = answer_check(c, &answer);
+    return rc < 0 ? rc : zk__ws_receive_ahead(c->ws, buf + begin, end - begin);
+}
+
+/* ---- the connection ---- */
+
+/* The address to connect to. */
+static int address_write(const connecting *c, char *buf, size_t size)
+{
+    const zk_url *url = c->url;
+    if (c->options && c->options->connect) {
+        return snprintf(buf, size, "%s", c->options->connect) < (int)size ? 0 : ZK_E_ADDR;
+    }
+    int n = snprintf(buf, size, url->is_ipv6 ? "[%.*s]:%u" : "%.*s:%u", (int)url->host.size,
+                     url->host.data, url->port);
+    return n < (int)size ? 0 : ZK_E_HTTP_URL;
+}
+
+static int secure(connecting *c)
+{
+    zk_tls *tls = c->options ? c->options->tls : NULL;
+    int rc = tls ? 0 : zk__ws_tls(&tls);
+    if (rc < 0) return rc;
+    char *host = zk_arena_copy(&c->arena, c->url->host.data, c->url->host.size);
+    return host ? zk__dial_tls(tls, c->stream, host, &c->stream) : -ENOMEM;
+}
+
+static int connect_run(void *arg)
+{
+    connecting *c = arg;
+    char host[ZK_URL_AUTHORITY_BYTES + 16];
+    uint8_t key[16];
+    lines request = {.arena = &c->arena};
+    int rc = zk__ws_random(key, sizeof key);
+    if (rc < 0) return rc;
+    zk__ws_key_encode(key, c->key);
+    rc = request_write(c, &request);
+    if (!rc) rc = address_write(c, host, sizeof host);
+    if (!rc) rc = zk__dial(host, &c->stream);
+    if (!rc && c->url->is_secure) rc = secure(c);
+    if (!rc) rc = zk_stream_write(c->stream, request.data, request.size);
+    return rc ? rc : answer_read(c);
+}
+
+int zk_ws_connect(const char *address, const zk_ws_options *options, zk_ws **ret_ws)
+{
+    zk_url url;
+    int rc = zk_url_parse((zk_str){address, strlen(address)}, &url);
+    if (rc < 0) return rc;
+    if (url.scheme.data[0] != 'w' || url.user_info.data) return ZK_E_HTTP_URL;
+    connecting c = {.url = &url, .options = options, .ws = zk__ws_new(options, true)};
+    if (!c.ws) return -ENOMEM;
+    int timeout_ms =
+        options && options->connect_timeout_ms ? options->connect_timeout_ms : CONNECT_TIMEOUT_MS;
+    rc = zk_timeout(timeout_ms < 0 ? INT64_MAX : ZK_MS(timeout_ms), connect_run, &c);
+    if (rc == -ETIMEDOUT && !zk_cancelled()) rc = ZK_E_WS_TIMEOUT;
+    zk_arena_done(&c.arena);
+    if (rc < 0) {
+        zk_stream_close(c.stream);
+        zk__ws_free(c.ws);
+        return rc;
+    }
+    c.ws->upgrade.stream = c.stream;
+    zk__ws_open(c.ws);
+    *ret_ws = c.ws;
+    return 0;
+}
+
+void zk_ws_free(zk_ws *ws)
+{
+    if (!ws || !ws->is_client) return;
+    zk_stream *stream = ws->upgrade.stream;
+    if (!ws->is_broken) zk__ws_flush_now(ws);
+    zk__ws_break(ws, ZK_E_CLOSED);
+    zk__ws_free(ws);
+    zk_stream_close(stream);
+}

@@ -1,0 +1,129 @@
+/*
+ * A WebSocket, in either role: what its files share.
+ *
+ *   OPEN --close sent--> CLOSING --the peer's close, all sent--> over
+ *     \--close received: answered--------------------------------^
+ *     \--refused (error is set; a close tells the peer)--> over when that is sent
+ *     \--broken (error is set: no byte goes either way any more)--> over
+ *
+ * Receiving (receive.c) borrows a buffer from the worker while there is something in it. Sending
+ * (send.c) queues and flushes by a hook at the end of the batch of tasks, and then whenever the
+ * stream has room: no task is needed for it. So what is idle is this struct and its stream.
+ *
+ * All deadlines share one timer, which is left where it is while there is life, and looks at what
+ * is due when it fires.
+ */
+#ifndef ZOKIO_WS_CONNECTION_H
+#define ZOKIO_WS_CONNECTION_H
+
+#include <zokio/ws.h>
+
+#include "core/worker.h"
+#include "http/upgrade.h"
+#include "net/stream.h"
+#include "ws/frame.h"
+
+typedef struct zk__ws_in zk__ws_in;
+typedef struct zk__ws_out zk__ws_out;
+
+struct zk_ws {
+    zk__upgrade upgrade; /* of a server's; else only its stream is used */
+    zk__ws_reader reader;
+    zk__timer timer;
+    zk__ws_in *in;                  /* NULL: nothing has come that was not taken */
+    zk__ws_out *out;                /* NULL: all was sent */
+    zk__wait *receiver;             /* waits for something to read */
+    struct zk__ws_waiter *waiters;  /* for something to change */
+    zk_scope *scope;                /* of the task that serves a parked one */
+    const zk_ws_handlers *handlers; /* once it is parked */
+    void *context;
+    char *protocol;    /* NULL: none */
+    char *reason;      /* of the peer's close; NULL: none */
+    zk_time heard;     /* when something last came */
+    zk_time pinged;    /* when the ping was sent that was not answered; 0: none */
+    zk_time close_due; /* when the peer's close must be there; 0: none is waited for */
+    uint64_t message_bytes_max, stream_bytes_max;
+    uint32_t send_queue_bytes_max;
+    uint32_t controls_queued_max;
+    int ping_interval_ms, pong_timeout_ms, write_timeout_ms, close_timeout_ms;
+    int error;           /* 0; what every call returns from now on */
+    uint16_t close_code; /* the peer's; 0: none yet */
+    uint8_t slow;        /* zk_ws_slow */
+    bool is_client;
+    bool is_receiving;  /* a task is in a function that does */
+    bool is_close_sent; /* or queued */
+    bool is_close_received;
+    bool is_broken;
+    bool is_in_message; /* zk_ws_recv_begin has been told of it, and not its end */
+    bool is_last_piece; /* and the piece that is kept is its last */
+    bool has_task;      /* that serves a parked one */
+};
+
+/* ---- life (connection.c) ---- */
+
+/* Makes one over no stream yet. returns NULL: no memory. */
+zk_ws *zk__ws_new(const zk_ws_options *options, bool is_client);
+/* It has its stream: deadlines begin. */
+void zk__ws_open(zk_ws *ws);
+/* Frees it; nobody may use it. The stream stays. */
+void zk__ws_free(zk_ws *ws);
+/* No byte goes either way any more: tells all who wait. The first reason counts. */
+void zk__ws_break(zk_ws *ws, int rc);
+/* Something has to happen by then. */
+void zk__ws_deadline(zk_ws *ws, zk_time when);
+/* The moment so much later; INT64_MAX for a negative one. */
+zk_time zk__ws_after(zk_time from, int ms);
+/* Does what is left to do for a close in order: as zk_ws_close, `code` being what it says if none
+ * was sent yet. */
+int zk__ws_finish(zk_ws *ws, int code, const char *reason, size_t reason_size);
+/* How the stream is to be ended. */
+enum zk__upgrade_end zk__ws_end_of(const zk_ws *ws);
+
+/* ---- receiving (receive.c) ---- */
+
+/* The next whole message. returns 1; 0: the peer has closed; -EAGAIN: not now, unless it may wait;
+ * an error. */
+int zk__ws_next(zk_ws *ws, bool may_wait, zk_ws_message *ret);
+/* Bytes that came behind the handshake. returns 0, -ENOMEM. */
+int zk__ws_receive_ahead(zk_ws *ws, const char *data, size_t size);
+/* Gives the buffer back to the worker. */
+void zk__ws_in_release(zk_ws *ws);
+/* Whether the buffer has nothing in it that is still needed. */
+bool zk__ws_in_is_empty(const zk_ws *ws);
+
+/* ---- sending (send.c) ---- */
+
+/* Queues a control frame. returns 0, -ENOMEM, ZK_E_LIMIT. */
+int zk__ws_put_control(zk_ws *ws, uint8_t opcode, const void *data, size_t size);
+/* Queues a close; nothing may follow. code 0: none. returns as above. */
+int zk__ws_put_close(zk_ws *ws, int code, const char *reason, size_t reason_size);
+/* Sends what it can now. */
+void zk__ws_flush_now(zk_ws *ws);
+/* Waits until all is sent. returns 0; ws->error; -ECANCELED, -ETIMEDOUT, -ENOMEM. */
+int zk__ws_drain(zk_ws *ws);
+/* Waits until something of the connection has changed. returns 0; as above. */
+int zk__ws_wait_change(zk_ws *ws);
+/* Wakes all who wait so. */
+void zk__ws_changed(zk_ws *ws);
+/* Drops what was queued. */
+void zk__ws_out_free(zk_ws *ws);
+/* When the peer has to have taken something; INT64_MAX: nothing waits. */
+zk_time zk__ws_write_due(const zk_ws *ws);
+
+/* ---- parked (park.c) ---- */
+
+/* Serves it from the handler's task, which has returned rc. returns whether it goes on without. */
+bool zk__ws_park_begin(zk_ws *ws, int rc);
+/* Something has happened to an idle one. */
+void zk__ws_park_wake(zk_ws *ws);
+/* The server's end. */
+void zk__ws_park_abort(zk_ws *ws);
+
+/* ---- what a worker's sockets share (receive.c) ---- */
+
+/* Unpredictable bytes, for keys and masks. returns 0, -errno. */
+int zk__ws_random(void *buf, size_t size);
+/* The configuration for clients that have none. returns 0; as zk_tls_client_new. */
+int zk__ws_tls(zk_tls **ret_tls);
+
+#endif

@@ -1,0 +1,460 @@
+/*
+ * Receiving: the buffer, and messages out of frames.
+ *
+ *   data:  | ... | the message so far |  heads of frames taken  | begin .. end: not looked at yet |
+ *
+ * Payloads are unmasked where they lie. The frames of a message are moved together as they come, so
+ * that one that comes in a single frame, however large, is never copied. The buffer grows with what
+ * has really arrived, never with what a head announces.
+ *
+ * Buffers are the worker's: a socket that waits with nothing in its buffer gives it back, and the
+ * next to receive finds it in the cache.
+ */
+#include <string.h>
+#include <sys/random.h>
+
+#include "core/sim.h"
+#include "http/dial.h"
+#include "ws/connection.h"
+
+enum {
+    FIRST_BYTES = 16 * 1024,
+    ROOM_MIN = 4 * 1024, /* less is not worth a system call */
+    GROWTH = 8,          /* times what has arrived */
+    KEPT = 8,
+    KEPT_BYTES_MAX = 512 * 1024, /* of one that is kept */
+    RANDOM_BYTES = 512,
+};
+
+struct zk__ws_in {
+    zk__ws_in *next; /* in the worker's pool */
+    size_t capacity;
+    size_t message, message_end; /* the message so far */
+    size_t begin, end;
+    bool has_message; /* some of it has come */
+    char data[];
+};
+
+/* ---- what a worker keeps ---- */
+
+typedef struct pool {
+    zk__ws_in *free;
+    int count;
+    zk_tls *tls; /* of clients; NULL: none was needed */
+    size_t random_left;
+    uint8_t random[RANDOM_BYTES];
+} pool;
+
+static void pool_done(void *state)
+{
+    pool *p = state;
+    while (p->free) {
+        zk__ws_in *in = p->free;
+        p->free = in->next;
+        zk_free(in);
+    }
+    zk__dial_tls_free(p->tls);
+    zk_free(p);
+}
+
+static pool *pool_get(void)
+{
+    zk__slot *slot = &zk__worker_self()->slots[ZK__SLOT_WS];
+    if (ZK_LIKELY(slot->state != NULL)) return slot->state;
+    pool *p = zk_alloc_zeroed(sizeof *p);
+    if (!p) return NULL;
+    slot->state = p;
+    slot->done = pool_done;
+    return p;
+}
+
+int zk__ws_random(void *buf, size_t size)
+{
+    pool *p = pool_get();
+    if (!p) return -ENOMEM;
+    if (p->random_left < size) {
+        if (ZK_UNLIKELY(zk__sim_current != NULL)) {
+            for (size_t i = 0; i < RANDOM_BYTES; i++)
+                p->random[i] = (uint8_t)zk__sim_random(zk__sim_current);
+        } else {
+            ssize_t n = getrandom(p->random, RANDOM_BYTES, 0);
+            if (n != RANDOM_BYTES) return n < 0 ? -errno : -EAGAIN;
+        }
+        p->random_left = RANDOM_BYTES;
+    }
+    p->random_left -= size;
+    memcpy(buf, p->random + p->random_left, size);
+    return 0;
+}
+
+int zk__ws_tls(zk_tls **ret_tls)
+{
+    pool *p = pool_get();
+    if (!p) return -ENOMEM;
+    int rc = p->tls ? 0 : zk__dial_tls_new(&(zk_tls_client){0}, &p->tls);
+    if (!rc) *ret_tls = p->tls;
+    return rc;
+}
+
+static zk__ws_in *in_take(void)
+{
+    pool *p = pool_get();
+    if (ZK_LIKELY(p && p->free)) {
+        zk__ws_in *in = p->free;
+        p->free = in->next;
+        p->count--;
+        return in;
+    }
+    zk__ws_in *in = zk_alloc(sizeof *in + FIRST_BYTES);
+    if (in) in->capacity = FIRST_BYTES;
+    return in;
+}
+
+static void in_give(zk__ws_in *in)
+{
+    pool *p = pool_get();
+    if (!p || p->count == KEPT || in->capacity > KEPT_BYTES_MAX) {
+        zk_free(in);
+        return;
+    }
+    in->next = p->free;
+    p->free = in;
+    p->count++;
+}
+
+void zk__ws_in_release(zk_ws *ws)
+{
+    if (ws->in) in_give(ws->in);
+    ws->in = NULL;
+}
+
+/* ---- the buffer ---- */
+
+static int in_begin(zk_ws *ws)
+{
+    if (ws->in) return 0;
+    zk__ws_in *in = in_take();
+    if (!in) return -ENOMEM;
+    in->message = in->message_end = in->begin = in->end = 0;
+    in->has_message = false;
+    ws->in = in;
+    return 0;
+}
+
+bool zk__ws_in_is_empty(const zk_ws *ws)
+{
+    return !ws->in || (ws->in->begin == ws->in->end && !ws->in->has_message);
+}
+
+/* Moves what is there to the front of `to`, which may be the same. */
+static void in_move(const zk__ws_in *from, zk__ws_in *to)
+{
+    size_t message = from->has_message ? from->message_end - from->message : 0;
+    size_t rest = from->end - from->begin;
+    bool has_message = from->has_message;
+    if (message) memmove(to->data, from->data + from->message, message);
+    if (rest) memmove(to->data + message, from->data + from->begin, rest);
+    to->message = 0;
+    to->message_end = to->begin = message;
+    to->end = message + rest;
+    to->has_message = has_message;
+}
+
+/* Room to read into. returns 0, -ENOMEM. */
+static int in_reserve(zk_ws *ws)
+{
+    int rc = in_begin(ws);
+    if (rc < 0) return rc;
+    zk__ws_in *in = ws->in;
+    if (zk__ws_in_is_empty(ws)) in->begin = in->end = 0;
+    size_t wanted = ws->reader.left > ROOM_MIN ? (size_t)ws->reader.left : ROOM_MIN;
+    size_t room = in->capacity - in->end;
+    if (room >= wanted || (room >= ROOM_MIN && in->end < in->capacity / 4 * 3)) return 0;
+    size_t used = in->end - in->begin + (in->has_message ? in->message_end - in->message : 0);
+    if (in->capacity - used >= wanted || in->capacity / 4 >= used) {
+        in_move(in, in);
+        return 0;
+    }
+    size_t capacity = used * GROWTH > in->capacity * 2 ? used * GROWTH : in->capacity * 2;
+    if (capacity > used + wanted + ROOM_MIN) capacity = used + wanted + ROOM_MIN;
+    if (capacity <= in->capacity) capacity = in->capacity * 2;
+    zk__ws_in *grown = zk_alloc(sizeof *grown + capacity);
+    if (!grown) return -ENOMEM;
+    grown->capacity = capacity;
+    in_move(in, grown);
+    in_give(in);
+    ws->in = grown;
+    return 0;
+}
+
+int zk__ws_receive_ahead(zk_ws *ws, const char *data, size_t size)
+{
+    while (size) {
+        int rc = in_reserve(ws);
+        if (rc < 0) return rc;
+        size_t room = ws->in->capacity - ws->in->end, n = size < room ? size : room;
+        memcpy(ws->in->data + ws->in->end, data, n);
+        ws->in->end += n;
+        data += n;
+        size -= n;
+    }
+    return 0;
+}
+
+/* ---- waiting for bytes ---- */
+
+static void on_ready(void *context)
+{
+    zk_ws *ws = context;
+    zk__wait *receiver = ws->receiver;
+    ws->receiver = NULL;
+    if (receiver) zk__wait_end(receiver, 0);
+}
+
+typedef struct ready_wait {
+    zk__wait wait;
+    zk_ws *ws;
+} ready_wait;
+
+static void ready_cancel(zk__wait *wait)
+{
+    zk_ws *ws = ((ready_wait *)(void *)wait)->ws;
+    ws->receiver = NULL;
+    zk_stream_unpark(ws->upgrade.stream);
+    zk__wait_end(wait, -ECANCELED);
+}
+
+static int ready_wait_for(zk_ws *ws)
+{
+    static const zk__wait_kind kind = {.name = "WebSocket message"};
+    int rc = zk__wait_begin();
+    if (rc < 0) return rc;
+    rc = zk_stream_park(ws->upgrade.stream, on_ready, ws);
+    if (rc) return rc > 0 ? 0 : rc;
+    ready_wait w = {.wait = {.cancel = ready_cancel, .kind = &kind}, .ws = ws};
+    ws->receiver = &w.wait;
+    return (int)zk__wait_for(&w.wait);
+}
+
+/* Gets more bytes. returns 0; -EAGAIN, unless it may wait; an error. */
+static int fill(zk_ws *ws, bool may_wait)
+{
+    for (;;) {
+        if (ws->error) return ws->error;
+        int rc = in_reserve(ws);
+        if (rc < 0) return rc;
+        zk__ws_in *in = ws->in;
+        ssize_t n =
+            zk_stream_try_read(ws->upgrade.stream, in->data + in->end, in->capacity - in->end);
+        if (ZK_LIKELY(n > 0)) {
+            in->end += (size_t)n;
+            ws->heard = zk_now();
+            return 0;
+        }
+        if (n != -EAGAIN) {
+            zk__ws_break(ws, n ? (int)n : ZK_E_CLOSED);
+            return ws->error;
+        }
+        if (zk__ws_in_is_empty(ws)) zk__ws_in_release(ws);
+        if (!may_wait) return -EAGAIN;
+        rc = ready_wait_for(ws);
+        if (rc < 0) return ws->error ? ws->error : rc;
+    }
+}
+
+/* ---- what frames say ---- */
+
+static int refused(zk_ws *ws, const zk__ws_event *ev)
+{
+    int rc = ev->code == 1007   ? ZK_E_WS_TEXT
+             : ev->code == 1008 ? ZK_E_LIMIT
+             : ev->code == 1009 ? ZK_E_WS_TOO_LARGE
+                                : ZK_E_WS_PROTOCOL;
+    int told =
+        ws->is_close_sent ? 0 : zk__ws_put_close(ws, ev->code, ev->reason, strlen(ev->reason));
+    ws->error = rc;
+    ws->close_code = 1006;
+    if (told < 0) zk__ws_break(ws, rc);
+    zk__ws_changed(ws);
+    return zk_fail(rc, "%s", ev->reason);
+}
+
+static int closed(zk_ws *ws, const zk__ws_event *ev)
+{
+    ws->is_close_received = true;
+    ws->close_due = 0;
+    ws->close_code = ev->code;
+    if (ev->size && (ws->reason = zk_alloc(ev->size + 1))) {
+        memcpy(ws->reason, ev->data, ev->size);
+        ws->reason[ev->size] = '\0';
+    }
+    if (!ws->is_close_sent) {
+        int rc = zk__ws_put_close(ws, ev->code == 1005 ? 0 : ev->code, NULL, 0);
+        if (rc < 0) zk__ws_break(ws, rc);
+    }
+    zk__ws_changed(ws);
+    return 0;
+}
+
+/* returns 1: go on; 0: the peer has closed; an error. */
+static int control(zk_ws *ws, const zk__ws_event *ev)
+{
+    if (ev->opcode == ZK__WS_CLOSE) return closed(ws, ev);
+    ws->pinged = 0;
+    if (ev->opcode != ZK__WS_PING || ws->is_close_sent) return 1;
+    int rc = zk__ws_put_control(ws, ZK__WS_PONG, ev->data, ev->size);
+    if (rc == ZK_E_LIMIT) {
+        zk__ws_event flood = {.code = 1008, .reason = "pings without reading their answers"};
+        return refused(ws, &flood);
+    }
+    return rc < 0 ? rc : 1;
+}
+
+/* The next piece of a message. returns 1; 0: the peer has closed; -EAGAIN, unless it may wait; an
+ * error. */
+static int next_piece(zk_ws *ws, bool may_wait, zk__ws_event *ev)
+{
+    for (;;) {
+        if (ws->is_close_received) return 0;
+        if (ZK_UNLIKELY(ws->error)) return ws->error;
+        zk__ws_in *in = ws->in;
+        if (in && in->begin < in->end) {
+            in->begin += zk__ws_take(&ws->reader, in->data + in->begin, in->end - in->begin, ev);
+            int rc = 1;
+            switch (ev->kind) {
+            case ZK__WS_DATA:
+                if (ZK_LIKELY(!ws->is_close_sent)) return 1;
+                continue; /* nobody is left to answer it */
+            case ZK__WS_CONTROL: rc = control(ws, ev); break;
+            case ZK__WS_REFUSED: rc = refused(ws, ev); break;
+            case ZK__WS_MORE: break;
+            }
+            if (rc <= 0) return rc;
+            if (ev->kind != ZK__WS_MORE) continue;
+        }
+        int rc = fill(ws, may_wait);
+        if (rc < 0) return rc;
+    }
+}
+
+/* ---- whole messages ---- */
+
+/* Puts a piece behind those before it. */
+static void piece_append(zk__ws_in *in, const zk__ws_event *ev)
+{
+    size_t at = (size_t)(ev->data - in->data);
+    if (ev->is_first) in->message = in->message_end = at;
+    in->has_message = true;
+    if (at != in->message_end && ev->size) {
+        memmove(in->data + in->message_end, ev->data, ev->size);
+    }
+    in->message_end += ev->size;
+}
+
+/* The message that was received last is not needed any more. */
+static void piece_skip(zk_ws *ws)
+{
+    if (ws->in && (ws->is_in_message || !ws->reader.opcode)) ws->in->has_message = false;
+    if (ws->is_in_message && ws->is_last_piece) ws->is_in_message = false;
+}
+
+int zk__ws_next(zk_ws *ws, bool may_wait, zk_ws_message *ret)
+{
+    zk__ws_event ev;
+    piece_skip(ws);
+    for (;;) {
+        ws->reader.message_bytes_max =
+            ws->is_in_message ? ws->stream_bytes_max : ws->message_bytes_max;
+        int rc = next_piece(ws, may_wait, &ev);
+        if (rc <= 0) return rc;
+        if (ws->is_in_message) { /* the rest of one that nobody has read to its end */
+            ws->is_in_message = !ev.is_last;
+            continue;
+        }
+        piece_append(ws->in, &ev);
+        if (!ev.is_last) continue;
+        *ret = (zk_ws_message){
+            .type = (zk_ws_type)ev.opcode,
+            .data = ws->in->data + ws->in->message,
+            .size = ws->in->message_end - ws->in->message,
+        };
+        return 1;
+    }
+}
+
+int zk_ws_recv(zk_ws *ws, zk_ws_message *ret_message)
+{
+    if (ws->is_receiving || ws->handlers) return ZK_E_WS_STATE;
+    ws->is_receiving = true;
+    int rc = zk__ws_next(ws, true, ret_message);
+    ws->is_receiving = false;
+    return rc;
+}
+
+/* ---- in pieces ---- */
+
+/* Keeps a piece until it is read. */
+static void piece_keep(zk_ws *ws, const zk__ws_event *ev)
+{
+    zk__ws_in *in = ws->in;
+    in->message = (size_t)(ev->data - in->data);
+    in->message_end = in->message + ev->size;
+    in->has_message = true;
+    ws->is_last_piece = ev->is_last;
+}
+
+static int recv_begin(zk_ws *ws, zk_ws_type *ret_type)
+{
+    zk__ws_event ev;
+    piece_skip(ws);
+    ws->reader.message_bytes_max = ws->stream_bytes_max;
+    for (;;) {
+        int rc = next_piece(ws, true, &ev);
+        if (rc <= 0) return rc;
+        if (!ws->is_in_message) break;
+        ws->is_in_message = !ev.is_last;
+    }
+    ws->is_in_message = true;
+    piece_keep(ws, &ev);
+    *ret_type = (zk_ws_type)ev.opcode;
+    return 1;
+}
+
+int zk_ws_recv_begin(zk_ws *ws, zk_ws_type *ret_type)
+{
+    if (ws->is_receiving || ws->handlers) return ZK_E_WS_STATE;
+    ws->is_receiving = true;
+    int rc = recv_begin(ws, ret_type);
+    ws->is_receiving = false;
+    return rc;
+}
+
+static ssize_t read_some(zk_ws *ws, char *buf, size_t size)
+{
+    for (;;) {
+        zk__ws_in *in = ws->in;
+        if (in && in->has_message && in->message < in->message_end) {
+            size_t have = in->message_end - in->message, n = have < size ? have : size;
+            memcpy(buf, in->data + in->message, n);
+            in->message += n;
+            return (ssize_t)n;
+        }
+        if (in) in->has_message = false;
+        if (ws->is_last_piece) return 0;
+        zk__ws_event ev;
+        int rc = next_piece(ws, true, &ev);
+        if (rc <= 0) return rc ? rc : ZK_E_CLOSED;
+        piece_keep(ws, &ev);
+    }
+}
+
+ssize_t zk_ws_read(zk_ws *ws, void *buf, size_t size)
+{
+    if (ws->is_receiving || !ws->is_in_message) return ZK_E_WS_STATE;
+    if (!size) return 0;
+    ws->is_receiving = true;
+    ssize_t n = read_some(ws, buf, size);
+    ws->is_receiving = false;
+    if (n == 0) ws->is_in_message = false;
+    return n;
+}
