@@ -6,12 +6,14 @@
 
 #include <zokio/client.h>
 
+#include "http/client_decode.h"
 #include "http/client_pool.h"
 
 struct zk_client {
     zk__hop_limits limits;
     uint64_t body_bytes_max;
     int redirects_max;
+    bool no_decoding;
     char *user_agent; /* empty: none */
     zk_tls *tls;      /* NULL: the library is built without */
     bool is_implicit; /* the worker's own: it goes with the worker */
@@ -52,6 +54,10 @@ struct zk_fetch {
     const char *connect; /* NULL: the URL's host */
     zk_field *trailers;  /* to be sent */
     size_t trailer_count, trailer_capacity;
+    bool wants_decoding;  /* the library has asked for a coding, so it has to undo it */
+    zk__decoder *decoder; /* NULL: the body is as it is */
+    char *raw;            /* of the decoder: bytes received, not decoded yet */
+    zk_str raw_left;
     zk_arena arena;
 };
 

@@ -15,7 +15,7 @@
 
 #include "http/exchange.h"
 
-enum { DISCARD_MAX = 64 * 1024, TRIES_MAX = 3 };
+enum { DISCARD_MAX = 64 * 1024, TRIES_MAX = 3, RAW_BYTES = 16 * 1024 };
 
 /* ---- the request ---- */
 
@@ -118,6 +118,11 @@ static int ask_fields(zk_fetch *f, const zk_fetch_options *o)
     }
     if (!rc && !has_field(f, "accept")) {
         rc = zk__fetch_field(f, &capacity, ZK_STR("Accept"), ZK_STR("*/*"));
+    }
+    const char *codings = f->client->no_decoding ? NULL : zk__decoder_codings();
+    if (!rc && codings && !has_field(f, "accept-encoding") && !has_field(f, "range")) {
+        f->wants_decoding = true;
+        rc = zk__fetch_field(f, &capacity, ZK_STR("Accept-Encoding"), str(codings));
     }
     return rc;
 }
@@ -246,6 +251,22 @@ static bool is_idempotent(zk_str method)
     return false;
 }
 
+/* Of several codings none is undone: what is left then is told by Content-Encoding. */
+static int decoder_choose(zk_fetch *f)
+{
+    const zk__h1_answer *a = &f->talk->answer;
+    zk__decoder_free(f->decoder);
+    f->decoder = NULL;
+    if (!f->wants_decoding || a->framing == ZK__H1_NO_BODY) return 0;
+    const zk_field *coding = zk__field_find(a->fields, a->field_count, "content-encoding");
+    if (!coding) return 0;
+    int rc = zk__decoder_new(coding->value, &f->decoder);
+    if (rc) return rc < 0 ? rc : 0;
+    if (!f->raw) f->raw = zk_arena_alloc(&f->arena, RAW_BYTES);
+    f->raw_left = (zk_str){f->raw, 0};
+    return f->raw ? 0 : -ENOMEM;
+}
+
 static int answer_wait(zk_fetch *f)
 {
     bool is_head = is_text(f->ask.method, "HEAD");
@@ -257,6 +278,8 @@ static int answer_wait(zk_fetch *f)
                        f->hop->origin->address);
     }
     f->state = ZK__FETCH_ANSWERED;
+    rc = decoder_choose(f);
+    if (rc < 0) return rc;
     if (zk__hop_is_read(f->hop)) hop_part(f);
     return 0;
 }
@@ -374,6 +397,7 @@ void zk_fetch_close(zk_fetch *f)
     if (f->hop && f->state == ZK__FETCH_ANSWERED) zk__hop_forget_body(f->hop);
     if (f->state != ZK__FETCH_ANSWERED) hop_break(f);
     talk_drop(f);
+    zk__decoder_free(f->decoder);
     zk_arena_done(&f->arena);
     zk_free(f);
 }
@@ -478,15 +502,14 @@ int64_t zk_fetch_length(const zk_fetch *f)
 {
     const zk__h1_answer *a = answer(f);
     if (!a || a->framing == ZK__H1_NO_BODY) return 0;
-    if (a->framing != ZK__H1_LENGTH) return -1;
+    if (a->framing != ZK__H1_LENGTH || f->decoder) return -1;
     return a->content_length > INT64_MAX ? INT64_MAX : (int64_t)a->content_length;
 }
 
-ssize_t zk_fetch_read(zk_fetch *f, void *buf, size_t size)
+/* Bytes as they were sent. */
+static ssize_t read_raw(zk_fetch *f, void *buf, size_t size)
 {
-    if (f->error) return f->error;
-    if (f->state != ZK__FETCH_ANSWERED) return ZK_E_HTTP_STATE;
-    if (!f->hop || !size) return 0;
+    if (!f->hop) return 0;
     ssize_t n = zk__hop_read(f->hop, buf, size);
     if (n < 0) {
         hop_break(f);
@@ -494,6 +517,27 @@ ssize_t zk_fetch_read(zk_fetch *f, void *buf, size_t size)
     }
     if (zk__hop_is_read(f->hop)) hop_part(f);
     return n;
+}
+
+static ssize_t read_decoded(zk_fetch *f, void *buf, size_t size)
+{
+    for (;;) {
+        ssize_t n = zk__decoder_run(f->decoder, &f->raw_left, !f->hop, buf, size);
+        if (n < 0) return done(f, (int)n);
+        if (n > 0 || !f->hop) return n;
+        if (f->raw_left.size) memmove(f->raw, f->raw_left.data, f->raw_left.size);
+        ssize_t got = read_raw(f, f->raw + f->raw_left.size, RAW_BYTES - f->raw_left.size);
+        if (got < 0) return got;
+        f->raw_left = (zk_str){f->raw, f->raw_left.size + (size_t)got};
+    }
+}
+
+ssize_t zk_fetch_read(zk_fetch *f, void *buf, size_t size)
+{
+    if (f->error) return f->error;
+    if (f->state != ZK__FETCH_ANSWERED) return ZK_E_HTTP_STATE;
+    if (!size) return 0;
+    return f->decoder ? read_decoded(f, buf, size) : read_raw(f, buf, size);
 }
 
 int zk_fetch_body(zk_fetch *f, zk_str *ret_body)
@@ -509,7 +553,7 @@ int zk_fetch_body(zk_fetch *f, zk_str *ret_body)
         size += (size_t)n;
         if (size > limit) return ZK_E_HTTP_BODY_TOO_LARGE;
         if (n == 0 && size < capacity - 1) break;
-        if (!f->hop) break;
+        if (!f->hop && !f->decoder) break;
         if (size < capacity - 1) continue;
         char *larger = zk_arena_alloc(&f->arena, 2 * capacity);
         if (larger) memcpy(larger, data, size);

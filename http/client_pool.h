@@ -32,8 +32,8 @@ struct zk__pool {
     zk__hop_limits limits;
     zk__origin *origins;
     uint32_t origin_count;
-    zk__talk *talks; /* free ones */
-    zk__spare spare_talks; /* how many */
+    zk__talk *talks;        /* free ones */
+    zk__spare spare_talks;  /* how many */
     zk__pool *next, **link; /* on its worker */
     zk__msg msg;            /* to free it from another worker */
     void *owner;            /* NULL, or what goes with it: owner_free(owner) is called then */
