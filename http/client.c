@@ -61,7 +61,8 @@ static int client_new(const zk_client_options *o, zk_client **ret_client)
         rc = zk_fail(ZK_E_CONFIG, "user_agent is no field value");
     }
     if (!rc) {
-        static const char *const alpn[] = {"http/1.1", NULL};
+        static const char *const both[] = {"h2", "http/1.1", NULL};
+        const char *const *alpn = ZK__H2 && !o->no_h2 ? both : both + 1;
         zk_tls_client tls = o->tls ? *o->tls : (zk_tls_client){0};
         tls.alpn = alpn;
         rc = zk__dial_tls_new(&tls, &c->tls);

@@ -8,6 +8,7 @@
 
 #include "http/client_decode.h"
 #include "http/client_pool.h"
+#include "http/h2_client.h"
 
 struct zk_client {
     zk__hop_limits limits;
@@ -46,10 +47,11 @@ struct zk_fetch {
     zk__pool *pool;
     zk__ask ask;
     enum zk__fetch_state state;
-    int error;        /* sticky */
-    zk__hop *hop;     /* while it is needed */
-    zk__talk *talk;   /* the hop's, or what it has left */
-    uint64_t written; /* of a streamed body */
+    int error;         /* sticky */
+    zk__hop *hop;      /* while it is needed */
+    zk__talk *talk;    /* the hop's, or what it has left */
+    zk__h2_call *call; /* instead of both, over HTTP/2 */
+    uint64_t written;  /* of a streamed body */
     int redirects;
     const char *connect; /* NULL: the URL's host */
     zk_field *trailers;  /* to be sent */
@@ -81,7 +83,16 @@ int zk__fetch_redirect(zk_fetch *f);
  */
 char *zk__url_resolve(const zk_url *base, zk_str reference, zk_arena *arena);
 
-/* Adds a field to the request, both parts copied. returns 0; ZK_E_HTTP_FIELD, -ENOMEM. */
-int zk__fetch_field(zk_fetch *f, size_t *capacity, zk_str name, zk_str value);
+/* Fills f->ask. returns 0; as zk_fetch_open. */
+int zk__ask_fill(zk_fetch *f, const zk_fetch_options *options);
+/* Adds a field to a list, both parts copied. returns 0; ZK_E_HTTP_FIELD, -ENOMEM. */
+int zk__fields_add(zk_arena *arena, zk_field **list, size_t *count, size_t *capacity, zk_str name,
+                   zk_str value);
+
+/* The answer, once it is there. */
+static inline const zk__h1_answer *zk__fetch_answer(const zk_fetch *f)
+{
+    return f->call ? &f->call->answer : f->talk ? &f->talk->answer : NULL;
+}
 
 #endif

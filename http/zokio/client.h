@@ -47,6 +47,7 @@ typedef struct zk_client_options {
     /* do not ask for gzip and br; else bodies are decoded if the request has no Accept-Encoding of
      * its own, and limits are on what they become */
     bool no_decoding;
+    bool no_h2;        /* HTTP/1.1 only; else over TLS HTTP/2 if the server has it */
     int redirects_max; /* followed: 10; -1: none, they are responses like others */
 } zk_client_options;
 
@@ -155,7 +156,7 @@ ZK_API int zk_fetch_answer(zk_fetch *fetch) ZK_NODISCARD;
 /** The status; 0 before there is one. Never suspends. */
 ZK_API int zk_fetch_status(const zk_fetch *fetch);
 
-/** HTTP's version that has answered: 10, 11; 0 before. Never suspends. */
+/** HTTP's version that has answered: 10, 11, 20; 0 before. Never suspends. */
 ZK_API int zk_fetch_version(const zk_fetch *fetch);
 
 /** The URL that has answered, after redirects; lives as long as the exchange. Never suspends. */
