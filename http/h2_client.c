@@ -262,9 +262,11 @@ static ssize_t on_read(nghttp2_session *session, int32_t id, uint8_t *buf, size_
     zk__h2_call *c = call_of(session, id);
     if (!c) return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
     size_t n = c->out_size < size ? c->out_size : size;
-    if (n) memcpy(buf, c->out, n);
-    c->out += n;
-    c->out_size -= n;
+    if (n) {
+        memcpy(buf, c->out, n);
+        c->out += n;
+        c->out_size -= n;
+    }
     if (!c->out_size) wake(&c->writer);
     if (!c->out_size && c->is_out_last) {
         *flags |= NGHTTP2_DATA_FLAG_EOF;

@@ -123,12 +123,14 @@ static int texts_fill(zk_proxy *p)
         p->via_values[minor] = copy(value, strlen(value));
     }
     p->via = copy(via, strlen(via));
+    p->upgrade =
+        copy(o->upgrade ? o->upgrade : "websocket", strlen(o->upgrade ? o->upgrade : "websocket"));
     if (o->hash_header) p->hash_header = copy(o->hash_header, strlen(o->hash_header));
     if (o->health_path) p->health_path = copy(o->health_path, strlen(o->health_path));
     if (p->health_path && *p->health_path != '/') {
         return zk_fail(ZK_E_CONFIG, "health_path does not begin with '/'");
     }
-    bool is_whole = p->via && p->via_values[0] && p->via_values[1] &&
+    bool is_whole = p->via && p->upgrade && p->via_values[0] && p->via_values[1] &&
                     !p->hash_header == !o->hash_header && !p->health_path == !o->health_path;
     return is_whole ? 0 : -ENOMEM;
 }
@@ -219,6 +221,7 @@ void zk_proxy_free(zk_proxy *p)
     }
     free(p->upstreams);
     free(p->via);
+    free(p->upgrade);
     free(p->via_values[0]);
     free(p->via_values[1]);
     free(p->hash_header);
@@ -332,6 +335,20 @@ static void body_look(zk__proxy_try *try, zk_request *req)
                           (req->body_length > 0 && req->transport->body_view(req, &try->body));
 }
 
+/*
+ * The protocol that the request asks to go on with, if it may: a body behind it would be of two
+ * minds (is it the request's or the protocol's?), and h2c would let a client past all that looks at
+ * requests here.
+ */
+static zk_str protocol_of(const zk_proxy *p, const zk_request *req)
+{
+    zk_str protocol = zk__exchange_protocol(req);
+    const char *allowed = p->upgrade;
+    bool is_allowed = zk__name_equal(protocol, allowed, strlen(allowed)) ||
+                      (!strcmp(allowed, "*") && !zk__name_equal(protocol, "h2c", 3));
+    return req->body_length == 0 && req->is_body_done && is_allowed ? protocol : (zk_str){"", 0};
+}
+
 static int respond_failure(run *r, int rc, char *reason, size_t reason_size)
 {
     const char *trail = zk_trail();
@@ -358,9 +375,7 @@ int zk_proxy_run(zk_proxy *p, zk_request *req, zk_response *res)
     double share = p->options.retry_percent_max / 100.0;
     if (r.w->retry_tokens < RETRY_TOKENS_MAX) r.w->retry_tokens += share;
     body_look(&r.try, req);
-    r.try.protocol = zk__exchange_protocol(req);
-    if (r.try.protocol.size && !r.try.has_whole_body)
-        r.try.protocol.size = 0; /* not both at once */
+    r.try.protocol = protocol_of(p, req);
     r.rc = try_all(&r, zk__proxy_key(p, req));
     int rc = r.rc;
     bool is_gone = rc < 0 && (r.try.is_client_gone || res->error || zk_cancelled() < 0);
