@@ -331,7 +331,7 @@ static int try_all(run *r, uint64_t key)
 static void body_look(zk__proxy_try *try, zk_request *req)
 {
     try->body = (zk_str){NULL, 0};
-    try->has_whole_body = req->is_body_done || !req->body_length ||
+    try->has_whole_body = try->protocol.size || req->is_body_done || !req->body_length ||
                           (req->body_length > 0 && req->transport->body_view(req, &try->body));
 }
 
@@ -346,7 +346,9 @@ static zk_str protocol_of(const zk_proxy *p, const zk_request *req)
     const char *allowed = p->upgrade;
     bool is_allowed = zk__name_equal(protocol, allowed, strlen(allowed)) ||
                       (!strcmp(allowed, "*") && !zk__name_equal(protocol, "h2c", 3));
-    return req->body_length == 0 && req->is_body_done && is_allowed ? protocol : (zk_str){"", 0};
+    /* Over HTTP/2 there is no length, and all that comes is the tunnel's. */
+    bool has_body = req->version != 20 && (req->body_length != 0 || !req->is_body_done);
+    return is_allowed && !has_body ? protocol : (zk_str){"", 0};
 }
 
 static int respond_failure(run *r, int rc, char *reason, size_t reason_size)
@@ -374,8 +376,8 @@ int zk_proxy_run(zk_proxy *p, zk_request *req, zk_response *res)
     if (!req->target.path.size) return zk_respond_status(res, 501); /* CONNECT */
     double share = p->options.retry_percent_max / 100.0;
     if (r.w->retry_tokens < RETRY_TOKENS_MAX) r.w->retry_tokens += share;
-    body_look(&r.try, req);
     r.try.protocol = protocol_of(p, req);
+    body_look(&r.try, req);
     r.rc = try_all(&r, zk__proxy_key(p, req));
     int rc = r.rc;
     bool is_gone = rc < 0 && (r.try.is_client_gone || res->error || zk_cancelled() < 0);

@@ -10,7 +10,7 @@
 
 #include "tests/http/fixture.h"
 
-/* Most steps say only what is special about them. */
+/* Steps name what is not as usual. */
 #pragma GCC diagnostic ignored "-Wmissing-field-initializers"
 
 enum after { KEEP, CLOSE, RESET, STALL };
