@@ -68,7 +68,9 @@ static int client_new(const zk_client_options *o, zk_client **ret_client)
         rc = zk__dial_tls_new(&tls, &c->tls);
         if (rc == -EOPNOTSUPP) rc = 0; /* built without: https fails later */
     }
+    if (!rc && o->server) rc = zk__local_new(o->server, &c->local);
     if (rc < 0) {
+        zk__dial_tls_free(c->tls);
         zk_free(c);
         return rc;
     }
@@ -89,6 +91,7 @@ void zk_client_free(zk_client *c)
         zk__pool *pool = __atomic_load_n(&c->pools[i], __ATOMIC_ACQUIRE);
         if (pool) zk__pool_free_on(pool, i);
     }
+    zk__local_free(c->local);
     zk__dial_tls_free(c->tls);
     zk_free(c);
 }
@@ -96,8 +99,11 @@ void zk_client_free(zk_client *c)
 zk__pool *zk__client_pool(zk_client *c)
 {
     zk__pool **at = &c->pools[zk_worker_index()];
-    if (!*at) __atomic_store_n(at, zk__pool_new(&c->limits), __ATOMIC_RELEASE);
-    return *at;
+    if (*at) return *at;
+    zk__pool *pool = zk__pool_new(&c->limits);
+    if (pool) pool->local = c->local;
+    __atomic_store_n(at, pool, __ATOMIC_RELEASE);
+    return pool;
 }
 
 /* Called when the worker ends, behind its pools. */

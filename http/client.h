@@ -7,6 +7,7 @@
 #include <zokio/client.h>
 
 #include "http/client_decode.h"
+#include "http/client_local.h"
 #include "http/client_pool.h"
 #include "http/h2_client.h"
 
@@ -17,7 +18,7 @@ struct zk_client {
     bool no_decoding;
     char *user_agent; /* empty: none */
     zk_tls *tls;      /* NULL: the library is built without */
-    bool is_implicit; /* the worker's own: it goes with the worker */
+    zk__local *local; /* NULL, or the server in memory */
     int worker_count;
     zk__pool *pools[]; /* by worker, each touched by its own */
 };

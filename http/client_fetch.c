@@ -79,7 +79,7 @@ static zk__origin *origin_of(zk_fetch *f)
             if (*c >= 'A' && *c <= 'Z') *c |= 0x20;
     }
     return zk__pool_origin(f->pool, str(f->connect ? f->connect : address),
-                           url->is_secure ? f->client->tls : NULL, url->host);
+                           url->is_secure && !f->client->local ? f->client->tls : NULL, url->host);
 }
 
 /* The hop is not needed any more. */
@@ -164,7 +164,7 @@ static int answer_wait(zk_fetch *f)
 /* Sends the request, and unless it is streamed waits for the answer. */
 static int try_once(zk_fetch *f, bool must_be_new)
 {
-    if (f->ask.url.is_secure && !f->client->tls) return -EOPNOTSUPP;
+    if (f->ask.url.is_secure && !f->client->tls && !f->client->local) return -EOPNOTSUPP;
     zk__origin *o = origin_of(f);
     if (!o) return -ENOMEM;
     int rc = zk__origin_reach(o, must_be_new, &f->hop);

@@ -15,6 +15,7 @@
 
 #include <string.h>
 
+#include "http/client_local.h"
 #include "http/dial.h"
 #include "http/h2_client.h"
 #include "net/stream.h"
@@ -231,7 +232,8 @@ static int hop_open(zk__origin *o, zk__hop **ret_hop)
     zk__hop *l = zk_alloc_zeroed(sizeof *l);
     if (!l) return -ENOMEM;
     l->origin = o;
-    int rc = zk__dial(o->address, &l->stream);
+    zk__local *local = o->pool->local;
+    int rc = local ? zk__local_dial(local, &l->stream) : zk__dial(o->address, &l->stream);
     if (rc >= 0 && o->tls) {
         zk_stream *inner = l->stream;
         rc = zk__dial_tls(o->tls, inner, o->host, &l->stream);

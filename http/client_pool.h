@@ -33,11 +33,12 @@ struct zk__pool {
     zk__hop_limits limits;
     zk__origin *origins;
     uint32_t origin_count;
-    zk__talk *talks;        /* free ones */
-    zk__spare spare_talks;  /* how many */
-    zk__pool *next, **link; /* on its worker */
-    zk__msg msg;            /* to free it from another worker */
-    void *owner;            /* NULL, or what goes with it: owner_free(owner) is called then */
+    zk__talk *talks;         /* free ones */
+    zk__spare spare_talks;   /* how many */
+    zk__pool *next, **link;  /* on its worker */
+    struct zk__local *local; /* NULL, or where all connections lead to */
+    zk__msg msg;             /* to free it from another worker */
+    void *owner;             /* NULL, or what goes with it: owner_free(owner) is called then */
     void (*owner_free)(void *owner);
     uint64_t opened, reused; /* connections; for tests */
 };

@@ -47,6 +47,9 @@ typedef struct zk_client_options {
     /* do not ask for gzip and br; else bodies are decoded if the request has no Accept-Encoding of
      * its own, and limits are on what they become */
     bool no_decoding;
+    /* NULL, or: requests go to the routes of this server, in memory, whatever host they name; for
+     * tests. It has to outlive the client, which can be used on its own worker only */
+    const struct zk_server *server;
     bool no_h2;        /* HTTP/1.1 only; else over TLS HTTP/2 if the server has it */
     int redirects_max; /* followed: 10; -1: none, they are responses like others */
 } zk_client_options;
@@ -62,7 +65,7 @@ ZK_API int zk_client_new(const zk_client_options *options, zk_client **ret_clien
 
 /**
  * Closes its idle connections and frees it; NULL is allowed. None of its exchanges may be open.
- * Never suspends.
+ * Never suspends, unless it has a `server`: then sometimes, for its handlers to end.
  */
 ZK_API void zk_client_free(zk_client *client);
 
