@@ -46,8 +46,9 @@ void zk__ws_free(zk_ws *ws)
     if (zk__timer_is_pending(&ws->timer)) {
         zk__wheel_remove(&zk__worker_self()->wheel, &ws->timer);
     }
-    zk__ws_in_release(ws);
+    zk__ws_in_done(ws);
     zk__ws_out_free(ws);
+    zk__ws_deflate_free(ws->deflate);
     zk_free(ws->protocol);
     zk_free(ws->reason);
     zk_free(ws);

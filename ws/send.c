@@ -406,12 +406,27 @@ static int put(zk_ws *ws, uint8_t first, const void *data, size_t size)
     return is_lent ? put_lent(ws, first, data, size) : put_frame(ws, first, data, size);
 }
 
+/* Queues a message compressed. returns 1; 0: it is better sent as it is; -ENOMEM. */
+static int put_compressed(zk_ws *ws, uint8_t first, const void *data, size_t size)
+{
+    zk__ws_bytes *out = zk__ws_scratch();
+    if (!out) return -ENOMEM;
+    int rc = zk__ws_compress(ws->deflate, data, size, out);
+    if (rc <= 0) return rc;
+    rc = put_frame(ws, first | ZK__WS_RSV1, out->data, out->size);
+    return rc < 0 ? rc : 1;
+}
+
 int zk_ws_send(zk_ws *ws, zk_ws_type type, const void *data, size_t size)
 {
     zk__utf8 text = 0;
     if (type == ZK_WS_TEXT && (!zk__utf8_take(&text, data, size) || text)) return ZK_E_WS_TEXT;
     int rc = turn_wait(ws);
     if (ZK_UNLIKELY(rc)) return rc < 0 ? rc : 0;
+    if (ws->deflate && zk__ws_deflate_wants(ws->deflate, size)) {
+        rc = put_compressed(ws, (uint8_t)(ZK__WS_FIN | type), data, size);
+        if (rc) return rc < 0 ? rc : 0;
+    }
     return put(ws, (uint8_t)(ZK__WS_FIN | type), data, size);
 }
 
