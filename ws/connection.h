@@ -31,14 +31,15 @@ struct zk_ws {
     zk__upgrade upgrade; /* of a server's; else only its stream is used */
     zk__ws_reader reader;
     zk__timer timer;
-    zk__ws_in *in;                  /* NULL: nothing has come that was not taken */
-    zk__ws_in *plain;               /* the message that was inflated last; NULL: none */
-    zk__ws_out *out;                /* NULL: all was sent */
-    zk__ws_deflate *deflate;        /* NULL: not agreed on */
-    zk__wait *receiver;             /* waits for something to read */
-    struct zk__ws_waiter *waiters;  /* for something to change */
-    zk_scope *scope;                /* of the task that serves a parked one */
-    const zk_ws_handlers *handlers; /* once it is parked */
+    zk__ws_in *in;                             /* NULL: nothing has come that was not taken */
+    zk__ws_in *plain;                          /* the message that was inflated last; NULL: none */
+    zk__ws_out *out;                           /* NULL: all was sent */
+    zk__ws_deflate *deflate;                   /* NULL: not agreed on */
+    zk__wait *receiver;                        /* waits for something to read */
+    struct zk__ws_subscription *subscriptions; /* of hubs */
+    struct zk__ws_waiter *waiters;             /* for something to change */
+    zk_scope *scope;                           /* of the task that serves a parked one */
+    const zk_ws_handlers *handlers;            /* once it is parked */
     void *context;
     char *protocol;    /* NULL: none */
     char *reason;      /* of the peer's close; NULL: none */

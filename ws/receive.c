@@ -534,7 +534,6 @@ static int recv_begin(zk_ws *ws, zk_ws_type *ret_type)
     return 1;
 }
 
-
 /* Inflates some of the message. returns bytes; 0: the message has ended; -EAGAIN: more input is
  * wanted; an error. */
 static ssize_t read_inflated(zk_ws *ws, char *buf, size_t size)

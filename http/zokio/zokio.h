@@ -14,6 +14,7 @@
 #include <zokio/error.h>
 #include <zokio/file.h>
 #include <zokio/http.h>
+#include <zokio/hub.h>
 #include <zokio/iter.h>
 #include <zokio/metrics.h>
 #include <zokio/process.h>
