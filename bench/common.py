@@ -137,7 +137,8 @@ def add_arguments(parser):
                         help="build directory (default: %(default)s)")
     parser.add_argument("--server", action="append", default=[], metavar="NAME",
                         help="only this one; may be repeated: limit, hello-epoll, hello-io_uring, "
-                             "nginx; `hello` stands for both pollers")
+                             "nginx (http2 and tls: zokio-epoll, .., and their peers); `hello` "
+                             "stands for both pollers")
     parser.add_argument("--markdown", action="store_true", help="print Markdown tables")
 
 

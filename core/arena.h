@@ -18,4 +18,14 @@ void zk__arena_start(zk_arena *arena, void *buffer, size_t size);
  */
 void zk__arena_reset(zk_arena *arena, bool keep_first_block);
 
+/* zk_arena_alloc, with the common case in the caller. */
+static inline void *zk__arena_bump(zk_arena *arena, size_t size)
+{
+    char *ptr = arena->next;
+    size_t room = (size_t)(arena->end - ptr) & ~(size_t)15; /* as zk_arena_alloc aligns */
+    if (ZK_UNLIKELY(size - 1 >= room)) return zk_arena_alloc(arena, size);
+    arena->next = ptr + ((size + 15) & ~(size_t)15);
+    return ptr;
+}
+
 #endif

@@ -44,8 +44,8 @@ void zk__loop_stacks_trim(zk__worker *w);
 /* What is current on a thread that is no worker. */
 extern zk_task zk__task_outside;
 
-/* Panics if another task awaits this future, which is queued or has been started: there is one place
- * for an awaiter, and the first would wait for ever. */
+/* Panics if another task awaits this future, which is queued or has been started: there is one
+ * place for an awaiter, and the first would wait for ever. */
 void zk__check_sole_awaiter(const zk_future *future);
 
 #endif

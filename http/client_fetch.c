@@ -251,11 +251,7 @@ static int answer_wait(zk_fetch *f)
     bool is_head = is_text(f->ask.method, "HEAD");
     f->state = ZK__FETCH_SENT;
     int rc = zk__hop_answer(f->hop, is_head ? ZK__H1_ASKED_HEAD : ZK__H1_ASKED_USUAL);
-    if (rc < 0) {
-        const char *reason = zk__h1_reason(&f->talk->h1);
-        return zk_fail(rc, "the answer of %s%s%s", f->hop->origin->address, *reason ? ": " : "",
-                       reason);
-    }
+    if (rc < 0) return zk_fail(rc, "the answer of %s", f->hop->origin->address);
     if (f->talk->answer.is_switched) { /* nobody has asked for that */
         return zk_fail(ZK_E_HTTP_SYNTAX, "the answer of %s: an upgrade nobody has asked for",
                        f->hop->origin->address);

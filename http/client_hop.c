@@ -175,7 +175,10 @@ int zk__hop_answer(zk__hop *l, enum zk__h1_asked asked)
     zk_scope wait __attribute__((cleanup(zk__scope_leave)));
     zk__scope_enter_within(&wait, span_of(limits(l)->answer_timeout_ms));
     int rc = (int)outcome(&wait, head_read(l, asked));
-    if (rc < 0) return broken(l, rc);
+    if (rc < 0) {
+        const char *reason = zk__h1_reason(&l->talk->h1);
+        return broken(l, *reason ? zk_fail(rc, "%s", reason) : rc);
+    }
     l->talk->body_base = l->talk->in_begin;
     if (!l->talk->answer.keep_alive) l->is_broken = true;
     return 0;

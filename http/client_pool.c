@@ -18,7 +18,7 @@
 #include "http/dial.h"
 #include "net/stream.h"
 
-enum { TALKS_KEPT = 16, ORIGINS_KEPT = 256 };
+enum { TALKS_KEPT = 8, ORIGINS_KEPT = 256 };
 
 struct zk__hop_wait {
     zk__wait wait;
@@ -47,7 +47,7 @@ static zk__talk *talk_take(zk__pool *pool)
     zk__talk *t = pool->talks;
     if (t) {
         pool->talks = t->next;
-        pool->talk_count--;
+        zk__spare_taken(&pool->spare_talks);
     } else {
         t = talk_new(&pool->limits);
         if (!t) return NULL;
@@ -61,13 +61,17 @@ static zk__talk *talk_take(zk__pool *pool)
 
 void zk__talk_give(zk__pool *pool, zk__talk *t)
 {
-    if (pool->talk_count == TALKS_KEPT) {
-        zk_free(t);
-        return;
-    }
     t->next = pool->talks;
     pool->talks = t;
-    pool->talk_count++;
+    zk__spare_given(&pool->spare_talks);
+}
+
+static void talk_free_one(zk__spare *spare)
+{
+    zk__pool *pool = (zk__pool *)(void *)((char *)spare - offsetof(zk__pool, spare_talks));
+    zk__talk *t = pool->talks;
+    pool->talks = t->next;
+    zk_free(t);
 }
 
 /* ---- the line ---- */
@@ -403,6 +407,7 @@ zk__pool *zk__pool_new(const zk__hop_limits *limits)
     zk__pool *pool = all ? zk_alloc_zeroed(sizeof *pool) : NULL;
     if (!pool) return NULL;
     pool->limits = *limits;
+    zk__spare_init(&pool->spare_talks, TALKS_KEPT, talk_free_one);
     pool->next = all->first;
     pool->link = &all->first;
     if (pool->next) pool->next->link = &pool->next;
@@ -417,11 +422,7 @@ void zk__pool_free(zk__pool *pool)
         ZK_ASSERT(pool->origins->count == 0);
         origin_free(&pool->origins);
     }
-    while (pool->talks) {
-        zk__talk *t = pool->talks;
-        pool->talks = t->next;
-        zk_free(t);
-    }
+    zk__spare_done(&pool->spare_talks);
     *pool->link = pool->next;
     if (pool->next) pool->next->link = pool->link;
     if (pool->owner) pool->owner_free(pool->owner);

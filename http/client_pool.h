@@ -9,6 +9,7 @@
 
 #include "core/worker.h"
 #include "http/client_hop.h"
+#include "http/spare.h"
 
 /* Somebody who waits for a connection of an origin that has as many as it may. */
 typedef struct zk__hop_wait zk__hop_wait;
@@ -32,7 +33,7 @@ struct zk__pool {
     zk__origin *origins;
     uint32_t origin_count;
     zk__talk *talks; /* free ones */
-    uint32_t talk_count;
+    zk__spare spare_talks; /* how many */
     zk__pool *next, **link; /* on its worker */
     zk__msg msg;            /* to free it from another worker */
     void *owner;            /* NULL, or what goes with it: owner_free(owner) is called then */

@@ -30,7 +30,7 @@
 #include "http/upgrade.h"
 #include "net/stream.h"
 
-enum { SESSIONS_KEPT = 8, LINGER_BYTES = 1024 * 1024, ROUNDS = 16 };
+enum { LINGER_BYTES = 1024 * 1024, ROUNDS = 16 };
 static const zk_time linger_time = ZK_SEC(2);
 /* What a handshake that is going on when the server stops still has. */
 static const zk_time last_shake_time = ZK_SEC(1);
@@ -85,7 +85,7 @@ static zk__session *session_take(zk__conn *c)
     zk__session *x = shard->free_sessions;
     if (x) {
         shard->free_sessions = x->next;
-        shard->free_session_count--;
+        zk__spare_taken(&shard->spare_sessions);
     } else {
         x = session_new(shard);
         if (!x) return NULL;
@@ -98,7 +98,7 @@ static zk__session *session_take(zk__conn *c)
 static void session_give(zk__shard *shard, zk__session *x)
 {
     bool is_spent = x->h1.state == ZK__H1_FAILED || x->scope.reason;
-    if (ZK_UNLIKELY(is_spent || shard->free_session_count >= SESSIONS_KEPT)) {
+    if (ZK_UNLIKELY(is_spent)) {
         session_free(x);
         return;
     }
@@ -106,16 +106,15 @@ static void session_give(zk__shard *shard, zk__session *x)
     x->in_begin = x->in_end = x->out_size = 0;
     x->next = shard->free_sessions;
     shard->free_sessions = x;
-    shard->free_session_count++;
+    zk__spare_given(&shard->spare_sessions);
 }
 
-void zk__sessions_free(zk__shard *shard)
+void zk__session_free_one(zk__spare *spare)
 {
-    while (shard->free_sessions) {
-        zk__session *x = shard->free_sessions;
-        shard->free_sessions = x->next;
-        session_free(x);
-    }
+    zk__shard *shard = (zk__shard *)(void *)((char *)spare - offsetof(zk__shard, spare_sessions));
+    zk__session *x = shard->free_sessions;
+    shard->free_sessions = x->next;
+    session_free(x);
 }
 
 /* ---- opening, closing, deadlines ---- */

@@ -89,8 +89,8 @@ void zk__conn_cancel(zk__conn *conn);
 /* Ends it at once. */
 void zk__conn_abort(zk__conn *conn);
 
-/* Frees the sessions of the pool. */
-void zk__sessions_free(zk__shard *shard);
+/* Frees one of the sessions that the shard keeps. */
+void zk__session_free_one(zk__spare *spare);
 
 extern const struct zk__transport zk__h1_transport;
 

@@ -97,13 +97,13 @@ static ptrdiff_t parse_lines(zk__h1 *h1, const char *data, size_t at, size_t end
 static int check_status_line(zk__h1 *h1, const char *data, size_t size)
 {
     static const char form[] = "HTTP/d.d ddd";
-    for (size_t i = 0; i < size && i < sizeof(form) - 1; i++)
-        if (form[i] == 'd' ? !is_class(data[i], DIGIT) : data[i] != form[i])
+    for (size_t i = 0; i < size && i < sizeof(form) - 1; i++) {
+        bool is_right = form[i] == 'd' ? is_class(data[i], DIGIT) : data[i] == form[i];
+        if (!is_right || (i == 9 && data[i] == '0'))
             return zk__h1_fail(h1, ZK_E_HTTP_SYNTAX, "malformed status line");
-    if (size > 7 && (data[5] != '1' || data[7] > '1'))
-        return zk__h1_fail(h1, ZK_E_HTTP_VERSION, "HTTP version is neither 1.0 nor 1.1");
-    if (size > 9 && data[9] == '0')
-        return zk__h1_fail(h1, ZK_E_HTTP_SYNTAX, "malformed status line");
+        if (i == 7 && (data[5] != '1' || data[7] > '1'))
+            return zk__h1_fail(h1, ZK_E_HTTP_VERSION, "HTTP version is neither 1.0 nor 1.1");
+    }
     if (size > 12 && data[12] != ' ' && data[12] != '\r')
         return zk__h1_fail(h1, ZK_E_HTTP_SYNTAX, "malformed status line");
     return 0;

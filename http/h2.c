@@ -16,7 +16,7 @@
 
 enum {
     CREDIT_PER_FRAME = 8, /* of a response */
-    OWN_RESET_COST = 10,
+    PROVOKED_RESET_COST = 10,
     FIELDS_FIRST = 12,
     HEADER_EXCESS = 4, /* times header_bytes_max: then it is no mistake any more */
     STREAMS_KEPT = 256,
@@ -88,6 +88,8 @@ static zk__h2_stream *stream_open(zk__h2 *h2, int32_t id)
 /* The engine and nghttp2 know it no more. */
 static void stream_forget(zk__h2_stream *s)
 {
+    if (s->h2->block == s) s->h2->block = NULL;
+    if (s->h2->sent == s) s->h2->sent = NULL;
     *s->link = s->next;
     if (s->next) s->next->link = s->link;
     s->h2->stream_count--;
@@ -139,11 +141,16 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
 {
     zk__h2 *h2 = context;
     h2->header_bytes = 0;
-    if (frame->headers.cat != NGHTTP2_HCAT_REQUEST) return 0;
+    if (frame->headers.cat != NGHTTP2_HCAT_REQUEST) {
+        h2->block = stream_of(session, frame->hd.stream_id);
+        return 0;
+    }
+    h2->block = NULL;
     zk__h2_stream *s = stream_open(h2, frame->hd.stream_id);
     if (!s) return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
     zk__exchange_init(&s->req, &s->res, NULL, h2->shard, h2->transport);
     (void)nghttp2_session_set_stream_user_data(session, s->id, s);
+    h2->block = s;
     return 0;
 }
 
@@ -154,13 +161,16 @@ static bool is_name(zk_str name, const char *text, size_t size)
 }
 #define IS(name, text) is_name((name), (text), sizeof(text) - 1)
 
+/* nghttp2 lets no others through. */
 static void pseudo_field(zk__h2_stream *s, zk_str name, zk_str value)
 {
-    if (IS(name, ":method")) s->req.method = value;
-    if (IS(name, ":path")) s->req.raw_target = value;
-    if (IS(name, ":authority")) s->req.host = value;
-    if (IS(name, ":scheme")) s->scheme = value;
-    if (IS(name, ":protocol")) s->protocol = value;
+    switch (name.data[2]) {
+    case 'e': s->req.method = value; break;     /* :method */
+    case 'a': s->req.raw_target = value; break; /* :path */
+    case 'u': s->req.host = value; break;       /* :authority */
+    case 'c': s->scheme = value; break;         /* :scheme */
+    default: s->protocol = value; break;        /* :protocol */
+    }
 }
 
 static int64_t length_parse(zk_str text)
@@ -189,18 +199,38 @@ static bool fields_grow(zk__h2_stream *s, zk_field **fields, size_t count)
     return true;
 }
 
+/* Copies a text that is short as a rule, too short for a call, and ends it by a zero. */
+static inline void text_copy(char *to, const uint8_t *from, size_t size)
+{
+    to[size] = '\0';
+    if (ZK_UNLIKELY(size > 32)) {
+        memcpy(to, from, size);
+    } else if (size >= 16) {
+        memcpy(to, from, 16);
+        memcpy(to + size - 16, from + size - 16, 16);
+    } else if (size >= 8) {
+        memcpy(to, from, 8);
+        memcpy(to + size - 8, from + size - 8, 8);
+    } else if (size >= 4) {
+        memcpy(to, from, 4);
+        memcpy(to + size - 4, from + size - 4, 4);
+    } else {
+        for (size_t i = 0; i < size; i++)
+            to[i] = (char)from[i];
+    }
+}
+
 /* Copies a field into the stream's arena. returns 0, an error. */
 static int field_take(zk__h2_stream *s, const uint8_t *name, size_t name_size, const uint8_t *value,
                       size_t value_size, bool is_trailer)
 {
     /* Two strings in one piece, each ended by a zero for the handler's comfort. */
-    char *bytes = zk_arena_alloc(&s->req.arena, name_size + value_size + 2);
+    char *bytes = zk__arena_bump(&s->req.arena, name_size + value_size + 2);
     if (!bytes) return -ENOMEM;
-    memcpy(bytes, name, name_size);
-    bytes[name_size] = '\0';
-    memcpy(bytes + name_size + 1, value, value_size);
-    bytes[name_size + 1 + value_size] = '\0';
-    zk_field field = {{bytes, name_size}, {bytes + name_size + 1, value_size}};
+    char *copy = bytes + name_size + 1;
+    text_copy(bytes, name, name_size);
+    text_copy(copy, value, value_size);
+    zk_field field = {{bytes, name_size}, {copy, value_size}};
     if (name[0] == ':') {
         pseudo_field(s, field.name, field.value);
         return 0;
@@ -218,13 +248,13 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
                      size_t name_size, const uint8_t *value, size_t value_size, uint8_t flags,
                      void *context)
 {
-    (void)flags;
+    (void)session, (void)flags;
     zk__h2 *h2 = context;
     uint32_t limit = h2->shard->config->header_bytes_max;
     /* As RFC 9113 section 6.5.2 counts. A value of 64 KiB is the most that nghttp2 takes. */
     h2->header_bytes += (uint32_t)(name_size + value_size + 32);
-    zk__h2_stream *s = stream_of(session, frame->hd.stream_id);
-    if (h2->header_bytes > limit) {
+    zk__h2_stream *s = h2->block;
+    if (ZK_UNLIKELY(h2->header_bytes > limit)) {
         /* The table of the compression has to stay right, so all of it is read; but not more. */
         if (h2->header_bytes / HEADER_EXCESS > limit) return NGHTTP2_ERR_CALLBACK_FAILURE;
         if (s) s->refused = ZK_E_HTTP_HEADER_TOO_LARGE;
@@ -255,8 +285,9 @@ static void body_ended(zk__h2_stream *s)
 
 static void headers_received(zk__h2 *h2, const nghttp2_frame *frame)
 {
-    zk__h2_stream *s = stream_of(h2->session, frame->hd.stream_id);
-    if (!s) return;
+    zk__h2_stream *s = h2->block;
+    if (!s || s->id != frame->hd.stream_id) return;
+    h2->block = NULL;
     bool is_end = frame->hd.flags & NGHTTP2_FLAG_END_STREAM;
     if (frame->headers.cat != NGHTTP2_HCAT_REQUEST) {
         s->req.trailers = s->trailers;
@@ -331,9 +362,8 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const ui
 static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t error, void *context)
 {
     zk__h2 *h2 = context;
-    zk__h2_stream *s = stream_of(session, id);
+    zk__h2_stream *s = h2->sent && h2->sent->id == id ? h2->sent : stream_of(session, id);
     if (!s) return 0;
-    (void)nghttp2_session_set_stream_user_data(session, id, NULL);
     if (s->in_end > s->in_begin) {
         (void)nghttp2_session_consume_connection(session, s->in_end - s->in_begin);
     }
@@ -357,18 +387,21 @@ int zk__h2_recv(zk__h2 *h2, const void *data, size_t size)
 
 /* ---- sending ---- */
 
-/* What a response's frame costs is earned back by it; resets of our own making cost. */
+/* What a response's frame costs is earned back by it. Resets that the client has provoked cost;
+ * those that a handler or its slowness has brought about are no trick. */
 static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, void *context)
 {
     zk__h2 *h2 = context;
     if (frame->hd.type == NGHTTP2_RST_STREAM) {
-        if (frame->rst_stream.error_code != NGHTTP2_NO_ERROR) zk__h2_pay(h2, OWN_RESET_COST);
+        zk__h2_stream *reset = stream_of(session, frame->hd.stream_id);
+        if (!reset || !reset->is_reset) zk__h2_pay(h2, PROVOKED_RESET_COST);
         return 0;
     }
     if (frame->hd.type != NGHTTP2_DATA && frame->hd.type != NGHTTP2_HEADERS) return 0;
     zk__h2_earn(h2, CREDIT_PER_FRAME);
     if (!(frame->hd.flags & NGHTTP2_FLAG_END_STREAM)) return 0;
-    zk__h2_stream *s = stream_of(session, frame->hd.stream_id);
+    zk__h2_stream *s = h2->sent;
+    if (!s || s->id != frame->hd.stream_id) s = stream_of(session, frame->hd.stream_id);
     if (!s) return 0;
     s->has_ended = true;
     /* What is still to come of the request is of no use (RFC 9113 section 8.1), unless the handler
@@ -442,10 +475,13 @@ static int out_send(nghttp2_session *session, nghttp2_frame *frame, const uint8_
     zk__h2_stream *s = source->ptr;
     if (h2->out_capacity - h2->out_size < FRAME_HEAD_BYTES + size) return NGHTTP2_ERR_WOULDBLOCK;
     memcpy(h2->out + h2->out_size, head, FRAME_HEAD_BYTES);
-    if (size) memcpy(h2->out + h2->out_size + FRAME_HEAD_BYTES, s->out.data, size);
+    if (size) {
+        memcpy(h2->out + h2->out_size + FRAME_HEAD_BYTES, s->out.data, size);
+        s->out.data += size;
+        s->out.size -= size;
+    }
     h2->out_size += FRAME_HEAD_BYTES + size;
-    s->out.data += size;
-    s->out.size -= size;
+    h2->sent = s;
     s->out_since = zk_now();
     if (!s->out.size) h2->events->on_room(s);
     return 0;
@@ -537,6 +573,7 @@ void zk__h2_reset(zk__h2_stream *s, enum zk__h2_why why)
         [ZK__H2_REFUSED] = NGHTTP2_REFUSED_STREAM,
     };
     if (!s->h2 || s->is_reset) return;
+    if (why == ZK__H2_REFUSED) zk__h2_pay(s->h2, PROVOKED_RESET_COST);
     s->is_reset = true;
     (void)nghttp2_submit_rst_stream(s->h2->session, NGHTTP2_FLAG_NONE, s->id, errors[why]);
 }

@@ -48,6 +48,9 @@ struct zk__h2 {
     zk__shard *shard;
     zk_stream *transport; /* for requests to ask for the peer */
     zk__h2_stream *streams;
+    /* Found once for several callbacks: whose header block is being received (NULL: nobody's), and
+     * whose DATA was sent last. Gone with the stream. */
+    zk__h2_stream *block, *sent;
     uint32_t stream_count;
     int32_t credit;
     zk_time credited; /* when it last grew by time */

@@ -5,6 +5,7 @@
  * since when one, or a header block of several, is on its way.
  */
 #include <nghttp2/nghttp2.h>
+#include <string.h>
 
 #include "core/worker.h"
 #include "http/h2.h"
@@ -80,6 +81,14 @@ bool zk__h2_account(zk__h2 *h2, const uint8_t *data, size_t size)
             size_t n = size - i < h2->payload_left ? size - i : h2->payload_left;
             h2->payload_left -= (uint32_t)n;
             i += n;
+            continue;
+        }
+        /* Many frames may come with a read's end within each, and none of them be late. */
+        if (!h2->head_size && !h2->is_in_block) h2->frame_since = zk_now();
+        if (ZK_LIKELY(!h2->head_size && size - i >= sizeof h2->head)) {
+            memcpy(h2->head, data + i, sizeof h2->head);
+            i += sizeof h2->head;
+            frame_begun(h2);
             continue;
         }
         h2->head[h2->head_size++] = data[i++];

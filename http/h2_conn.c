@@ -1,5 +1,6 @@
 /*
- * A connection of an HTTP/2 server: the engine's bytes in and out, and a task for each stream.
+ * A connection of an HTTP/2 server: the engine's bytes in and out. What the streams do
+ * with them is in h2_transport.c.
  *
  *   parked --bytes: read and taken by the engine, in the poller's callback--> parked
  *                     \--a head is whole--> a task runs the handler
@@ -18,50 +19,15 @@
  * Dead, the engine is gone, the handlers' scopes are cancelled, and what they still do finds that
  * out.
  */
-#include "http/h2_conn.h"
-
 #include <errno.h>
 #include <string.h>
 
-#include "core/arena.h"
 #include "core/task.h"
-#include "http/h2.h"
+#include "http/h2_internal.h"
 #include "http/h2_tunnel.h"
 
-enum { READS_PER_TURN = 4, SENDS_PER_TURN = 16, COPY_MAX = 512, HANDLERS_EXCESS = 2 };
+enum { READS_PER_TURN = 4, SENDS_PER_TURN = 16 };
 static const zk_time look_again = ZK_SEC(1);
-
-typedef struct zk__h2_conn zk__h2_conn;
-struct zk__h2_conn {
-    zk__h2 h2;
-    zk__conn *conn;
-    zk__hook flush_hook;
-    zk_scope scope;      /* of the task that writes */
-    uint32_t holds;      /* tasks of streams, the one that writes, and who is at work on it */
-    zk_time half_closed; /* when the client has ended its side; 0: it has not */
-    bool is_dead;
-    bool is_writing;                       /* a task does */
-    bool has_ended;                        /* the client sends no more */
-    bool is_draining;                      /* GOAWAY has been announced */
-    bool is_final;                         /* and has said which streams are the last */
-    bool is_served;                        /* the pump sends when the handlers have run */
-    zk_time active;                        /* when the last stream has ended */
-    zk__h2_conn *ready_next, **ready_link; /* in the shard's list; ready_link: NULL outside */
-    size_t unsent_size;
-    char *unsent;
-};
-
-static zk__h2_conn *conn_of(zk__h2 *h2) { return (zk__h2_conn *)(void *)h2; }
-
-static const zk_server *config_of(const zk__h2_conn *c) { return c->conn->shard->config; }
-
-/* At the end of this batch of tasks what the engine has is sent. */
-static void touch(zk__h2_conn *c)
-{
-    if (!c->is_dead && !c->is_served) zk__hook_arm(zk__worker_self(), &c->flush_hook);
-}
-
-void zk__h2_touch(zk__h2_stream *s) { touch(s->conn); }
 
 /* ---- the end ---- */
 
@@ -104,7 +70,7 @@ static void conn_end(zk__h2_conn *c)
 }
 
 /* A hold on the connection has gone. */
-static void conn_release(zk__h2_conn *c)
+void zk__h2_conn_release(zk__h2_conn *c)
 {
     if (--c->holds == 0 && c->is_dead) conn_free(c);
 }
@@ -123,7 +89,7 @@ static int writer_run(void *arg)
     zk_task *me = zk__lane.current;
     me->scope = &c->scope;
     c->scope.owner = me;
-    int timeout_ms = config_of(c)->write_timeout_ms;
+    int timeout_ms = zk__h2_conn_config(c)->write_timeout_ms;
     int rc = c->is_dead ? -ECANCELED
                         : zk_timeout(timeout_ms < 0 ? INT64_MAX : ZK_MS(timeout_ms), write_rest, c);
     me->scope = c->scope.parent;
@@ -131,8 +97,8 @@ static int writer_run(void *arg)
     c->unsent = NULL;
     c->is_writing = false;
     if (rc < 0) conn_end(c);
-    touch(c);
-    conn_release(c);
+    zk__h2_conn_touch(c);
+    zk__h2_conn_release(c);
     return 0;
 }
 
@@ -157,7 +123,7 @@ static int send_ready(zk__h2_conn *c)
     char *buf = c->conn->shard->h2_buffer;
     for (int i = 0; !c->is_writing; i++) {
         if (i == SENDS_PER_TURN) {
-            touch(c);
+            zk__h2_conn_touch(c);
             return 0;
         }
         ssize_t size = zk__h2_send(&c->h2, buf, ZK__H2_BUFFER_BYTES);
@@ -190,7 +156,7 @@ static void conn_flush(zk__h2_conn *c)
     if (ZK_UNLIKELY(c->is_draining && !c->h2.stream_count && !c->h2.is_calmed)) {
         c->h2.is_calmed = true;
         zk__h2_terminate(&c->h2, 0);
-        touch(c);
+        zk__h2_conn_touch(c);
     } else if (ZK_UNLIKELY(is_over(c))) {
         conn_end(c);
     }
@@ -202,7 +168,8 @@ static zk_time after_ms(zk_time from, int ms) { return ms < 0 ? INT64_MAX : from
 
 static zk_time grace_end(const zk__h2_conn *c)
 {
-    return c->half_closed ? after_ms(c->half_closed, config_of(c)->half_close_grace_ms) : INT64_MAX;
+    return c->half_closed ? after_ms(c->half_closed, zk__h2_conn_config(c)->half_close_grace_ms)
+                          : INT64_MAX;
 }
 
 static zk_time deadline_of(const zk__h2_conn *c)
@@ -211,13 +178,13 @@ static zk_time deadline_of(const zk__h2_conn *c)
         zk_time next = zk_now() + look_again;
         return next < grace_end(c) ? next : grace_end(c);
     }
-    return after_ms(c->active, config_of(c)->idle_timeout_ms);
+    return after_ms(c->active, zk__h2_conn_config(c)->idle_timeout_ms);
 }
 
 /* A client that does not take what it asked for gives up its streams. */
 static void slow_streams_reset(zk__h2_conn *c)
 {
-    int timeout_ms = config_of(c)->write_timeout_ms;
+    int timeout_ms = zk__h2_conn_config(c)->write_timeout_ms;
     for (zk__h2_stream *s = c->h2.streams; s; s = s->next) {
         bool waits = s->out.is_begun && s->out.size && !s->has_ended;
         if (waits && zk_now() >= after_ms(s->out_since, timeout_ms)) zk__h2_reset(s, ZK__H2_TIRED);
@@ -238,11 +205,11 @@ void zk__h2_conn_timer(zk__conn *conn)
         zk__h2_goaway(&c->h2, true);
     }
     if (c->h2.frame_since &&
-        zk_now() >= after_ms(c->h2.frame_since, config_of(c)->header_timeout_ms)) {
+        zk_now() >= after_ms(c->h2.frame_since, zk__h2_conn_config(c)->header_timeout_ms)) {
         zk__h2_calm(&c->h2);
     } else if (c->h2.stream_count) {
         slow_streams_reset(c);
-    } else if (zk_now() >= after_ms(c->active, config_of(c)->idle_timeout_ms)) {
+    } else if (zk_now() >= after_ms(c->active, zk__h2_conn_config(c)->idle_timeout_ms)) {
         zk__h2_terminate(&c->h2, 0);
     }
     zk__conn_deadline(conn, deadline_of(c));
@@ -300,7 +267,7 @@ static void conn_read(zk__h2_conn *c)
     }
     if (c->is_dead) return;
     deadline_renew(c);
-    touch(c);
+    zk__h2_conn_touch(c);
     if (c->has_ended) return;
     if (rc == 0) {
         rc = zk_stream_park(c->conn->stream, on_ready, c);
@@ -317,7 +284,7 @@ static void conn_flush_held(zk__h2_conn *c)
 {
     c->holds++;
     conn_flush(c);
-    conn_release(c);
+    zk__h2_conn_release(c);
 }
 
 static int pump_run(void *arg);
@@ -346,7 +313,7 @@ static int pump_run(void *arg)
         shard->h2_served = next;
         next->holds++;
         conn_read(next);
-        conn_release(next);
+        zk__h2_conn_release(next);
     }
     if (!shard->h2_served && !shard->h2_ready) {
         shard->is_pumping = false;
@@ -376,313 +343,6 @@ static void on_batch_end(zk__hook *hook)
     conn_flush_held((zk__h2_conn *)(void *)((char *)hook - offsetof(zk__h2_conn, flush_hook)));
 }
 
-/* ---- a stream's task ---- */
-
-/* Extended CONNECT has a path, an ordinary one an authority only (RFC 8441 section 4). */
-static int target_fill(zk_request *req, const zk__h2_stream *s)
-{
-    bool is_connect = req->method.size == 7 && !memcmp(req->method.data, "CONNECT", 7);
-    zk_str method = is_connect && s->protocol.size ? ZK_STR("GET") : req->method;
-    if (is_connect && !s->protocol.size) req->raw_target = req->host;
-    req->method = method; /* routes are the same as those of an Upgrade */
-    return zk__target_parse(method, req->raw_target, &req->arena, &req->target);
-}
-
-static int stream_serve(zk__h2_stream *s)
-{
-    zk_request *req = &s->req;
-    const char *why = "the header section is too large";
-    int rc = s->refused;
-    if (ZK_LIKELY(!rc)) {
-        why = "the request target is not valid";
-        rc = target_fill(req, s);
-    }
-    if (ZK_LIKELY(!rc)) return zk__exchange_run(req, &s->res);
-    req->target = (zk__target){ZK_STR(""), ZK_STR(""), ZK_STR("")};
-    rc = zk__exchange_refuse(req, &s->res, rc, why);
-    s->res.is_closing = false; /* the others have done nothing wrong */
-    return rc;
-}
-
-static int stream_run(void *arg)
-{
-    zk__h2_stream *s = arg;
-    zk__h2_conn *c = s->conn;
-    zk_task *me = zk__lane.current;
-    if (ZK_LIKELY(s->h2 && !s->is_reset)) {
-        me->scope = &s->scope;
-        s->scope.owner = me;
-        if (stream_serve(s) < 0) zk__h2_reset(s, ZK__H2_FAILED);
-        me->scope = s->scope.parent;
-    }
-    if (ZK_UNLIKELY(s->tunnel != NULL)) zk__h2_tunnel_end(s);
-    s->has_task = false;
-    if (s->h2) {
-        if (s->in_end > s->in_begin) zk__h2_consumed(s, s->in_end - s->in_begin);
-        s->in_begin = s->in_end = 0;
-        if (ZK_UNLIKELY(s->has_ended && !s->is_in_ended)) zk__h2_reset(s, ZK__H2_DONE);
-        if (ZK_UNLIKELY(s->res.is_closing)) zk__h2_conn_drain(c->conn);
-        touch(c);
-    } else {
-        zk__h2_stream_free(s);
-    }
-    conn_release(c);
-    return 0;
-}
-
-static void on_request(zk__h2_stream *s)
-{
-    static const zk_site site = {"http2 stream", __FILE__, __LINE__};
-    zk__h2_conn *c = conn_of(s->h2);
-    s->conn = c;
-    s->req.transport = &zk__h2_transport;
-    /* Handlers of streams that the client has reset may take a while to end. */
-    if (c->holds / HANDLERS_EXCESS >= config_of(c)->h2_streams_max) {
-        zk__h2_reset(s, ZK__H2_REFUSED);
-        return;
-    }
-    if (zk__spawn_pinned(c->conn->shard->scope, stream_run, s, &site) < 0) {
-        zk__h2_reset(s, ZK__H2_FAILED);
-        return;
-    }
-    s->has_task = true;
-    c->holds++;
-}
-
-static void wake(zk__wait **place, ssize_t result)
-{
-    zk__wait *wait = *place;
-    if (!wait) return;
-    *place = NULL;
-    zk__wait_end(wait, result);
-}
-
-static void on_body(zk__h2_stream *s)
-{
-    wake(&s->reader, 0);
-    if (ZK_UNLIKELY(s->tunnel != NULL)) zk__h2_tunnel_body(s);
-}
-
-static void on_room(zk__h2_stream *s)
-{
-    wake(&s->writer, 0);
-    if (ZK_UNLIKELY(s->tunnel != NULL)) zk__h2_tunnel_room(s);
-}
-
-static void on_closed(zk__h2_stream *s, uint32_t error)
-{
-    if (!s->has_task) {
-        if (s->conn) s->conn->active = zk_now();
-        zk__h2_stream_free(s);
-        return;
-    }
-    s->conn->active = zk_now();
-    wake(&s->reader, 0);
-    wake(&s->writer, 0);
-    if (ZK_UNLIKELY(s->tunnel && !s->conn->conn->shard->is_aborting)) {
-        zk__h2_tunnel_closed(s);
-        return;
-    }
-    if (error || s->res.state != ZK__RESPONSE_ENDED) zk__scope_cancel_as(&s->scope, -ECANCELED);
-}
-
-static const struct zk__h2_events events = {
-    .on_request = on_request,
-    .on_body = on_body,
-    .on_room = on_room,
-    .on_closed = on_closed,
-};
-
-/* ---- waiting for the client ---- */
-
-typedef struct stream_wait {
-    zk__wait wait;
-    zk__wait **place;
-} stream_wait;
-
-static void stream_wait_cancel(zk__wait *wait)
-{
-    *((stream_wait *)(void *)wait)->place = NULL;
-    zk__wait_end(wait, -ECANCELED);
-}
-
-static ssize_t body_wait(void *arg)
-{
-    static const zk__wait_kind kind = {.name = "request body"};
-    zk__h2_stream *s = arg;
-    int rc = zk__wait_begin();
-    if (rc < 0) return rc;
-    stream_wait w = {.wait = {.cancel = stream_wait_cancel, .kind = &kind}, .place = &s->reader};
-    s->reader = &w.wait;
-    return zk__wait_for(&w.wait);
-}
-
-static int room_wait(void *arg)
-{
-    static const zk__wait_kind kind = {.name = "room for the response"};
-    zk__h2_stream *s = arg;
-    int rc = zk__wait_begin();
-    if (rc < 0) return rc;
-    stream_wait w = {.wait = {.cancel = stream_wait_cancel, .kind = &kind}, .place = &s->writer};
-    s->writer = &w.wait;
-    return (int)zk__wait_for(&w.wait);
-}
-
-static bool is_gone(const zk__h2_stream *s) { return !s->h2 || s->is_reset; }
-
-/* Waits until all of `out` has been taken; for as long as some of it is from time to time. */
-static int out_wait(zk__h2_stream *s)
-{
-    int timeout_ms = config_of(s->conn)->write_timeout_ms;
-    touch(s->conn);
-    while (s->out.size) {
-        if (is_gone(s)) return -ECONNRESET;
-        zk_time moved = s->out_since;
-        zk_scope wait __attribute__((cleanup(zk__scope_leave)));
-        zk__scope_enter_within(&wait, timeout_ms < 0 ? INT64_MAX : ZK_MS(timeout_ms));
-        int rc = room_wait(s);
-        int outer = wait.parent->reason;
-        if (rc == -ETIMEDOUT && !outer && s->out_since > moved) continue;
-        if (rc == -ETIMEDOUT && !outer) return ZK_E_HTTP_TIMEOUT;
-        if (rc < 0) return is_gone(s) ? -ECONNRESET : outer ? outer : rc;
-    }
-    return is_gone(s) ? -ECONNRESET : 0;
-}
-
-/* ---- the transport ---- */
-
-static ssize_t h2_body_read(zk_request *req, void *buf, size_t size)
-{
-    zk__h2_stream *s = zk__h2_stream_of(req);
-    for (;;) {
-        size_t have = s->in_end - s->in_begin;
-        if (have) {
-            size_t n = have < size ? have : size;
-            memcpy(buf, s->in + s->in_begin, n);
-            s->in_begin += (uint32_t)n;
-            zk__h2_consumed(s, n);
-            touch(s->conn);
-            return (ssize_t)n;
-        }
-        if (s->is_in_ended) {
-            if (req->body_error) return req->body_error;
-            req->is_body_done = true;
-            return 0;
-        }
-        if (is_gone(s)) return ZK_E_CLOSED;
-        ssize_t rc = zk__body_wait(req, body_wait, s);
-        if (rc < 0) return is_gone(s) ? ZK_E_CLOSED : rc;
-    }
-}
-
-static int h2_body_view(zk_request *req, zk_str *ret)
-{
-    zk__h2_stream *s = zk__h2_stream_of(req);
-    if (!s->is_in_ended || req->body_error) return 0;
-    *ret = (zk_str){s->in + s->in_begin, s->in_end - s->in_begin};
-    req->body_taken += ret->size;
-    zk__h2_consumed(s, ret->size);
-    s->in_begin = s->in_end; /* the bytes stay where they are */
-    touch(s->conn);
-    req->is_body_done = true;
-    return 1;
-}
-
-/* Bytes that fit are copied, so that the handler goes on. */
-static int out_gather(zk__h2_stream *s, const void *data, size_t size, size_t capacity)
-{
-    if (!s->out.buffer && !(s->out.buffer = zk_alloc(capacity))) return -ENOMEM;
-    if (s->out.size && s->out.data != s->out.buffer) {
-        memmove(s->out.buffer, s->out.data, s->out.size);
-    }
-    memcpy(s->out.buffer + s->out.size, data, size);
-    s->out.data = s->out.buffer;
-    s->out.size += size;
-    zk__h2_resume(s);
-    touch(s->conn);
-    return 0;
-}
-
-/* Bytes that are too many stay where they are until they have been taken. */
-static int out_lend(zk__h2_stream *s, const void *data, size_t size)
-{
-    s->out.data = data;
-    s->out.size = size;
-    zk__h2_resume(s);
-    int rc = out_wait(s);
-    if (rc < 0) {
-        s->out.data = NULL; /* they are the caller's again */
-        s->out.size = 0;
-        zk__h2_reset(s, ZK__H2_FAILED);
-        touch(s->conn);
-    }
-    return rc;
-}
-
-static int whole_body(zk__h2_stream *s, const void *body, size_t size)
-{
-    s->out.is_last = true;
-    if (size <= COPY_MAX) {
-        s->out.data = zk_arena_copy(&s->req.arena, body, size);
-        if (!s->out.data) return -ENOMEM;
-        s->out.size = size;
-        return 0;
-    }
-    return size <= ZK__H2_OUT_BYTES_MAX ? out_gather(s, body, size, size) : out_lend(s, body, size);
-}
-
-static int h2_begin(zk_response *res, const char *content_type, const void *body, size_t size,
-                    bool is_whole)
-{
-    zk__h2_stream *s = zk__h2_stream_of(res->req);
-    bool has_body = !res->is_bodiless && res->length != 0;
-    int rc = zk__h2_respond(s, content_type, has_body);
-    if (rc < 0) return rc;
-    touch(s->conn);
-    return is_whole && has_body ? whole_body(s, body, size) : 0;
-}
-
-static int h2_write(zk_response *res, const void *data, size_t size)
-{
-    zk__h2_stream *s = zk__h2_stream_of(res->req);
-    if (is_gone(s)) return -ECONNRESET;
-    if (s->out.size + size > ZK__H2_OUT_BYTES_MAX) {
-        int rc = out_wait(s);
-        if (rc < 0) return rc;
-    }
-    return size > ZK__H2_OUT_BYTES_MAX ? out_lend(s, data, size)
-                                       : out_gather(s, data, size, ZK__H2_OUT_BYTES_MAX);
-}
-
-static int h2_flush(zk_response *res)
-{
-    zk__h2_stream *s = zk__h2_stream_of(res->req);
-    if (is_gone(s)) return -ECONNRESET;
-    touch(s->conn);
-    return 0;
-}
-
-static int h2_end(zk_response *res)
-{
-    zk__h2_stream *s = zk__h2_stream_of(res->req);
-    if (is_gone(s)) return -ECONNRESET;
-    s->out.is_last = true;
-    if (s->out.is_begun) zk__h2_resume(s);
-    touch(s->conn);
-    return 0;
-}
-
-const struct zk__transport zk__h2_transport = {
-    .body_read = h2_body_read,
-    .body_view = h2_body_view,
-    .begin = h2_begin,
-    .write = h2_write,
-    .flush = h2_flush,
-    .end = h2_end,
-    .protocol = zk__h2_protocol,
-    .upgrade = zk__h2_upgrade,
-};
-
 /* ---- its life ---- */
 
 /* What has come already, and then the rest. */
@@ -692,7 +352,7 @@ static void conn_begin(zk__h2_conn *c, const void *data, size_t size)
     int rc = size ? zk__h2_recv(&c->h2, data, size) : 0;
     if (rc == ZK_E_HTTP_SYNTAX) {
         c->has_ended = true;
-        touch(c);
+        zk__h2_conn_touch(c);
     } else if (rc < 0) {
         conn_end(c);
     } else {
@@ -707,7 +367,7 @@ int zk__h2_conn_start(zk__conn *conn, const void *data, size_t size)
     if (!shard->h2_buffer) shard->h2_buffer = zk_alloc(ZK__H2_BUFFER_BYTES);
     zk__h2_conn *c = shard->h2_buffer ? zk_alloc_zeroed(sizeof *c) : NULL;
     if (!c) return -ENOMEM;
-    int rc = zk__h2_init(&c->h2, shard, &events);
+    int rc = zk__h2_init(&c->h2, shard, &zk__h2_stream_events);
     if (rc < 0) {
         zk_free(c);
         return rc;
@@ -721,7 +381,7 @@ int zk__h2_conn_start(zk__conn *conn, const void *data, size_t size)
     c->holds++;
     zk_stream_on_hangup(conn->stream, on_hangup, c);
     conn_begin(c, data, size);
-    conn_release(c);
+    zk__h2_conn_release(c);
     return 0;
 }
 
@@ -732,7 +392,7 @@ void zk__h2_conn_drain(zk__conn *conn)
     c->is_draining = true;
     zk__h2_tunnels_drain(&c->h2);
     if (c->h2.stream_count) zk__h2_goaway(&c->h2, false);
-    touch(c);
+    zk__h2_conn_touch(c);
 }
 
 void zk__h2_conn_abort(zk__conn *conn) { conn_end(conn->h2); }

@@ -12,10 +12,6 @@ enum { ZK__H2_BUFFER_BYTES = 128 * 1024 };
 
 extern const struct zk__transport zk__h2_transport;
 
-struct zk__h2_stream;
-/* Its connection has something to send at the end of this batch of tasks. */
-void zk__h2_touch(struct zk__h2_stream *stream);
-
 #if ZK__H2
 
 /*

@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "core/worker.h"
-#include "http/h2_conn.h"
+#include "http/h2_internal.h"
 #include "net/stream.h"
 
 struct zk__h2_tunnel {
@@ -58,7 +58,7 @@ static ssize_t read_now(zk__h2_stream *s, void *buf, size_t size)
     memcpy(buf, s->in + s->in_begin, n);
     s->in_begin += (uint32_t)n;
     zk__h2_consumed(s, n);
-    zk__h2_touch(s);
+    zk__h2_conn_touch(s->conn);
     return (ssize_t)n;
 }
 
@@ -89,7 +89,7 @@ static ssize_t write_now(zk__h2_stream *s, const struct iovec *iov, int iov_coun
         s->out.size += n;
     }
     zk__h2_resume(s);
-    zk__h2_touch(s);
+    zk__h2_conn_touch(s->conn);
     return (ssize_t)(s->out.size - begin);
 }
 
@@ -111,7 +111,7 @@ static int tunnel_shutdown(zk_stream *stream)
     if (is_gone(s)) return -ECONNRESET;
     s->out.is_last = true;
     zk__h2_resume(s);
-    zk__h2_touch(s);
+    zk__h2_conn_touch(s->conn);
     return 0;
 }
 
@@ -119,7 +119,7 @@ static void tunnel_reset_on_close(zk_stream *stream)
 {
     zk__h2_stream *s = of(stream)->stream;
     zk__h2_reset(s, ZK__H2_FAILED);
-    zk__h2_touch(s);
+    zk__h2_conn_touch(s->conn);
 }
 
 /* The stream of HTTP/2 ends with its handler. */
@@ -239,6 +239,6 @@ int zk__h2_upgrade(zk_response *res, zk_str protocol, zk__upgrade *upgrade, zk_s
     upgrade->conn = NULL;
     upgrade->stream = &t->head;
     *ret_received = (zk_str){NULL, 0};
-    zk__h2_touch(s);
+    zk__h2_conn_touch(s->conn);
     return 0;
 }

@@ -10,6 +10,7 @@
 
 #include "http/dial.h"
 #include "http/shard.h"
+#include "http/upgrade.h"
 
 enum { RETRY_TOKENS_MAX = 100 };
 
@@ -19,6 +20,7 @@ static int number(int given, int otherwise) { return given ? given : otherwise; 
 
 static void complete(zk_proxy_options *o)
 {
+    o->tunnel_timeout_ms = number(o->tunnel_timeout_ms, 600000);
     o->tries_max = number(o->tries_max, 3);
     o->retry_percent_max = number(o->retry_percent_max, 20);
     o->failures_max = number(o->failures_max, 3);
@@ -356,6 +358,10 @@ int zk_proxy_run(zk_proxy *p, zk_request *req, zk_response *res)
     double share = p->options.retry_percent_max / 100.0;
     if (r.w->retry_tokens < RETRY_TOKENS_MAX) r.w->retry_tokens += share;
     body_look(&r.try, req);
+    r.try.protocol = zk__exchange_protocol(req);
+    /* Whose bytes a body is, and whose what stands behind it, is read in more than one way. Over
+     * HTTP/2 there is no length, and all that comes is the tunnel's. */
+    if (req->version != 20 && req->body_length != 0) r.try.protocol.size = 0;
     r.rc = try_all(&r, zk__proxy_key(p, req));
     int rc = r.rc;
     bool is_gone = rc < 0 && (r.try.is_client_gone || res->error || zk_cancelled() < 0);

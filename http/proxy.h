@@ -94,16 +94,25 @@ static inline bool zk__upstream_is_well(zk__upstream *u)
 
 /* ---- proxy_fields.c ---- */
 
-/* Sends the head of the request. returns 0 or an error of the hop. */
-int zk__proxy_head_send(const zk_proxy *p, const zk__upstream *u, zk__hop *hop, zk_request *req);
+/* Sends the head of the request, with an upgrade to `protocol` if it is not empty. returns 0 or an
+ * error of the hop. */
+int zk__proxy_head_send(const zk_proxy *p, const zk__upstream *u, zk__hop *hop, zk_request *req,
+                        zk_str protocol);
 /* Gives the response the fields of the answer. returns 0, -ENOMEM. */
 int zk__proxy_head_take(const zk_proxy *p, const zk__talk *talk, zk_response *res);
+
+/* ---- proxy_tunnel.c ---- */
+
+/* The upstream has answered 101: hands the answer on, and then all bytes both ways. returns 0; an
+ * error, with res->state NONE if nothing has been sent. */
+int zk__proxy_tunnel(const zk_proxy *p, zk__hop *hop, zk_response *res);
 
 /* ---- proxy_forward.c ---- */
 
 /* What has become of one try. */
 typedef struct zk__proxy_try {
     zk__hop *hop;
+    zk_str protocol;     /* that the client asks to upgrade to; empty: none */
     zk_str body;         /* of the request, if it is in memory as a whole */
     bool has_whole_body; /* it is, or there is none */
     bool is_body_begun;  /* some of a streamed body has been read */

@@ -288,10 +288,30 @@ static int put_framing(zk__hop *hop, const zk_request *req)
     return put_field(hop, ZK_STR("Content-Length"), (zk_str){length, (size_t)n});
 }
 
-int zk__proxy_head_send(const zk_proxy *p, const zk__upstream *u, zk__hop *hop, zk_request *req)
+/* RFC 6455 section 4.1: 16 random bytes, in base64. They protect browsers from caches that do not
+ * know the protocol, and are no secret. */
+static int put_websocket_key(zk__hop *hop)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    char key[25] = "....................==";
+    for (int i = 0; i < 21; i++)
+        key[i] = digits[zk__random(zk__worker_self()) >> 32 & 63];
+    memcpy(key + 21, "A==", 4); /* 2 of its bits are data, and 0 */
+    return put_field(hop, ZK_STR("Sec-WebSocket-Key"), (zk_str){key, 24});
+}
+
+static int put_upgrade(zk__hop *hop, const zk_request *req, zk_str protocol)
+{
+    int rc = put_field(hop, ZK_STR("Connection"), ZK_STR("Upgrade"));
+    if (!rc) rc = put_field(hop, ZK_STR("Upgrade"), protocol);
+    return rc || req->version < 20 ? rc : put_websocket_key(hop);
+}
+
+int zk__proxy_head_send(const zk_proxy *p, const zk__upstream *u, zk__hop *hop, zk_request *req,
+                        zk_str protocol)
 {
     zk_str for_list = {NULL, 0}, forwarded = {NULL, 0};
-    int rc = put(hop, req->method);
+    int rc = put(hop, protocol.size && req->version == 20 ? ZK_STR("GET") : req->method);
     if (!rc) rc = put(hop, ZK_STR(" "));
     if (!rc) rc = put_target(hop, req);
     if (!rc) rc = put(hop, ZK_STR(" HTTP/1.1\r\n"));
@@ -307,7 +327,11 @@ int zk__proxy_head_send(const zk_proxy *p, const zk__upstream *u, zk__hop *hop, 
         if (!rc) rc = put(hop, (zk_str){p->via, strlen(p->via)});
         if (!rc) rc = put(hop, ZK_STR("\r\n"));
     }
-    if (!rc) rc = put_framing(hop, req);
+    if (!rc && protocol.size) {
+        rc = put_upgrade(hop, req, protocol);
+    } else if (!rc) {
+        rc = put_framing(hop, req);
+    }
     return rc ? rc : put(hop, ZK_STR("\r\n"));
 }
 
@@ -323,6 +347,10 @@ int zk__proxy_head_take(const zk_proxy *p, const zk__talk *talk, zk_response *re
     for (size_t i = 0; i < a->field_count; i++) {
         zk_str name = a->fields[i].name;
         if (is_answer_dropped(name)) continue;
+        /* The answer to a key of the proxy's own, see put_websocket_key(). */
+        if (a->status == 101 && res->req->version == 20 && IS(name, "sec-websocket-accept")) {
+            continue;
+        }
         if (ZK_UNLIKELY(extra) && is_named(a->fields, a->field_count, name)) continue;
         fields[count++] = a->fields[i];
     }

@@ -166,7 +166,7 @@ static int answer_wait(zk__proxy_try *try, zk_request *req)
 {
     bool is_head = is_text(req->method, "HEAD");
     int rc = zk__hop_answer(try->hop, is_head ? ZK__H1_ASKED_HEAD : ZK__H1_ASKED_USUAL);
-    if (!rc && try->hop->talk->answer.is_switched) {
+    if (!rc && try->hop->talk->answer.is_switched && !try->protocol.size) {
         try->hop->is_broken = true;
         return zk_fail(ZK_E_HTTP_SYNTAX, "an upgrade nobody has asked for");
     }
@@ -178,7 +178,7 @@ static int exchange_whole(zk__proxy_worker *w, int index, zk__proxy_try *try, zk
                           zk_response *res)
 {
     zk__hop *hop = try->hop;
-    int rc = zk__proxy_head_send(w->proxy, &w->proxy->upstreams[index], hop, req);
+    int rc = zk__proxy_head_send(w->proxy, &w->proxy->upstreams[index], hop, req, try->protocol);
     if (!rc && try->body.size) {
         rc = upload_piece(hop, req, try->body.data, try->body.size);
     }
@@ -190,6 +190,7 @@ static int exchange_whole(zk__proxy_worker *w, int index, zk__proxy_try *try, zk
     }
     if (rc < 0) return rc;
     zk__proxy_note(w->proxy, index, 0);
+    if (ZK_UNLIKELY(hop->talk->answer.is_switched)) return zk__proxy_tunnel(w->proxy, hop, res);
     return answer_forward(w, hop, res);
 }
 
@@ -197,7 +198,7 @@ static int exchange_streamed(zk__proxy_worker *w, int index, zk__proxy_try *try,
                              zk_response *res)
 {
     zk__hop *hop = try->hop;
-    int rc = zk__proxy_head_send(w->proxy, &w->proxy->upstreams[index], hop, req);
+    int rc = zk__proxy_head_send(w->proxy, &w->proxy->upstreams[index], hop, req, try->protocol);
     if (rc < 0) return rc;
     ZK_SCOPE(scope) {
         upload u = {try, req, &scope};

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "http/shard.h"
+#include "http/h1_conn.h"
 
 static void put_2(char *out, int n)
 {
@@ -41,6 +41,7 @@ void zk__shard_init(zk__shard *shard)
     shard->common_size = (size_t)size + 31;
     shard->common_second = -1;
     zk__shard_common_renew(shard);
+    zk__spare_init(&shard->spare_sessions, ZK__SESSIONS_KEPT, zk__session_free_one);
     shard->stage = zk_alloc(ZK__STAGE_BYTES); /* without one, responses are sent one by one */
 }
 

@@ -10,11 +10,13 @@
 
 #include "core/worker.h"
 #include "http/route_table.h"
+#include "http/spare.h"
 
 typedef struct zk__conn zk__conn;
 typedef struct zk__session zk__session;
 
 enum { ZK__COMMON_FIELDS_BYTES = 160 };
+enum { ZK__SESSIONS_KEPT = 8 }; /* at least */
 enum { ZK__STAGED_MAX = 32, ZK__STAGE_BYTES = 64 * 1024, ZK__STAGED_BYTES_MAX = 4096 };
 enum { ZK__AHEAD_MAX = 64, ZK__AHEAD_BYTES = 1500 };
 
@@ -45,7 +47,7 @@ typedef struct zk__shard {
     zk__wait *drainer;  /* waits for the last connection to end */
     bool is_draining, is_aborting;
     zk__session *free_sessions;
-    uint32_t free_session_count;
+    zk__spare spare_sessions; /* how many */
     /* Responses that leave together at the end of the batch of tasks; see http/stage.c. */
     zk__hook stage_hook;
     uint32_t staged_count;

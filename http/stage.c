@@ -94,7 +94,7 @@ void zk__shard_done(zk__shard *shard)
 {
     zk__stage_flush(shard);
     zk__hook_disarm(zk__worker_self(), &shard->stage_hook);
-    zk__sessions_free(shard);
+    zk__spare_done(&shard->spare_sessions);
     zk__h2_streams_free(shard);
     zk_free(shard->h2_buffer);
     shard->h2_buffer = NULL;

@@ -13,6 +13,13 @@ typedef struct socket_stream {
     zk_stream head;
     zk__io io;
     zk__op park;
+    /* The peer's address once it was asked for: it stays, and proxies ask for each request. */
+    sa_family_t peer_family; /* AF_INET or AF_INET6; 0: not known */
+    uint16_t peer_port;      /* as on the wire */
+    union {
+        struct in_addr in;
+        struct in6_addr in6;
+    } peer;
 } socket_stream;
 
 static socket_stream *of(zk_stream *stream) { return (socket_stream *)(void *)stream; }
@@ -115,12 +122,46 @@ static void socket_watch(zk_stream *stream)
     if (io->bits & (ZK__IO_PEER_DONE | ZK__IO_BROKEN)) on_hangup(io);
 }
 
+/* A zone (RFC 4007) has no place there: such an address is asked for each time. */
+static void peer_keep(socket_stream *s, const zk_addr *addr)
+{
+    if (addr->sa.sa_family == AF_INET) {
+        s->peer.in = addr->in.sin_addr;
+        s->peer_port = addr->in.sin_port;
+    } else if (addr->sa.sa_family == AF_INET6 && !addr->in6.sin6_scope_id) {
+        s->peer.in6 = addr->in6.sin6_addr;
+        s->peer_port = addr->in6.sin6_port;
+    } else {
+        return;
+    }
+    s->peer_family = addr->sa.sa_family;
+}
+
+static zk_addr peer_kept(const socket_stream *s)
+{
+    zk_addr addr = {.size = sizeof addr.in};
+    if (s->peer_family == AF_INET) {
+        addr.in = (struct sockaddr_in){
+            .sin_family = AF_INET, .sin_port = s->peer_port, .sin_addr = s->peer.in};
+    } else {
+        addr.size = sizeof addr.in6;
+        addr.in6 = (struct sockaddr_in6){
+            .sin6_family = AF_INET6, .sin6_port = s->peer_port, .sin6_addr = s->peer.in6};
+    }
+    return addr;
+}
+
 static int socket_address(const zk_stream *stream, bool is_peer, zk_addr *ret_addr)
 {
     const socket_stream *s = (const socket_stream *)(const void *)stream;
+    if (is_peer && s->peer_family) {
+        *ret_addr = peer_kept(s);
+        return 0;
+    }
     zk_addr addr = {.size = sizeof addr.un};
     int rc = poller()->ops->kernel->name(s->io.fd, is_peer, &addr.sa, &addr.size);
     if (rc < 0) return rc;
+    if (is_peer) peer_keep((socket_stream *)(uintptr_t)s, &addr);
     *ret_addr = addr;
     return 0;
 }
@@ -151,6 +192,7 @@ int zk__fd_stream(int fd, uint32_t bits, zk_stream **ret_stream)
         return -ENOMEM;
     }
     s->head = (zk_stream){.ops = &socket_ops};
+    s->peer_family = 0;
     zk__io_init(&s->io, fd, bits);
     zk__leak_name(s, "stream", fd);
     zk__bind_to_worker();

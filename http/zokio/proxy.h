@@ -60,6 +60,7 @@ typedef struct zk_proxy_options {
     const char *via;          /* this proxy's name in Via; NULL: "zokio", "": none */
     const zk_client_options
         *client;             /* limits of the connections to upstreams; NULL: the defaults */
+    int tunnel_timeout_ms;   /* without a byte either way, behind an upgrade: 600,000 */
     int tries_max;           /* per request, each with another upstream: 3 */
     int retry_percent_max;   /* retries beside this share of the requests: 20 */
     int failures_max;        /* in a row, then it is left out for a while: 3 */
@@ -112,10 +113,11 @@ ZK_API int zk_proxy_check(zk_proxy *proxy);
 ZK_API int zk_proxy_metrics(zk_proxy *proxy, zk_request *req, zk_response *res);
 
 /**
- * Writes a line of an access log, NUL-terminated and cut if there is no room: in the "combined"
- * format, or as JSON. Never suspends. @return its length
+ * Writes a line of an access log, NUL-terminated and cut if there is no room, in the
+ * "combined" format. Never suspends. @return its length
  */
 ZK_API size_t zk_proxy_log_line(const zk_proxy_access *access, char *text, size_t size);
+/** The same as JSON. */
 ZK_API size_t zk_proxy_log_json(const zk_proxy_access *access, char *text, size_t size);
 
 ZK_END

@@ -9,6 +9,7 @@
 #include <zokio/base.h>
 #include <zokio/call.h>
 #include <zokio/channel.h>
+#include <zokio/client.h>
 #include <zokio/dns.h>
 #include <zokio/dump.h>
 #include <zokio/error.h>
@@ -18,6 +19,7 @@
 #include <zokio/iter.h>
 #include <zokio/metrics.h>
 #include <zokio/process.h>
+#include <zokio/proxy.h>
 #include <zokio/select.h>
 #include <zokio/server.h>
 #include <zokio/signal.h>
@@ -29,6 +31,7 @@
 #include <zokio/tls.h>
 #include <zokio/udp.h>
 #include <zokio/unix.h>
+#include <zokio/url.h>
 #include <zokio/ws.h>
 
 #endif

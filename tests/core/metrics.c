@@ -73,7 +73,7 @@ ZK_ASYNC_TEST(metrics, ready_tasks_timers_and_stacks_are_those_of_now)
         zk_metrics waiting = now();
         cr_assert(waiting.timers_pending == before.timers_pending + 40);
         cr_assert(waiting.stacks >= 41, "%llu", (unsigned long long)waiting.stacks);
-        /* With sanitizers, or looking for leaks, each object is malloc's, and the heap holds none. */
+        /* With sanitizers, or looking for leaks, each object is malloc's: the heap holds none. */
         bool is_mallocs = ZK_TEST_ASAN || ZK_TEST_TSAN || zk__leaks_current;
         if (!is_mallocs) cr_assert(waiting.heap_bytes > 0);
         cr_assert(waiting.tasks_ready == 0);

@@ -118,20 +118,27 @@ ZK_TEST(watchdog, tells_a_worker_that_sleeps_from_one_that_is_held)
     cr_assert(strstr(last, "has held worker 1 for "), "%s", last);
 }
 
+static zk_time longest; /* between two yields: the system has perhaps run something else */
+
 static int sleep_and_yield(void *arg)
 {
     (void)arg;
     int rc = zk_sleep(ZK_MS(100));
-    zk_time end = zk__clock() + ZK_MS(100);
-    while (!rc && zk__clock() < end)
+    zk_time now = zk__clock(), end = now + ZK_MS(100);
+    longest = 0;
+    while (!rc && now < end) {
         rc = zk_yield();
+        zk_time before = now;
+        now = zk__clock();
+        if (now - before > longest) longest = now - before;
+    }
     return rc;
 }
 
 ZK_TEST(watchdog, leaves_who_waits_or_yields_alone)
 {
     cr_assert_ok(run_watched(sleep_and_yield, 1));
-    cr_assert(reports == 0, "%s", last);
+    cr_assert(reports == 0 || longest >= ZK_MS(10), "%s", last);
 }
 
 ZK_TEST(watchdog, a_negative_span_is_refused)

@@ -202,29 +202,36 @@ static inline void wire_send_n(wire *w, const void *data, size_t size, size_t pi
 
 static inline void wire_send(wire *w, const char *text) { wire_send_n(w, text, strlen(text), 0); }
 
+/* Receives what is there. returns bytes, -EAGAIN; 0: the end, see is_closed. */
+static inline ssize_t wire_pull(wire *w)
+{
+    if (w->capacity - w->size < 32 * 1024) {
+        w->capacity = 2 * w->capacity + 64 * 1024;
+        w->text = realloc(w->text, w->capacity);
+        cr_assert(w->text);
+    }
+    ssize_t n = zk_stream_try_read(w->stream, w->text + w->size, w->capacity - w->size - 1);
+    if (n == -EAGAIN) return n;
+    if (n == -ECONNRESET) {
+        w->is_reset = true;
+        n = 0;
+    }
+    cr_assert_ok(n);
+    w->size += (size_t)n;
+    w->is_closed = n == 0;
+    return n;
+}
+
 /* Receives all that the server sends without time passing. */
 static inline void wire_collect(wire *w)
 {
     for (int quiet = 0; quiet < 2 && !w->is_closed;) {
-        if (w->capacity - w->size < 32 * 1024) {
-            w->capacity = 2 * w->capacity + 64 * 1024;
-            w->text = realloc(w->text, w->capacity);
-            cr_assert(w->text);
-        }
-        ssize_t n = zk_stream_try_read(w->stream, w->text + w->size, w->capacity - w->size - 1);
-        if (n == -EAGAIN) {
+        if (wire_pull(w) == -EAGAIN) {
             quiet++;
             settle();
-            continue;
+        } else {
+            quiet = 0;
         }
-        if (n == -ECONNRESET) {
-            w->is_reset = true;
-            n = 0;
-        }
-        cr_assert_ok(n);
-        quiet = 0;
-        w->size += (size_t)n;
-        w->is_closed = n == 0;
     }
     w->text[w->size] = '\0';
 }

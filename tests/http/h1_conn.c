@@ -422,7 +422,7 @@ ZK_HTTP_TEST(h1_conn, idle_ones_hold_no_session, .routes = routes)
     }
     settle();
     cr_assert_eq(f->shard.conn_count, (uint32_t)COUNT);
-    cr_assert_leq(f->shard.free_session_count, 8u);
+    cr_assert_leq(f->shard.spare_sessions.count, 8u);
     for (zk__conn *c = f->shard.conns; c; c = c->next) {
         cr_assert(!c->session && !c->partial && c->phase == ZK__CONN_IDLE);
     }

@@ -560,3 +560,22 @@ ZK_HTTP_TEST(h2, an_ignored_frame_starts_no_deadline, .routes = routes)
         h2_close(&c);
     }
 }
+
+/* The server never sees the end of a frame without the beginning of the next. */
+ZK_HTTP_TEST(h2, frames_that_are_never_seen_alone_start_no_deadline, .routes = routes)
+{
+    static const char ping[] = "\0\0\10\6\0\0\0\0\0abcdefgh";
+    h2_client c;
+    h2_open(&c, f);
+    wire_send_n(&c.w, ping, 5, 0);
+    for (int i = 0; i < 30; i++) {
+        pass_ms(1000);
+        wire_send_n(&c.w, ping + 5, 12, 0);
+        wire_send_n(&c.w, ping, 5, 0);
+        cr_assert_h2(&c, "ping ack abcdefgh\n");
+    }
+    pass_ms(10001);
+    pass_ms(1001);
+    cr_assert_h2(&c, GOAWAY("ENHANCE_YOUR_CALM"));
+    h2_close(&c);
+}

@@ -7,7 +7,7 @@
  *     an item:  TYPE[.FLAGS] STREAM PAYLOAD...    items are parted by "; "
  *     flags:    e END_STREAM or ACK, h END_HEADERS, p PADDED, q PRIORITY
  *     payload:  'text', u8:N, u16:N, u32:N, zeros:N, hex:DIGITS, name=value (a literal of HPACK),
- *               GET:/path (the four fields of a request), len:N (a wrong length in the frame's head)
+ *               GET:/path (the four fields of a request), len:N (a wrong length in the head)
  *     "raw PAYLOAD" is no frame but bytes
  *   log: "headers 1 200 content-length=5\n" "data 1 5 end hello\n" "reset 1 CANCEL\n"
  *
@@ -327,12 +327,9 @@ static inline void h2_log_frame(h2_client *c, const uint8_t *head, const uint8_t
     h2_say(log, "\n");
 }
 
-/* All that has been received since the last call. */
-static inline const char *h2_take(h2_client *c)
+/* Adds the whole frames of what has been received to the log. */
+static inline void h2_log_received(h2_client *c)
 {
-    wire_collect(&c->w);
-    c->log.size = 0;
-    h2_say(&c->log, "%s", "");
     const uint8_t *at = (const uint8_t *)c->w.text, *end = at + c->w.size;
     while (end - at >= 9) {
         size_t size = h2_number(at, 3);
@@ -343,6 +340,15 @@ static inline const char *h2_take(h2_client *c)
     }
     c->w.size = (size_t)(end - at);
     memmove(c->w.text, at, c->w.size);
+}
+
+/* All that has been received since the last call. */
+static inline const char *h2_take(h2_client *c)
+{
+    wire_collect(&c->w);
+    c->log.size = 0;
+    h2_say(&c->log, "%s", "");
+    h2_log_received(c);
     return c->log.text;
 }
 
@@ -363,19 +369,25 @@ static inline void h2_send(h2_client *c, const char *script)
     free(b.data);
 }
 
-/* Connects, and says nothing. */
-static inline void h2_connect(h2_client *c, fixture *f)
+/* A client that has not connected yet. */
+static inline void h2_init(h2_client *c)
 {
     *c = (h2_client){.is_in_pattern = true};
     cr_assert(!nghttp2_hd_inflate_new(&c->inflater));
+    h2_say(&c->log, "%s", "");
+}
+
+/* Connects, and says nothing. */
+static inline void h2_connect(h2_client *c, fixture *f)
+{
+    h2_init(c);
     wire_open(&c->w, f);
 }
 
-/* With these SETTINGS, as a payload in a script. */
-static inline void h2_open_with(h2_client *c, fixture *f, const char *settings)
+/* Says what a client says first, with these SETTINGS, as a payload in a script. */
+static inline void h2_greet(h2_client *c, const char *settings)
 {
     char script[256];
-    h2_connect(c, f);
     snprintf(script, sizeof script, "settings 0 %s; settings.e 0", settings);
     h2_bytes b = {0}, frames = h2_script(script);
     h2_put(&b, H2_PREFACE, sizeof H2_PREFACE - 1);
@@ -383,6 +395,12 @@ static inline void h2_open_with(h2_client *c, fixture *f, const char *settings)
     wire_send_n(&c->w, b.data, b.size, 0);
     free(b.data);
     free(frames.data);
+}
+
+static inline void h2_open_with(h2_client *c, fixture *f, const char *settings)
+{
+    h2_connect(c, f);
+    h2_greet(c, settings);
     h2_check(c, H2_GREETING, "the greeting");
 }
 

@@ -332,8 +332,7 @@ static int run_short(void *arg)
             for (int is_lasting = 0; is_lasting < 2; is_lasting++) {
                 wire c, *w = &c;
                 shortage.left = -1;
-                zk__sessions_free(&f.shard); /* so that it is needed anew */
-                f.shard.free_session_count = 0;
+                zk__spare_done(&f.shard.spare_sessions); /* so that it is needed anew */
                 zk_stream *served;
                 *w = (wire){.capacity = 1024, .text = malloc(1024)};
                 cr_assert_ok(zk_stream_pair(&w->stream, &served));

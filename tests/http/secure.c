@@ -17,12 +17,6 @@ static const char *const h2_first[] = {"h2", "http/1.1", NULL};
 
 /* ---- the server ---- */
 
-static int nothing(zk_request *req, zk_response *res)
-{
-    (void)req;
-    return zk_respond(res, 200, NULL, NULL, 0);
-}
-
 /* Scheme, version, whether the client is known and by which name. */
 static int tells(zk_request *req, zk_response *res)
 {

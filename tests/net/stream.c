@@ -202,9 +202,8 @@ STREAM_TEST(try_write_writes_what_fits)
     for (int round = 0; round < 3; round++) {
         size_t sent = 0, got = 0;
         ssize_t n = 0;
-        while (sent < BIG && (n = zk_stream_try_write(e->a, bytes + sent, BIG - sent)) > 0) {
+        while ((n = zk_stream_try_write(e->a, bytes, BIG)) > 0)
             sent += (size_t)n;
-        }
         cr_assert_rc(n, -EAGAIN, "%s, round %d", kind->name, round);
         while (got < sent) {
             n = try_read_soon(e->b, bytes, BIG);

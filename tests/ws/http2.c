@@ -1,6 +1,6 @@
 /*
- * WebSockets over streams of HTTP/2 (RFC 8441). The frames of WebSocket have a key of zeros, so that
- * they can be read.
+ * WebSockets over streams of HTTP/2 (RFC 8441). The frames of WebSocket have a key of zeros, so
+ * that they can be read.
  */
 #include "tests/http/h2_frames.h"
 

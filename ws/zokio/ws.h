@@ -227,8 +227,8 @@ ZK_API int zk_ws_flush(zk_ws *ws) ZK_NODISCARD;
  *
  * @param code    1000 to 4999 as RFC 6455 section 7.4 has them; 0: none
  * @param reason  UTF-8, at most 123 bytes; NULL: none
- * @return 0; -EINVAL (no such code, or not such a reason); ZK_E_WS_TIMEOUT, ZK_E_CLOSED (it has gone
- *         without an answer); errors of zk_ws_recv
+ * @return 0; -EINVAL (no such code, or not such a reason); ZK_E_WS_TIMEOUT, ZK_E_CLOSED (it has
+ *         gone without an answer); errors of zk_ws_recv
  */
 ZK_API int zk_ws_close(zk_ws *ws, int code, const char *reason);
 

@@ -1,0 +1,110 @@
+/*
+ * Upgrades through the proxy (WebSocket and others): once the upstream has answered 101, bytes go
+ * both ways as they come, until both sides have ended or nothing has come for too long.
+ *
+ * To the upstream it is always an HTTP/1.1 Upgrade. A client of HTTP/2 asks by an extended CONNECT
+ * (RFC 8441), which has no Sec-WebSocket-Key: the proxy brings one of its own, and checks nothing
+ * of the answer's but keeps it to itself.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "http/proxy.h"
+#include "http/upgrade.h"
+#include "net/stream.h"
+
+enum { PIECE_BYTES = 16 * 1024 };
+
+typedef struct tunnel {
+    zk__upgrade upgrade; /* the client's side */
+    zk_stream *upstream;
+    zk_time last; /* when something last came, from either side */
+    zk_time idle_max;
+} tunnel;
+
+typedef struct way {
+    tunnel *tunnel;
+    zk_stream *from, *to;
+} way;
+
+/* The handler ends with the tunnel; nothing is kept. */
+static enum zk__upgrade_end on_returned(zk__upgrade *upgrade, int rc)
+{
+    (void)upgrade;
+    return rc < 0 ? ZK__UPGRADE_RESET : ZK__UPGRADE_CLOSE;
+}
+
+/* What is inside says itself when it ends; the server's drain_timeout_ms is the limit. */
+static void on_drain(zk__upgrade *upgrade) { (void)upgrade; }
+static void on_abort(zk__upgrade *upgrade) { (void)upgrade; }
+
+static const struct zk__upgrade_ops tunnel_ops = {
+    .returned = on_returned,
+    .drain = on_drain,
+    .abort = on_abort,
+};
+
+/* As zk_stream_read; ZK_E_HTTP_TIMEOUT when neither side has sent anything for too long. */
+static ssize_t read_some(const way *w, void *buf, size_t size)
+{
+    for (;;) {
+        zk_scope wait __attribute__((cleanup(zk__scope_leave)));
+        zk_time left = w->tunnel->last + w->tunnel->idle_max - zk_now();
+        if (left <= 0) return ZK_E_HTTP_TIMEOUT;
+        zk__scope_enter_within(&wait, left);
+        ssize_t n = zk_stream_read(w->from, buf, size);
+        if (n == -ECANCELED && wait.parent->reason) return wait.parent->reason;
+        if (n != -ETIMEDOUT || wait.parent->reason) return n;
+    }
+}
+
+static int way_run(void *arg)
+{
+    way *w = arg;
+    char piece[PIECE_BYTES];
+    for (;;) {
+        ssize_t n = read_some(w, piece, sizeof piece);
+        if (n < 0) return (int)n;
+        w->tunnel->last = zk_now();
+        if (n == 0) return zk_stream_shutdown(w->to) < 0 ? ZK_E_CLOSED : 0;
+        int rc = zk_stream_write(w->to, piece, (size_t)n);
+        if (rc < 0) return rc;
+    }
+}
+
+int zk__proxy_tunnel(const zk_proxy *p, zk__hop *hop, zk_response *res)
+{
+    zk__talk *t = hop->talk;
+    const zk_field *protocol = zk__field_find(t->answer.fields, t->answer.field_count, "upgrade");
+    tunnel *tun = zk_arena_alloc(&res->req->arena, sizeof *tun); /* outlives this call */
+    if (!tun) return -ENOMEM;
+    *tun = (tunnel){
+        .upgrade.ops = &tunnel_ops,
+        .upstream = hop->stream,
+        .last = zk_now(),
+        .idle_max =
+            p->options.tunnel_timeout_ms < 0 ? INT64_MAX / 2 : ZK_MS(p->options.tunnel_timeout_ms),
+    };
+    zk_str received;
+    hop->is_broken = true; /* it carries no request any more */
+    int rc = zk__proxy_head_take(p, t, res);
+    if (!rc) rc = zk__exchange_upgrade(res, protocol->value, &tun->upgrade, &received);
+    if (rc < 0) return rc;
+    /* What came with the heads goes first. */
+    rc = zk_stream_write(hop->stream, received.data, received.size);
+    zk_stream *client = tun->upgrade.stream;
+    if (!rc) rc = zk_stream_write(client, t->in + t->in_begin, t->in_end - t->in_begin);
+    t->in_begin = t->in_end;
+    if (rc < 0) return rc;
+    ZK_SCOPE(scope) {
+        way ways[2] = {{tun, client, hop->stream}, {tun, hop->stream, client}};
+        for (int i = 0; i < 2 && !rc; i++) {
+            zk_spawn_options options = {.arg_bytes = sizeof ways[i], .is_pinned = true};
+            rc = zk_spawn_with(&scope, &options, way_run, &ways[i]);
+        }
+        if (!rc) rc = zk_scope_wait(&scope);
+        zk_scope_cancel(&scope);
+    }
+    /* That the client has closed after all was said is no failure. */
+    return rc == ZK_E_CLOSED || rc == -ECONNRESET || rc == -EPIPE ? 0 : rc;
+}
