@@ -1,7 +1,7 @@
 /*
- * Offers and answers: see extension.h. What is not exactly as RFC 7692 has it (an unknown parameter,
- * one that stands twice, a value that is none) makes an offer one of an extension that we do not
- * know, and an answer a failure.
+ * Offers and answers: see extension.h. What is not exactly as RFC 7692 has it (an unknown
+ * parameter, one that stands twice, a value that is none) makes an offer one of an extension that
+ * we do not know, and an answer a failure.
  */
 #include "ws/extension.h"
 

@@ -2,8 +2,8 @@
  * Inflating WebSocket messages. Input: a byte of flags (1: the window is kept, 2: small buffers), a
  * byte that seeds the split, then messages: two bytes of length, and so many bytes.
  *
- * Each is inflated as a whole and in pieces, input and output, and both must give the same bytes and
- * the same end. Then its bytes are compressed, and must come back.
+ * Each is inflated as a whole and in pieces, input and output, and both must give the same bytes
+ * and the same end. Then its bytes are compressed, and must come back.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -48,8 +48,8 @@ typedef enum zk_ws_slow {
 /**
  * Compression of messages (permessage-deflate, RFC 7692). It costs more time than it saves on fast
  * networks, and memory: a window is 256 KiB for compressing and 40 KiB for inflating. One is kept
- * with the socket only where both sides keep a context; else the worker lends its own for the time of
- * a message. Messages sent in pieces, and those of a hub, are not compressed.
+ * with the socket only where both sides keep a context; else the worker lends its own for the time
+ * of a message. Messages sent in pieces, and those of a hub, are not compressed.
  */
 typedef struct zk_ws_deflate {
     int level;                 /* 1..9: 6 */
