@@ -180,7 +180,9 @@ static int ws_echo(zk_request *req, zk_response *res)
 {
     zk_ws *ws;
     zk_ws_message m;
-    int rc = zk_ws_accept(req, res, NULL, &ws);
+    /* For those who ask for it. */
+    zk_ws_options options = {.deflate = &(zk_ws_deflate){.level = 1}};
+    int rc = zk_ws_accept(req, res, &options, &ws);
     while (rc >= 0 && (rc = zk_ws_recv(ws, &m)) > 0)
         rc = zk_ws_send(ws, m.type, m.data, m.size);
     return rc;

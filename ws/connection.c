@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+#include "ws/shared.h"
+
 static const zk_ws_options defaults = {
     .message_bytes_max = 1024 * 1024,
     .stream_bytes_max = 1024 * 1024 * 1024,
@@ -46,8 +48,10 @@ void zk__ws_free(zk_ws *ws)
     if (zk__timer_is_pending(&ws->timer)) {
         zk__wheel_remove(&zk__worker_self()->wheel, &ws->timer);
     }
-    zk__ws_in_release(ws);
+    zk__ws_unsubscribe_all(ws);
+    zk__ws_in_done(ws);
     zk__ws_out_free(ws);
+    zk__ws_deflate_free(ws->deflate);
     zk_free(ws->protocol);
     zk_free(ws->reason);
     zk_free(ws);

@@ -21,6 +21,7 @@
 #include "core/worker.h"
 #include "http/upgrade.h"
 #include "net/stream.h"
+#include "ws/deflate.h"
 #include "ws/frame.h"
 
 typedef struct zk__ws_in zk__ws_in;
@@ -30,12 +31,15 @@ struct zk_ws {
     zk__upgrade upgrade; /* of a server's; else only its stream is used */
     zk__ws_reader reader;
     zk__timer timer;
-    zk__ws_in *in;                  /* NULL: nothing has come that was not taken */
-    zk__ws_out *out;                /* NULL: all was sent */
-    zk__wait *receiver;             /* waits for something to read */
-    struct zk__ws_waiter *waiters;  /* for something to change */
-    zk_scope *scope;                /* of the task that serves a parked one */
-    const zk_ws_handlers *handlers; /* once it is parked */
+    zk__ws_in *in;                             /* NULL: nothing has come that was not taken */
+    zk__ws_in *plain;                          /* the message that was inflated last; NULL: none */
+    zk__ws_out *out;                           /* NULL: all was sent */
+    zk__ws_deflate *deflate;                   /* NULL: not agreed on */
+    zk__wait *receiver;                        /* waits for something to read */
+    struct zk__ws_subscription *subscriptions; /* of hubs */
+    struct zk__ws_waiter *waiters;             /* for something to change */
+    zk_scope *scope;                           /* of the task that serves a parked one */
+    const zk_ws_handlers *handlers;            /* once it is parked */
     void *context;
     char *protocol;    /* NULL: none */
     char *reason;      /* of the peer's close; NULL: none */
@@ -43,6 +47,7 @@ struct zk_ws {
     zk_time pinged;    /* when the ping was sent that was not answered; 0: none */
     zk_time close_due; /* when the peer's close must be there; 0: none is waited for */
     uint64_t message_bytes_max, stream_bytes_max;
+    uint64_t inflated_bytes; /* of the message that is read in pieces */
     uint32_t send_queue_bytes_max;
     uint32_t controls_queued_max;
     int ping_interval_ms, pong_timeout_ms, write_timeout_ms, close_timeout_ms;
@@ -56,7 +61,9 @@ struct zk_ws {
     bool is_broken;
     bool is_in_message; /* zk_ws_recv_begin has been told of it, and not its end */
     bool is_last_piece; /* and the piece that is kept is its last */
-    bool has_task;      /* that serves a parked one */
+    bool is_inflating;  /* it is compressed, and not at its end */
+    bool is_text;
+    bool has_task; /* that serves a parked one */
 };
 
 /* ---- life (connection.c) ---- */
@@ -88,6 +95,8 @@ int zk__ws_next(zk_ws *ws, bool may_wait, zk_ws_message *ret);
 int zk__ws_receive_ahead(zk_ws *ws, const char *data, size_t size);
 /* Gives the buffer back to the worker. */
 void zk__ws_in_release(zk_ws *ws);
+/* And whatever else receiving has. */
+void zk__ws_in_done(zk_ws *ws);
 /* Whether the buffer has nothing in it that is still needed. */
 bool zk__ws_in_is_empty(const zk_ws *ws);
 
@@ -123,6 +132,10 @@ void zk__ws_park_abort(zk_ws *ws);
 
 /* Unpredictable bytes, for keys and masks. returns 0, -errno. */
 int zk__ws_random(void *buf, size_t size);
+/* Where the worker's windows are; NULL: no memory. */
+void **zk__ws_deflate_pool(void);
+/* Bytes for the time until the caller next suspends; NULL: no memory. */
+zk__ws_bytes *zk__ws_scratch(void);
 /* The configuration for clients that have none. returns 0; as zk_tls_client_new. */
 int zk__ws_tls(zk_tls **ret_tls);
 
