@@ -15,7 +15,9 @@
 
 #include <string.h>
 
+#include "http/client_local.h"
 #include "http/dial.h"
+#include "http/h2_client.h"
 #include "net/stream.h"
 
 enum { TALKS_KEPT = 8, ORIGINS_KEPT = 256 };
@@ -230,18 +232,22 @@ static int hop_open(zk__origin *o, zk__hop **ret_hop)
     zk__hop *l = zk_alloc_zeroed(sizeof *l);
     if (!l) return -ENOMEM;
     l->origin = o;
-    int rc = zk__dial(o->address, &l->stream);
+    zk__local *local = o->pool->local;
+    int rc = local ? zk__local_dial(local, &l->stream) : zk__dial(o->address, &l->stream);
     if (rc >= 0 && o->tls) {
         zk_stream *inner = l->stream;
         rc = zk__dial_tls(o->tls, inner, o->host, &l->stream);
         if (rc < 0) zk_stream_close(inner);
         if (rc < 0) rc = zk_fail(rc, "TLS with %s", o->address);
     }
-    if (rc < 0) {
+    if (rc >= 0) o->pool->opened++;
+    bool is_h2 = rc >= 0 && o->tls && zk__dial_is_h2(l->stream);
+    if (is_h2) rc = zk__h2_link_new(o, l->stream);
+    if (rc < 0 || is_h2) {
         zk_free(l);
+        *ret_hop = NULL;
         return rc;
     }
-    o->pool->opened++;
     *ret_hop = l;
     return 0;
 }
@@ -286,11 +292,10 @@ static int hop_get(zk__origin *o, bool must_be_new, zk__hop **ret_hop)
     zk__hop *l;
     int rc = place_take(o, must_be_new, &l);
     if (rc < 0) return rc;
-    if (!l) rc = hop_open(o, &l);
-    if (rc < 0) {
-        place_free(o);
-        return rc;
-    }
+    /* While it has waited for a place another may have found that the server speaks HTTP/2. */
+    if (!l && !o->h2) rc = hop_open(o, &l);
+    if (rc < 0 || !l) place_free(o);
+    if (rc < 0) return rc;
     *ret_hop = l;
     return 0;
 }
@@ -306,24 +311,32 @@ static int hop_get_in_time(zk__origin *o, bool must_be_new, zk__hop **ret_hop)
     return rc;
 }
 
-int zk__origin_take(zk__origin *o, bool must_be_new, zk__hop **ret_hop)
+int zk__origin_reach(zk__origin *o, bool must_be_new, zk__hop **ret_hop)
 {
-    zk__hop *l = must_be_new ? NULL : idle_take(o);
-    if (!l) {
+    zk__hop *l = NULL;
+    if (!must_be_new && !o->h2) l = idle_take(o);
+    if (!l && !o->h2) {
         int rc = hop_get_in_time(o, must_be_new, &l);
         if (rc == ZK_E_HTTP_TIMEOUT) return zk_fail(rc, "connecting to %s", o->address);
         if (rc < 0) return rc;
     }
+    zk__bind_to_worker();
+    *ret_hop = l;
+    if (!l) return 0;
     if (!l->talk) l->talk = talk_take(o->pool);
     if (!l->talk) {
         hop_free(l);
         return -ENOMEM;
     }
     if (l->is_reused) o->pool->reused++;
-    zk__bind_to_worker();
     zk__hop_begin(l);
-    *ret_hop = l;
     return 0;
+}
+
+int zk__origin_take(zk__origin *o, bool must_be_new, zk__hop **ret_hop)
+{
+    int rc = zk__origin_reach(o, must_be_new, ret_hop);
+    return rc || *ret_hop ? rc : ZK_E_HTTP_VERSION;
 }
 
 /* ---- origins and pools ---- */
@@ -341,7 +354,7 @@ static void origin_free(zk__origin **at)
 static void origins_trim(zk__pool *pool)
 {
     for (zk__origin **at = &pool->origins; *at;) {
-        if ((*at)->count || (*at)->is_kept) {
+        if ((*at)->count || (*at)->is_kept || (*at)->h2_links) {
             at = &(*at)->next;
         } else {
             origin_free(at);
@@ -419,6 +432,8 @@ void zk__pool_free(zk__pool *pool)
 {
     while (pool->origins) {
         zk__origin_close_idle(pool->origins);
+        while (pool->origins->h2_links)
+            zk__h2_link_end(pool->origins->h2_links, ZK_E_CLOSED);
         ZK_ASSERT(pool->origins->count == 0);
         origin_free(&pool->origins);
     }

@@ -44,7 +44,14 @@ typedef struct zk_client_options {
     uint32_t header_bytes_max;     /* status line and header section: 32 KiB */
     uint32_t header_count_max;     /* 128 */
     uint64_t body_bytes_max;       /* read whole by zk_fetch_body: 16 MiB */
-    int redirects_max;             /* followed: 10; -1: none, they are responses like others */
+    /* do not ask for gzip and br; else bodies are decoded if the request has no Accept-Encoding of
+     * its own, and limits are on what they become */
+    bool no_decoding;
+    /* NULL, or: requests go to the routes of this server, in memory, whatever host they name; for
+     * tests. It has to outlive the client, which can be used on its own worker only */
+    const struct zk_server *server;
+    bool no_h2;        /* HTTP/1.1 only; else over TLS HTTP/2 if the server has it */
+    int redirects_max; /* followed: 10; -1: none, they are responses like others */
 } zk_client_options;
 
 /**
@@ -58,7 +65,7 @@ ZK_API int zk_client_new(const zk_client_options *options, zk_client **ret_clien
 
 /**
  * Closes its idle connections and frees it; NULL is allowed. None of its exchanges may be open.
- * Never suspends.
+ * Never suspends, unless it has a `server`: then sometimes, for its handlers to end.
  */
 ZK_API void zk_client_free(zk_client *client);
 
@@ -152,7 +159,7 @@ ZK_API int zk_fetch_answer(zk_fetch *fetch) ZK_NODISCARD;
 /** The status; 0 before there is one. Never suspends. */
 ZK_API int zk_fetch_status(const zk_fetch *fetch);
 
-/** HTTP's version that has answered: 10, 11; 0 before. Never suspends. */
+/** HTTP's version that has answered: 10, 11, 20; 0 before. Never suspends. */
 ZK_API int zk_fetch_version(const zk_fetch *fetch);
 
 /** The URL that has answered, after redirects; lives as long as the exchange. Never suspends. */
@@ -168,14 +175,14 @@ ZK_API size_t zk_fetch_header_count(const zk_fetch *fetch);
 /** One header field, in the order of sending; i < zk_fetch_header_count. Never suspends. */
 ZK_API zk_field zk_fetch_header_at(const zk_fetch *fetch, size_t i);
 
-/** The body's length as announced; -1 if it is not known; 0 without a body. Never suspends. */
+/** The body's length as announced; -1 if it is not known, or it is to be decoded; 0 without a body. Never suspends. */
 ZK_API int64_t zk_fetch_length(const zk_fetch *fetch);
 
 /**
  * Reads some of the body. Suspends until at least one byte is there, or the end.
  *
  * @return bytes read (1..size); 0 at the end; ZK_E_HTTP_STATE (there is no response yet);
- *         ZK_E_CLOSED (it broke off in the middle); ZK_E_HTTP_SYNTAX; ZK_E_HTTP_TIMEOUT; errors of
+ *         ZK_E_CLOSED (it broke off in the middle); ZK_E_HTTP_SYNTAX; ZK_E_HTTP_CODING; ZK_E_HTTP_TIMEOUT; errors of
  *         the stream; -ECANCELED, -ETIMEDOUT
  */
 ZK_API ssize_t zk_fetch_read(zk_fetch *fetch, void *buf, size_t size) ZK_NODISCARD;
