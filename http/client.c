@@ -43,6 +43,7 @@ static int complete(const zk_client_options *o, zk_client *c)
     if (rc < 0) return rc;
     c->body_bytes_max = o->body_bytes_max ? o->body_bytes_max : 16 * 1024 * 1024;
     c->no_decoding = o->no_decoding;
+    c->cookies = o->cookies;
     c->redirects_max = span(o->redirects_max, 10);
     return 0;
 }

@@ -56,6 +56,7 @@ static int head_send(zk__hop *l, const zk__ask *ask)
         size_t size = zk_url_authority(&ask->url, host);
         rc = put_field(l, ZK_STR("Host"), (zk_str){host, size});
     }
+    if (!rc && ask->cookie.data) rc = put_field(l, ZK_STR("Cookie"), ask->cookie);
     for (size_t i = 0; i < ask->field_count && !rc; i++)
         rc = put_field(l, ask->fields[i].name, ask->fields[i].value);
     if (!rc && ask->has_body && ask->body_length < 0) {
@@ -148,6 +149,17 @@ static int answer_wait_h1(zk_fetch *f)
     return 0;
 }
 
+static int cookies_take(zk_fetch *f)
+{
+    const zk__h1_answer *a = zk__fetch_answer(f);
+    int rc = 0;
+    for (size_t i = 0; f->client->cookies && i < a->field_count && !rc; i++) {
+        if (!zk__name_equal(a->fields[i].name, "set-cookie", 10)) continue;
+        rc = zk__cookies_take(f->client->cookies, &f->ask.url, a->fields[i].value);
+    }
+    return rc;
+}
+
 static int answer_wait(zk_fetch *f)
 {
     f->state = ZK__FETCH_SENT;
@@ -155,7 +167,8 @@ static int answer_wait(zk_fetch *f)
                      : answer_wait_h1(f);
     if (rc < 0) return rc;
     f->state = ZK__FETCH_ANSWERED;
-    rc = decoder_choose(f);
+    rc = cookies_take(f);
+    if (!rc) rc = decoder_choose(f);
     if (rc < 0) return rc;
     if (f->hop && zk__hop_is_read(f->hop)) hop_part(f);
     return 0;
@@ -198,6 +211,10 @@ static bool may_try_again(const zk_fetch *f, int rc)
 
 static int exchange(zk_fetch *f)
 {
+    if (f->client->cookies && !zk__field_find(f->ask.fields, f->ask.field_count, "cookie")) {
+        int rc = zk__cookies_say(f->client->cookies, &f->ask.url, &f->arena, &f->ask.cookie);
+        if (rc < 0) return rc;
+    }
     for (int tries = 1;; tries++) {
         int rc = try_once(f, tries > 1);
         if (rc >= 0) return 0;

@@ -13,6 +13,7 @@
 #ifndef ZOKIO_CLIENT_H
 #define ZOKIO_CLIENT_H
 
+#include <zokio/cookies.h>
 #include <zokio/http.h>
 #include <zokio/tls.h>
 #include <zokio/url.h>
@@ -47,6 +48,9 @@ typedef struct zk_client_options {
     /* do not ask for gzip and br; else bodies are decoded if the request has no Accept-Encoding of
      * its own, and limits are on what they become */
     bool no_decoding;
+    /* NULL, or where cookies are kept: those that answers set are said to whom they are for, unless
+     * a request has a Cookie field of its own. It has to outlive the client */
+    zk_cookies *cookies;
     /* NULL, or: requests go to the routes of this server, in memory, whatever host they name; for
      * tests. It has to outlive the client, which can be used on its own worker only */
     const struct zk_server *server;
