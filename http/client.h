@@ -9,6 +9,7 @@
 #include "http/client_decode.h"
 #include "http/client_local.h"
 #include "http/client_pool.h"
+#include "http/client_via.h"
 #include "http/cookies.h"
 #include "http/h2_client.h"
 
@@ -18,9 +19,10 @@ struct zk_client {
     int redirects_max;
     bool no_decoding;
     zk_cookies *cookies; /* NULL: none are kept */
-    char *user_agent;    /* empty: none */
-    zk_tls *tls;         /* NULL: the library is built without */
-    zk__local *local;    /* NULL, or the server in memory */
+    zk__vias vias;
+    char *user_agent; /* empty: none */
+    zk_tls *tls;      /* NULL: the library is built without */
+    zk__local *local; /* NULL, or the server in memory */
     int worker_count;
     zk__pool *pools[]; /* by worker, each touched by its own */
 };
@@ -38,7 +40,8 @@ typedef struct zk__ask {
     zk_str method, authority;
     zk_field *fields;
     size_t field_count;
-    zk_str cookie; /* the field's value, of the jar; data is NULL without */
+    const zk__via *via; /* NULL, or the proxy that it is sent to in plain */
+    zk_str cookie;      /* the field's value, of the jar; data is NULL without */
     const void *body;
     size_t body_size;
     int64_t body_length; /* ZK_LENGTH_UNKNOWN: in chunks; 0 without has_body */

@@ -48,13 +48,18 @@ static int head_send(zk__hop *l, const zk__ask *ask)
     char host[ZK_URL_AUTHORITY_BYTES], length[32];
     int rc = put_str(l, ask->method);
     if (!rc) rc = zk__hop_put(l, " ", 1);
+    size_t host_size = zk_url_authority(&ask->url, host);
+    if (!rc && ask->via) rc = put_str(l, ZK_STR("http://"));
+    if (!rc && ask->via) rc = zk__hop_put(l, host, host_size);
     if (!rc) rc = put_str(l, ask->url.path);
     if (!rc && ask->url.query.data) rc = zk__hop_put(l, "?", 1);
     if (!rc && ask->url.query.data) rc = put_str(l, ask->url.query);
     if (!rc) rc = put_str(l, ZK_STR(" HTTP/1.1\r\n"));
     if (!rc && !zk__field_find(ask->fields, ask->field_count, "host")) {
-        size_t size = zk_url_authority(&ask->url, host);
-        rc = put_field(l, ZK_STR("Host"), (zk_str){host, size});
+        rc = put_field(l, ZK_STR("Host"), (zk_str){host, host_size});
+    }
+    if (!rc && ask->via && ask->via->authorization) {
+        rc = put_field(l, ZK_STR("Proxy-Authorization"), str(ask->via->authorization));
     }
     if (!rc && ask->cookie.data) rc = put_field(l, ZK_STR("Cookie"), ask->cookie);
     for (size_t i = 0; i < ask->field_count && !rc; i++)
@@ -72,15 +77,17 @@ static int head_send(zk__hop *l, const zk__ask *ask)
 static zk__origin *origin_of(zk_fetch *f)
 {
     const zk_url *url = &f->ask.url;
+    const zk__via *via = f->connect ? NULL : zk__via_for(&f->client->vias, url);
     char address[ZK_URL_AUTHORITY_BYTES + 8];
-    if (!f->connect) {
-        snprintf(address, sizeof address, url->is_ipv6 ? "[%.*s]:%u" : "%.*s:%u",
-                 (int)url->host.size, url->host.data, url->port);
-        for (char *c = address; *c; c++)
-            if (*c >= 'A' && *c <= 'Z') *c |= 0x20;
-    }
-    return zk__pool_origin(f->pool, str(f->connect ? f->connect : address),
-                           url->is_secure && !f->client->local ? f->client->tls : NULL, url->host);
+    snprintf(address, sizeof address, url->is_ipv6 ? "[%.*s]:%u" : "%.*s:%u", (int)url->host.size,
+             url->host.data, url->port);
+    for (char *c = address; *c; c++)
+        if (*c >= 'A' && *c <= 'Z') *c |= 0x20;
+    zk_tls *tls = url->is_secure && !f->client->local ? f->client->tls : NULL;
+    /* Through a proxy plain requests go to that itself, whatever their origin. */
+    f->ask.via = tls ? NULL : via;
+    const char *to = f->connect ? f->connect : f->ask.via ? via->address : address;
+    return zk__pool_origin(f->pool, str(to), tls, url->host, tls ? via : NULL);
 }
 
 /* The hop is not needed any more. */

@@ -54,6 +54,9 @@ typedef struct zk_client_options {
     /* NULL, or: requests go to the routes of this server, in memory, whatever host they name; for
      * tests. It has to outlive the client, which can be used on its own worker only */
     const struct zk_server *server;
+    /* to go through: "http://user:password@host:port"; "": none; NULL: as the environment says
+     * (http_proxy, https_proxy, all_proxy, no_proxy). Never for localhost and 127.0.0.0/8 */
+    const char *proxy;
     bool no_h2;        /* HTTP/1.1 only; else over TLS HTTP/2 if the server has it */
     int redirects_max; /* followed: 10; -1: none, they are responses like others */
 } zk_client_options;
@@ -109,7 +112,7 @@ typedef struct zk_fetch_options {
  *
  * @param client  NULL: one of the worker's own, with the defaults
  * @return 0; ZK_E_HTTP_URL, ZK_E_HTTP_METHOD, ZK_E_HTTP_FIELD (what was asked for is not valid);
- *         ZK_E_HTTP_TIMEOUT, ZK_E_HTTP_REDIRECTS; ZK_E_CLOSED (the server has closed without an
+ *         ZK_E_HTTP_TIMEOUT, ZK_E_HTTP_REDIRECTS, ZK_E_HTTP_TUNNEL; ZK_E_CLOSED (the server has closed without an
  *         answer); ZK_E_HTTP_SYNTAX, ZK_E_HTTP_VERSION, ZK_E_HTTP_HEADER_TOO_LARGE,
  *         ZK_E_HTTP_CODING (of the response); what zk_connect_host, zk_tls_connect and
  *         zk_stream_write return; -ECANCELED, -ETIMEDOUT from the scope; -ENOMEM; ZK_E_NO_RUNTIME
