@@ -63,8 +63,8 @@ void zk__pool_free_on(zk__pool *pool, int worker_index);
 
 /*
  * The origin with that address, made if it is not there yet. tls: NULL for plain connections, else
- * it has to outlive the pool, and host is the name that the certificate has to be for. via: NULL, or
- * the proxy to go through, which has to outlive the pool as well.
+ * it has to outlive the pool, and host is the name that the certificate has to be for. via: NULL,
+ * or the proxy to go through, which has to outlive the pool as well.
  * returns NULL: there is no memory.
  */
 zk__origin *zk__pool_origin(zk__pool *pool, zk_str address, zk_tls *tls, zk_str host,

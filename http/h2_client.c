@@ -1,7 +1,7 @@
 /*
  * A client's HTTP/2 connection, see h2_client.h: nghttp2 between the stream and the calls.
  *
- *   parked --on_ready--> receive --> callbacks: note in the call, wake its task --> flush --> parked
+ *   parked --on_ready--> receive --> callbacks: note in the call, wake its task --> flush, parked
  *   a task: submits, or gives out data --> flush --(no room)--> on_room --> flush
  *
  * nghttp2 is never entered from its own callbacks. A connection that is lost fails its calls, is

@@ -232,14 +232,21 @@ static void drainer_cancel(zk__wait *wait)
     zk__wait_end(wait, -ECANCELED);
 }
 
-static int drainer_wait(void *arg)
+static int conns_wait(zk__shard *shard)
 {
-    zk__shard *shard = arg;
     int rc = zk__wait_begin();
     if (rc < 0 || !shard->conn_count) return rc;
     shard_wait w = {.wait.cancel = drainer_cancel, .shard = shard};
     shard->drainer = &w.wait;
     return (int)zk__wait_for(&w.wait);
+}
+
+/* Until there are no connections, and what TLS has taken of their last responses is sent. */
+static int drainer_wait(void *arg)
+{
+    zk__shard *shard = arg;
+    int rc = conns_wait(shard);
+    return rc < 0 || !shard->tls ? rc : zk__tls_settle();
 }
 
 static int accept_all(zk__shard *shard)

@@ -112,8 +112,8 @@ typedef struct zk_fetch_options {
  *
  * @param client  NULL: one of the worker's own, with the defaults
  * @return 0; ZK_E_HTTP_URL, ZK_E_HTTP_METHOD, ZK_E_HTTP_FIELD (what was asked for is not valid);
- *         ZK_E_HTTP_TIMEOUT, ZK_E_HTTP_REDIRECTS, ZK_E_HTTP_TUNNEL; ZK_E_CLOSED (the server has closed without an
- *         answer); ZK_E_HTTP_SYNTAX, ZK_E_HTTP_VERSION, ZK_E_HTTP_HEADER_TOO_LARGE,
+ *         ZK_E_HTTP_TIMEOUT, ZK_E_HTTP_REDIRECTS, ZK_E_HTTP_TUNNEL; ZK_E_CLOSED (the server has
+ *         closed without an answer); ZK_E_HTTP_SYNTAX, ZK_E_HTTP_VERSION, ZK_E_HTTP_HEADER_TOO_LARGE,
  *         ZK_E_HTTP_CODING (of the response); what zk_connect_host, zk_tls_connect and
  *         zk_stream_write return; -ECANCELED, -ETIMEDOUT from the scope; -ENOMEM; ZK_E_NO_RUNTIME
  */
@@ -182,15 +182,16 @@ ZK_API size_t zk_fetch_header_count(const zk_fetch *fetch);
 /** One header field, in the order of sending; i < zk_fetch_header_count. Never suspends. */
 ZK_API zk_field zk_fetch_header_at(const zk_fetch *fetch, size_t i);
 
-/** The body's length as announced; -1 if it is not known, or it is to be decoded; 0 without a body. Never suspends. */
+/** The body's length as announced; -1 if it is not known, or it is to be decoded; 0 without a body.
+ * Never suspends. */
 ZK_API int64_t zk_fetch_length(const zk_fetch *fetch);
 
 /**
  * Reads some of the body. Suspends until at least one byte is there, or the end.
  *
  * @return bytes read (1..size); 0 at the end; ZK_E_HTTP_STATE (there is no response yet);
- *         ZK_E_CLOSED (it broke off in the middle); ZK_E_HTTP_SYNTAX; ZK_E_HTTP_CODING; ZK_E_HTTP_TIMEOUT; errors of
- *         the stream; -ECANCELED, -ETIMEDOUT
+ *         ZK_E_CLOSED (it broke off in the middle); ZK_E_HTTP_SYNTAX; ZK_E_HTTP_CODING;
+ *         ZK_E_HTTP_TIMEOUT; errors of the stream; -ECANCELED, -ETIMEDOUT
  */
 ZK_API ssize_t zk_fetch_read(zk_fetch *fetch, void *buf, size_t size) ZK_NODISCARD;
 

@@ -15,6 +15,7 @@
 #include <zokio/dump.h>
 #include <zokio/error.h>
 #include <zokio/file.h>
+#include <zokio/files.h>
 #include <zokio/http.h>
 #include <zokio/iter.h>
 #include <zokio/metrics.h>
