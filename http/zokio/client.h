@@ -114,8 +114,9 @@ typedef struct zk_fetch_options {
  * @return 0; ZK_E_HTTP_URL, ZK_E_HTTP_METHOD, ZK_E_HTTP_FIELD (what was asked for is not valid);
  *         ZK_E_HTTP_TIMEOUT, ZK_E_HTTP_REDIRECTS, ZK_E_HTTP_TUNNEL; ZK_E_CLOSED (the server has
  *         closed without an answer); ZK_E_HTTP_SYNTAX, ZK_E_HTTP_VERSION,
- *         ZK_E_HTTP_HEADER_TOO_LARGE, ZK_E_HTTP_CODING (of the response); what zk_connect_host, zk_tls_connect and
- *         zk_stream_write return; -ECANCELED, -ETIMEDOUT from the scope; -ENOMEM; ZK_E_NO_RUNTIME
+ *         ZK_E_HTTP_HEADER_TOO_LARGE, ZK_E_HTTP_CODING (of the response); what
+ *         zk_connect_host, zk_tls_connect and zk_stream_write return; -ECANCELED, -ETIMEDOUT from
+ *         the scope; -ENOMEM; ZK_E_NO_RUNTIME
  */
 ZK_API int zk_fetch_open(zk_client *client, const zk_fetch_options *options, zk_fetch **ret_fetch)
     ZK_NODISCARD;
