@@ -43,6 +43,7 @@ static int complete(const zk_client_options *o, zk_client *c)
     if (rc < 0) return rc;
     c->body_bytes_max = o->body_bytes_max ? o->body_bytes_max : 16 * 1024 * 1024;
     c->no_decoding = o->no_decoding;
+    c->cookies = o->cookies;
     c->redirects_max = span(o->redirects_max, 10);
     return 0;
 }
@@ -68,8 +69,10 @@ static int client_new(const zk_client_options *o, zk_client **ret_client)
         rc = zk__dial_tls_new(&tls, &c->tls);
         if (rc == -EOPNOTSUPP) rc = 0; /* built without: https fails later */
     }
+    if (!rc) rc = zk__vias_init(&c->vias, o->server ? "" : o->proxy);
     if (!rc && o->server) rc = zk__local_new(o->server, &c->local);
     if (rc < 0) {
+        zk__vias_done(&c->vias);
         zk__dial_tls_free(c->tls);
         zk_free(c);
         return rc;
@@ -92,6 +95,7 @@ void zk_client_free(zk_client *c)
         if (pool) zk__pool_free_on(pool, i);
     }
     zk__local_free(c->local);
+    zk__vias_done(&c->vias);
     zk__dial_tls_free(c->tls);
     zk_free(c);
 }
@@ -110,6 +114,7 @@ zk__pool *zk__client_pool(zk_client *c)
 static void implicit_free(void *client)
 {
     zk_client *c = client;
+    zk__vias_done(&c->vias);
     zk__dial_tls_free(c->tls);
     zk_free(c);
 }

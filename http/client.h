@@ -9,6 +9,8 @@
 #include "http/client_decode.h"
 #include "http/client_local.h"
 #include "http/client_pool.h"
+#include "http/client_via.h"
+#include "http/cookies.h"
 #include "http/h2_client.h"
 
 struct zk_client {
@@ -16,6 +18,8 @@ struct zk_client {
     uint64_t body_bytes_max;
     int redirects_max;
     bool no_decoding;
+    zk_cookies *cookies; /* NULL: none are kept */
+    zk__vias vias;
     char *user_agent; /* empty: none */
     zk_tls *tls;      /* NULL: the library is built without */
     zk__local *local; /* NULL, or the server in memory */
@@ -36,6 +40,8 @@ typedef struct zk__ask {
     zk_str method, authority;
     zk_field *fields;
     size_t field_count;
+    const zk__via *via; /* NULL, or the proxy that it is sent to in plain */
+    zk_str cookie;      /* the field's value, of the jar; data is NULL without */
     const void *body;
     size_t body_size;
     int64_t body_length; /* ZK_LENGTH_UNKNOWN: in chunks; 0 without has_body */

@@ -60,8 +60,9 @@ static bool has_field(const zk_fetch *f, const char *name)
     return zk__field_find(f->ask.fields, f->ask.field_count, name) != NULL;
 }
 
-static char *base64(zk_arena *arena, const char *prefix, zk_str s)
+char *zk__basic(zk_arena *arena, zk_str s)
 {
+    static const char prefix[] = "Basic ";
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     size_t n = strlen(prefix);
     char *text = zk_arena_alloc(arena, n + (s.size + 2) / 3 * 4 + 1);
@@ -86,7 +87,7 @@ static int authorize(zk_fetch *f, const zk_fetch_options *o, size_t *capacity)
     } else if (o->user) {
         if (strchr(o->user, ':')) return ZK_E_HTTP_FIELD; /* RFC 7617 section 2 */
         char *pair = zk_arena_printf(&f->arena, "%s:%s", o->user, o->password ? o->password : "");
-        value = pair ? base64(&f->arena, "Basic ", str(pair)) : NULL;
+        value = pair ? zk__basic(&f->arena, str(pair)) : NULL;
     } else {
         return 0;
     }

@@ -48,14 +48,20 @@ static int head_send(zk__hop *l, const zk__ask *ask)
     char host[ZK_URL_AUTHORITY_BYTES], length[32];
     int rc = put_str(l, ask->method);
     if (!rc) rc = zk__hop_put(l, " ", 1);
+    size_t host_size = zk_url_authority(&ask->url, host);
+    if (!rc && ask->via) rc = put_str(l, ZK_STR("http://"));
+    if (!rc && ask->via) rc = zk__hop_put(l, host, host_size);
     if (!rc) rc = put_str(l, ask->url.path);
     if (!rc && ask->url.query.data) rc = zk__hop_put(l, "?", 1);
     if (!rc && ask->url.query.data) rc = put_str(l, ask->url.query);
     if (!rc) rc = put_str(l, ZK_STR(" HTTP/1.1\r\n"));
     if (!rc && !zk__field_find(ask->fields, ask->field_count, "host")) {
-        size_t size = zk_url_authority(&ask->url, host);
-        rc = put_field(l, ZK_STR("Host"), (zk_str){host, size});
+        rc = put_field(l, ZK_STR("Host"), (zk_str){host, host_size});
     }
+    if (!rc && ask->via && ask->via->authorization) {
+        rc = put_field(l, ZK_STR("Proxy-Authorization"), str(ask->via->authorization));
+    }
+    if (!rc && ask->cookie.data) rc = put_field(l, ZK_STR("Cookie"), ask->cookie);
     for (size_t i = 0; i < ask->field_count && !rc; i++)
         rc = put_field(l, ask->fields[i].name, ask->fields[i].value);
     if (!rc && ask->has_body && ask->body_length < 0) {
@@ -71,15 +77,17 @@ static int head_send(zk__hop *l, const zk__ask *ask)
 static zk__origin *origin_of(zk_fetch *f)
 {
     const zk_url *url = &f->ask.url;
+    const zk__via *via = f->connect ? NULL : zk__via_for(&f->client->vias, url);
     char address[ZK_URL_AUTHORITY_BYTES + 8];
-    if (!f->connect) {
-        snprintf(address, sizeof address, url->is_ipv6 ? "[%.*s]:%u" : "%.*s:%u",
-                 (int)url->host.size, url->host.data, url->port);
-        for (char *c = address; *c; c++)
-            if (*c >= 'A' && *c <= 'Z') *c |= 0x20;
-    }
-    return zk__pool_origin(f->pool, str(f->connect ? f->connect : address),
-                           url->is_secure && !f->client->local ? f->client->tls : NULL, url->host);
+    snprintf(address, sizeof address, url->is_ipv6 ? "[%.*s]:%u" : "%.*s:%u", (int)url->host.size,
+             url->host.data, url->port);
+    for (char *c = address; *c; c++)
+        if (*c >= 'A' && *c <= 'Z') *c |= 0x20;
+    zk_tls *tls = url->is_secure && !f->client->local ? f->client->tls : NULL;
+    /* Through a proxy plain requests go to that itself, whatever their origin. */
+    f->ask.via = tls ? NULL : via;
+    const char *to = f->connect ? f->connect : f->ask.via ? via->address : address;
+    return zk__pool_origin(f->pool, str(to), tls, url->host, tls ? via : NULL);
 }
 
 /* The hop is not needed any more. */
@@ -148,6 +156,17 @@ static int answer_wait_h1(zk_fetch *f)
     return 0;
 }
 
+static int cookies_take(zk_fetch *f)
+{
+    const zk__h1_answer *a = zk__fetch_answer(f);
+    int rc = 0;
+    for (size_t i = 0; f->client->cookies && i < a->field_count && !rc; i++) {
+        if (!zk__name_equal(a->fields[i].name, "set-cookie", 10)) continue;
+        rc = zk__cookies_take(f->client->cookies, &f->ask.url, a->fields[i].value);
+    }
+    return rc;
+}
+
 static int answer_wait(zk_fetch *f)
 {
     f->state = ZK__FETCH_SENT;
@@ -155,7 +174,8 @@ static int answer_wait(zk_fetch *f)
                      : answer_wait_h1(f);
     if (rc < 0) return rc;
     f->state = ZK__FETCH_ANSWERED;
-    rc = decoder_choose(f);
+    rc = cookies_take(f);
+    if (!rc) rc = decoder_choose(f);
     if (rc < 0) return rc;
     if (f->hop && zk__hop_is_read(f->hop)) hop_part(f);
     return 0;
@@ -198,6 +218,10 @@ static bool may_try_again(const zk_fetch *f, int rc)
 
 static int exchange(zk_fetch *f)
 {
+    if (f->client->cookies && !zk__field_find(f->ask.fields, f->ask.field_count, "cookie")) {
+        int rc = zk__cookies_say(f->client->cookies, &f->ask.url, &f->arena, &f->ask.cookie);
+        if (rc < 0) return rc;
+    }
     for (int tries = 1;; tries++) {
         int rc = try_once(f, tries > 1);
         if (rc >= 0) return 0;

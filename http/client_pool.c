@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "http/client_local.h"
+#include "http/client_via.h"
 #include "http/dial.h"
 #include "http/h2_client.h"
 #include "net/stream.h"
@@ -226,6 +227,49 @@ zk__talk *zk__hop_part(zk__hop *l)
 
 /* ---- taking ---- */
 
+static int put_text(zk__hop *l, const char *text) { return zk__hop_put(l, text, strlen(text)); }
+
+/* CONNECT (RFC 9110 section 9.3.6): behind its 2xx the connection is one to the origin. */
+static int tunnel_ask(zk__hop *l)
+{
+    const zk__origin *o = l->origin;
+    int rc = put_text(l, "CONNECT ");
+    if (!rc) rc = put_text(l, o->address);
+    if (!rc) rc = put_text(l, " HTTP/1.1\r\nHost: ");
+    if (!rc) rc = put_text(l, o->address);
+    if (!rc && o->via->authorization) rc = put_text(l, "\r\nProxy-Authorization: ");
+    if (!rc && o->via->authorization) rc = put_text(l, o->via->authorization);
+    if (!rc) rc = put_text(l, "\r\n\r\n");
+    if (!rc) rc = zk__hop_flush(l);
+    if (!rc) rc = zk__hop_answer(l, ZK__H1_ASKED_CONNECT);
+    if (rc < 0) return zk_fail(rc, "the proxy %s", o->via->address);
+    const zk__talk *t = l->talk;
+    if (!t->answer.is_switched) {
+        return zk_fail(ZK_E_HTTP_TUNNEL, "the proxy %s answers %d", o->via->address,
+                       t->answer.status);
+    }
+    /* In TLS the client speaks first. */
+    return t->in_begin == t->in_end ? 0 : ZK_E_HTTP_SYNTAX;
+}
+
+static int tunnel_open(zk__hop *l)
+{
+    zk__pool *pool = l->origin->pool;
+    int rc = zk__dial(l->origin->via->address, &l->stream);
+    if (rc < 0) return rc;
+    l->talk = talk_take(pool);
+    rc = -ENOMEM;
+    if (l->talk) {
+        zk__hop_begin(l);
+        rc = tunnel_ask(l);
+        zk__talk_give(pool, l->talk);
+    }
+    l->talk = NULL;
+    l->is_broken = l->has_sent = l->has_received = false;
+    if (rc < 0) zk_stream_close(l->stream);
+    return rc;
+}
+
 /* Makes a connection in a place that has been taken. */
 static int hop_open(zk__origin *o, zk__hop **ret_hop)
 {
@@ -233,7 +277,9 @@ static int hop_open(zk__origin *o, zk__hop **ret_hop)
     if (!l) return -ENOMEM;
     l->origin = o;
     zk__local *local = o->pool->local;
-    int rc = local ? zk__local_dial(local, &l->stream) : zk__dial(o->address, &l->stream);
+    int rc = local    ? zk__local_dial(local, &l->stream)
+             : o->via ? tunnel_open(l)
+                      : zk__dial(o->address, &l->stream);
     if (rc >= 0 && o->tls) {
         zk_stream *inner = l->stream;
         rc = zk__dial_tls(o->tls, inner, o->host, &l->stream);
@@ -362,7 +408,8 @@ static void origins_trim(zk__pool *pool)
     }
 }
 
-zk__origin *zk__pool_origin(zk__pool *pool, zk_str address, zk_tls *tls, zk_str host)
+zk__origin *zk__pool_origin(zk__pool *pool, zk_str address, zk_tls *tls, zk_str host,
+                            const struct zk__via *via)
 {
     for (zk__origin **at = &pool->origins, *o; (o = *at); at = &o->next) {
         bool is_it =
@@ -382,6 +429,7 @@ zk__origin *zk__pool_origin(zk__pool *pool, zk_str address, zk_tls *tls, zk_str 
     o->waiting_end = &o->waiting;
     o->timer.fire = on_timer;
     o->tls = tls;
+    o->via = via;
     memcpy(o->address, address.data, address.size);
     o->host = o->address + address.size + 1;
     if (host.size) memcpy(o->host, host.data, host.size);

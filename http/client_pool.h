@@ -23,9 +23,10 @@ struct zk__origin {
     zk__hop_wait *waiting, **waiting_end;
     zk__timer timer;                   /* ends idle connections */
     struct zk__h2_link *h2, *h2_links; /* the one for new requests; all of them */
-    bool is_kept;   /* somebody holds on to it even while it has no connections */
-    zk_tls *tls;    /* NULL: plain */
-    char *host;     /* that the certificate has to be for */
+    bool is_kept;              /* somebody holds on to it even while it has no connections */
+    zk_tls *tls;               /* NULL: plain */
+    const struct zk__via *via; /* NULL, or the proxy that it is reached through by CONNECT */
+    char *host;                /* that the certificate has to be for */
     char address[]; /* as zk_connect_host takes it: "example.org:443", "unix:/run/app.sock" */
 };
 
@@ -62,10 +63,12 @@ void zk__pool_free_on(zk__pool *pool, int worker_index);
 
 /*
  * The origin with that address, made if it is not there yet. tls: NULL for plain connections, else
- * it has to outlive the pool, and host is the name that the certificate has to be for.
+ * it has to outlive the pool, and host is the name that the certificate has to be for. via: NULL,
+ * or the proxy to go through, which has to outlive the pool as well.
  * returns NULL: there is no memory.
  */
-zk__origin *zk__pool_origin(zk__pool *pool, zk_str address, zk_tls *tls, zk_str host);
+zk__origin *zk__pool_origin(zk__pool *pool, zk_str address, zk_tls *tls, zk_str host,
+                            const struct zk__via *via);
 
 /*
  * A connection for one exchange, which has begun (zk__hop_begin): an idle one if there is one and

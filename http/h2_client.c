@@ -1,7 +1,7 @@
 /*
  * A client's HTTP/2 connection, see h2_client.h: nghttp2 between the stream and the calls.
  *
- *   parked --on_ready--> receive --> callbacks: note in the call, wake its task --> flush --> parked
+ *   parked --on_ready--> receive --> callbacks: note in the call, wake its task --> flush, parked
  *   a task: submits, or gives out data --> flush --(no room)--> on_room --> flush
  *
  * nghttp2 is never entered from its own callbacks. A connection that is lost fails its calls, is
@@ -482,6 +482,7 @@ static int call_submit(zk__h2_link *l, zk__h2_call *c, const zk__ask *ask)
         int size = snprintf(length, sizeof length, "%lld", (long long)ask->body_length);
         nv[n++] = pair("content-length", 14, (zk_str){length, (size_t)size});
     }
+    if (ask->cookie.data && n < NV_MAX) nv[n++] = pair("cookie", 6, ask->cookie);
     nghttp2_data_provider provider = {.read_callback = on_read};
     c->has_body = ask->has_body && ask->body_length != 0;
     c->id = nghttp2_submit_request(l->session, NULL, nv, n, c->has_body ? &provider : NULL, c);

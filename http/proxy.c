@@ -181,7 +181,8 @@ static zk__proxy_worker *worker_new(zk_proxy *p)
     for (int i = 0; i < p->count; i++) {
         const zk__upstream *u = &p->upstreams[i];
         zk_str address = {u->address, strlen(u->address)}, host = {u->host, strlen(u->host)};
-        w->uses[i].origin = zk__pool_origin(pool, address, u->is_secure ? p->tls : NULL, host);
+        zk_tls *tls = u->is_secure ? p->tls : NULL;
+        w->uses[i].origin = zk__pool_origin(pool, address, tls, host, NULL);
         if (!w->uses[i].origin) {
             zk__pool_free(pool);
             return NULL;

@@ -10,6 +10,7 @@
 #include <zokio/call.h>
 #include <zokio/channel.h>
 #include <zokio/client.h>
+#include <zokio/cookies.h>
 #include <zokio/dns.h>
 #include <zokio/dump.h>
 #include <zokio/error.h>

@@ -67,7 +67,7 @@ ZK_ASYNC_TEST(client_local, calls_the_routes)
     zk_client_free(c);
 }
 
-/* A handler that is still at it is cancelled with its request, and with the client at the latest. */
+/* A handler that is still at it is cancelled with its request, with the client at the latest. */
 ZK_ASYNC_TEST(client_local, cancels_what_is_not_wanted)
 {
     zk_server tested = {.routes = routes};
