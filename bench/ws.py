@@ -4,7 +4,7 @@
 Echoes through examples/demo beside a bare TCP echo that gets as many bytes (bench/ws_load.c), one
 after the other in turns, each on one CPU and the client on another. CPU is that of the server's
 process, user and system, per message; the ratio is to the bare echo of the same round. Then the
-resident memory of idle sockets of examples/chat, which parks them.
+resident memory of idle sockets at /ws/parked.
 """
 import os
 import pathlib
@@ -21,7 +21,7 @@ LOAD = BUILD / "bench/ws-load"
 ROUNDS = 3
 SECONDS = 1.5
 IDLE = 10000
-HANDSHAKE = (b"GET /ws HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+HANDSHAKE = (b"GET /ws/parked HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
              b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
 ROWS = [  # name, connections, bytes, messages per segment
     ("20 bytes, 64 connections", 64, 20, 1),
@@ -48,8 +48,7 @@ class Server:
             self.process = subprocess.Popen([LOAD, "echo", str(self.port)], preexec_fn=pinned(cpu))
             time.sleep(0.2)
             return
-        program = "demo" if kind == "ws" else "chat"
-        self.process = subprocess.Popen([BUILD / "examples" / program, "127.0.0.1:0"],
+        self.process = subprocess.Popen([BUILD / "examples/demo", "127.0.0.1:0"],
                                         stdout=subprocess.PIPE, text=True, preexec_fn=pinned(cpu),
                                         env=dict(os.environ, ZOKIO_WORKERS="1"))
         self.port = int(re.search(r":(\d+)/", self.process.stdout.readline()).group(1))
@@ -94,7 +93,7 @@ def echoes(cpus):
 
 def idle(cpus):
     """Each opens and says nothing."""
-    server = Server("chat", cpus[0])
+    server = Server("ws", cpus[0])
     sockets = []
 
     def open_some(count):
