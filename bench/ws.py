@@ -23,10 +23,12 @@ SECONDS = 1.5
 IDLE = 10000
 HANDSHAKE = (b"GET /ws/parked HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
              b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
-ROWS = [  # name, connections, bytes, messages per segment
-    ("20 bytes, 64 connections", 64, 20, 1),
-    ("20 bytes, 16 in a segment", 64, 20, 16),
-    ("100 kB", 16, 100000, 1),
+ROWS = [  # name, connections, bytes, messages per segment, path
+    ("20 bytes, 64 connections", 64, 20, 1, "/ws"),
+    ("the same, parked", 64, 20, 1, "/ws/parked"),
+    ("20 bytes, 16 in a segment", 64, 20, 16, "/ws"),
+    ("the same, parked", 64, 20, 16, "/ws/parked"),
+    ("100 kB", 16, 100000, 1, "/ws"),
 ]
 
 
@@ -53,11 +55,11 @@ class Server:
                                         env=dict(os.environ, ZOKIO_WORKERS="1"))
         self.port = int(re.search(r":(\d+)/", self.process.stdout.readline()).group(1))
 
-    def measure(self, cpu, connections, size, per_segment):
+    def measure(self, cpu, connections, size, per_segment, path):
         """CPU microseconds per message, messages per second."""
         def load(seconds):
             out = subprocess.run([LOAD, self.kind, str(self.port), str(connections), str(seconds),
-                                  str(size), str(per_segment)], preexec_fn=pinned(cpu),
+                                  str(size), str(per_segment), path], preexec_fn=pinned(cpu),
                                  capture_output=True, text=True, check=True)
             return int(out.stdout)
         load(0.2)
@@ -76,13 +78,13 @@ class Server:
 
 def echoes(cpus):
     print(f"{'':28}{'CPU us':>9}{'bare':>9}{'ratio':>8}{'messages/s':>13}{'bare':>12}")
-    for name, connections, size, per_segment in ROWS:
+    for name, connections, size, per_segment, path in ROWS:
         own, bare = [], []
         for _ in range(ROUNDS):
             for kind, results in (("ws", own), ("tcp", bare)):
                 server = Server(kind, cpus[0])
                 try:
-                    results.append(server.measure(cpus[1], connections, size, per_segment))
+                    results.append(server.measure(cpus[1], connections, size, per_segment, path))
                 finally:
                     server.stop()
         middle = statistics.median

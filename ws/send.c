@@ -15,6 +15,7 @@
 #include "ws/shared.h"
 
 enum {
+    FIRST_BYTES = 512, /* of the first piece: what most need, and many fit the cache */
     PIECE_BYTES = 4096,
     COPY_MAX = 8 * 1024, /* larger payloads are lent */
     FLUSH_BYTES = 16 * 1024,
@@ -170,7 +171,7 @@ static piece *piece_for(zk__ws_out *o, size_t size)
     /* What may be dropped one by one must not be gathered. */
     bool is_single = o->is_blocked && o->ws->slow == ZK_WS_SLOW_DROP;
     if (p && p->end && !is_single && (size_t)(p->end - (p->data + p->size)) >= size) return p;
-    size_t room = PIECE_BYTES - sizeof *p;
+    size_t room = (p ? PIECE_BYTES : FIRST_BYTES) - sizeof *p;
     return piece_add(o, is_single || size > room ? size : room);
 }
 
