@@ -4,7 +4,7 @@
 Echoes through examples/demo beside a bare TCP echo that gets as many bytes (bench/ws_load.c), one
 after the other in turns, each on one CPU and the client on another. CPU is that of the server's
 process, user and system, per message; the ratio is to the bare echo of the same round. Then the
-resident memory of idle sockets of examples/chat, which parks them.
+resident memory of idle sockets at /ws/parked.
 """
 import os
 import pathlib
@@ -21,12 +21,14 @@ LOAD = BUILD / "bench/ws-load"
 ROUNDS = 3
 SECONDS = 1.5
 IDLE = 10000
-HANDSHAKE = (b"GET /ws HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+HANDSHAKE = (b"GET /ws/parked HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
              b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
-ROWS = [  # name, connections, bytes, messages per segment
-    ("20 bytes, 64 connections", 64, 20, 1),
-    ("20 bytes, 16 in a segment", 64, 20, 16),
-    ("100 kB", 16, 100000, 1),
+ROWS = [  # name, connections, bytes, messages per segment, path
+    ("20 bytes, 64 connections", 64, 20, 1, "/ws"),
+    ("the same, parked", 64, 20, 1, "/ws/parked"),
+    ("20 bytes, 16 in a segment", 64, 20, 16, "/ws"),
+    ("the same, parked", 64, 20, 16, "/ws/parked"),
+    ("100 kB", 16, 100000, 1, "/ws"),
 ]
 
 
@@ -48,17 +50,16 @@ class Server:
             self.process = subprocess.Popen([LOAD, "echo", str(self.port)], preexec_fn=pinned(cpu))
             time.sleep(0.2)
             return
-        program = "demo" if kind == "ws" else "chat"
-        self.process = subprocess.Popen([BUILD / "examples" / program, "127.0.0.1:0"],
+        self.process = subprocess.Popen([BUILD / "examples/demo", "127.0.0.1:0"],
                                         stdout=subprocess.PIPE, text=True, preexec_fn=pinned(cpu),
                                         env=dict(os.environ, ZOKIO_WORKERS="1"))
         self.port = int(re.search(r":(\d+)/", self.process.stdout.readline()).group(1))
 
-    def measure(self, cpu, connections, size, per_segment):
+    def measure(self, cpu, connections, size, per_segment, path):
         """CPU microseconds per message, messages per second."""
         def load(seconds):
             out = subprocess.run([LOAD, self.kind, str(self.port), str(connections), str(seconds),
-                                  str(size), str(per_segment)], preexec_fn=pinned(cpu),
+                                  str(size), str(per_segment), path], preexec_fn=pinned(cpu),
                                  capture_output=True, text=True, check=True)
             return int(out.stdout)
         load(0.2)
@@ -77,13 +78,13 @@ class Server:
 
 def echoes(cpus):
     print(f"{'':28}{'CPU us':>9}{'bare':>9}{'ratio':>8}{'messages/s':>13}{'bare':>12}")
-    for name, connections, size, per_segment in ROWS:
+    for name, connections, size, per_segment, path in ROWS:
         own, bare = [], []
         for _ in range(ROUNDS):
             for kind, results in (("ws", own), ("tcp", bare)):
                 server = Server(kind, cpus[0])
                 try:
-                    results.append(server.measure(cpus[1], connections, size, per_segment))
+                    results.append(server.measure(cpus[1], connections, size, per_segment, path))
                 finally:
                     server.stop()
         middle = statistics.median
@@ -94,7 +95,7 @@ def echoes(cpus):
 
 def idle(cpus):
     """Each opens and says nothing."""
-    server = Server("chat", cpus[0])
+    server = Server("ws", cpus[0])
     sockets = []
 
     def open_some(count):

@@ -2,10 +2,10 @@
  * Load for echo servers, and the floor that they are measured against. Owes nothing to the library.
  *
  *   ws_load echo PORT                 a bare TCP echo: epoll, one thread, one buffer
- *   ws_load ws|tcp PORT CONNECTIONS SECONDS BYTES PER_SEGMENT
+ *   ws_load ws|tcp PORT CONNECTIONS SECONDS BYTES PER_SEGMENT [PATH]
  *                                     prints how many messages were echoed
  *
- * As ws each connection opens a WebSocket at /ws and sends messages of so many bytes, masked with a
+ * As ws each connection opens a WebSocket at PATH, /ws, and sends messages of so many bytes, masked with a
  * key of zeros; as tcp it sends as many bytes as these frames have. So many messages leave in one
  * segment, and the next when all have come back.
  */
@@ -109,14 +109,17 @@ static size_t head_of(char *head, size_t size, bool is_masked)
     return 2 + bytes + (is_masked ? 4 : 0);
 }
 
+static const char *path = "/ws";
+
 static void handshake(int fd)
 {
-    static const char request[] =
-        "GET /ws HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    static const char form[] =
+        "GET %s HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
     char buf[4096];
     size_t size = 0;
-    write_all(fd, request, sizeof request - 1);
+    int request = snprintf(buf, sizeof buf, form, path);
+    write_all(fd, buf, (size_t)request);
     do {
         ssize_t n = read(fd, buf + size, sizeof buf - 1 - size);
         if (n <= 0) die("handshake");
@@ -201,9 +204,11 @@ static long run(const char *port, bool is_ws, int connections, double seconds, s
 int main(int argc, char **argv)
 {
     if (argc == 3 && !strcmp(argv[1], "echo")) echo(argv[2]);
-    if (argc != 7) {
-        fprintf(stderr, "usage: ws_load echo PORT\n"
-                        "       ws_load ws|tcp PORT CONNECTIONS SECONDS BYTES PER_SEGMENT\n");
+    if (argc == 8) path = argv[7];
+    if (argc != 7 && argc != 8) {
+        fprintf(stderr,
+                "usage: ws_load echo PORT\n"
+                "       ws_load ws|tcp PORT CONNECTIONS SECONDS BYTES PER_SEGMENT [PATH]\n");
         return 2;
     }
     long done = run(argv[2], argv[1][0] == 'w', atoi(argv[3]), atof(argv[4]), (size_t)atol(argv[5]),

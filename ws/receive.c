@@ -43,6 +43,7 @@ typedef struct pool {
     zk_tls *tls;   /* of clients; NULL: none was needed */
     void *windows; /* of deflate.c */
     zk__ws_bytes scratch;
+    zk__ws_limits *limits; /* the last that were asked for; NULL: none yet */
     size_t random_left;
     uint8_t random[RANDOM_BYTES];
 } pool;
@@ -58,6 +59,7 @@ static void pool_done(void *state)
     zk__dial_tls_free(p->tls);
     zk__ws_deflate_pool_free(p->windows);
     zk_free(p->scratch.data);
+    zk_free(p->limits);
     zk_free(p);
 }
 
@@ -70,6 +72,28 @@ static pool *pool_get(void)
     slot->state = p;
     slot->done = pool_done;
     return p;
+}
+
+const zk__ws_limits *zk__ws_limits_get(const zk__ws_limits *wanted)
+{
+    pool *p = pool_get();
+    if (!p) return NULL;
+    if (!p->limits || memcmp(p->limits, wanted, offsetof(zk__ws_limits, refs))) {
+        zk__ws_limits *limits = zk_alloc(sizeof *limits);
+        if (!limits) return NULL;
+        *limits = *wanted;
+        limits->refs = 1; /* the pool's */
+        if (p->limits) zk__ws_limits_unref(p->limits);
+        p->limits = limits;
+    }
+    p->limits->refs++;
+    return p->limits;
+}
+
+void zk__ws_limits_unref(const zk__ws_limits *limits)
+{
+    zk__ws_limits *own = (zk__ws_limits *)(uintptr_t)limits;
+    if (!--own->refs) zk_free(own);
 }
 
 int zk__ws_random(void *buf, size_t size)
@@ -330,7 +354,7 @@ static int refused(zk_ws *ws, const zk__ws_event *ev)
 static int closed(zk_ws *ws, const zk__ws_event *ev)
 {
     ws->is_close_received = true;
-    ws->close_due = 0;
+    ws->close_due = 0; /* or pinged */
     ws->close_code = ev->code;
     if (ev->size && (ws->reason = zk_alloc(ev->size + 1))) {
         memcpy(ws->reason, ev->data, ev->size);
@@ -348,8 +372,9 @@ static int closed(zk_ws *ws, const zk__ws_event *ev)
 static int control(zk_ws *ws, const zk__ws_event *ev)
 {
     if (ev->opcode == ZK__WS_CLOSE) return closed(ws, ev);
+    if (ws->is_close_sent) return 1;
     ws->pinged = 0;
-    if (ev->opcode != ZK__WS_PING || ws->is_close_sent) return 1;
+    if (ev->opcode != ZK__WS_PING) return 1;
     int rc = zk__ws_put_control(ws, ZK__WS_PONG, ev->data, ev->size);
     if (rc == ZK_E_LIMIT) {
         zk__ws_event flood = {.code = 1008, .reason = "pings without reading their answers"};
@@ -420,7 +445,8 @@ static int plain_grow(zk_ws *ws)
 {
     zk__ws_in *old = ws->plain;
     size_t capacity = 2 * old->capacity;
-    if (capacity > ws->message_bytes_max) capacity = (size_t)ws->message_bytes_max + 1;
+    if (capacity > ws->limits->message_bytes_max)
+        capacity = (size_t)ws->limits->message_bytes_max + 1;
     if (capacity <= old->capacity) return ZK_E_WS_TOO_LARGE;
     zk__ws_in *grown = zk_alloc(sizeof *grown + capacity);
     if (!grown) return -ENOMEM;
@@ -443,7 +469,7 @@ static int inflate_all(zk_ws *ws, const zk_ws_message *m)
         int rc = zk__ws_inflate(ws->deflate, &data, &size, true, plain->data + was, &room);
         plain->end = plain->capacity - room;
         if (rc < 0) return rc;
-        if (plain->end > ws->message_bytes_max) return ZK_E_WS_TOO_LARGE;
+        if (plain->end > ws->limits->message_bytes_max) return ZK_E_WS_TOO_LARGE;
         if (m->type == ZK_WS_TEXT && !zk__utf8_take(&text, plain->data + was, plain->end - was)) {
             return ZK_E_WS_TEXT;
         }
@@ -484,7 +510,7 @@ int zk__ws_next(zk_ws *ws, bool may_wait, zk_ws_message *ret)
     piece_skip(ws);
     for (;;) {
         ws->reader.message_bytes_max =
-            ws->is_in_message ? ws->stream_bytes_max : ws->message_bytes_max;
+            ws->is_in_message ? ws->limits->stream_bytes_max : ws->limits->message_bytes_max;
         int rc = next_piece(ws, may_wait, &ev);
         if (rc <= 0) return rc;
         if (ws->is_in_message) { /* the rest of one that nobody has read to its end */
@@ -519,7 +545,7 @@ static int recv_begin(zk_ws *ws, zk_ws_type *ret_type)
 {
     zk__ws_event ev;
     piece_skip(ws);
-    ws->reader.message_bytes_max = ws->stream_bytes_max;
+    ws->reader.message_bytes_max = ws->limits->stream_bytes_max;
     for (;;) {
         int rc = next_piece(ws, true, &ev);
         if (rc <= 0) return rc;
@@ -547,7 +573,7 @@ static ssize_t read_inflated(zk_ws *ws, char *buf, size_t size)
     if (rc < 0) return rc;
     size_t n = size - room;
     ws->inflated_bytes += n;
-    if (ws->inflated_bytes > ws->stream_bytes_max) return ZK_E_WS_TOO_LARGE;
+    if (ws->inflated_bytes > ws->limits->stream_bytes_max) return ZK_E_WS_TOO_LARGE;
     if (ws->is_text && !zk__utf8_take(&ws->reader.text, buf, n)) return ZK_E_WS_TEXT;
     if (rc) {
         ws->is_inflating = false;

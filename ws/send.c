@@ -15,6 +15,7 @@
 #include "ws/shared.h"
 
 enum {
+    FIRST_BYTES = 512, /* of the first piece: what most need, and many fit the cache */
     PIECE_BYTES = 4096,
     COPY_MAX = 8 * 1024, /* larger payloads are lent */
     FLUSH_BYTES = 16 * 1024,
@@ -170,7 +171,7 @@ static piece *piece_for(zk__ws_out *o, size_t size)
     /* What may be dropped one by one must not be gathered. */
     bool is_single = o->is_blocked && o->ws->slow == ZK_WS_SLOW_DROP;
     if (p && p->end && !is_single && (size_t)(p->end - (p->data + p->size)) >= size) return p;
-    size_t room = PIECE_BYTES - sizeof *p;
+    size_t room = (p ? PIECE_BYTES : FIRST_BYTES) - sizeof *p;
     return piece_add(o, is_single || size > room ? size : room);
 }
 
@@ -207,7 +208,7 @@ static int put_frame(zk_ws *ws, uint8_t first, const void *data, size_t size)
 static void drop_oldest(zk__ws_out *o)
 {
     piece **link = &o->first, *before = NULL;
-    while (*link && o->queued >= o->ws->send_queue_bytes_max) {
+    while (*link && o->queued >= o->ws->limits->send_queue_bytes_max) {
         piece *p = *link;
         if (!p->is_droppable) {
             before = p;
@@ -261,7 +262,7 @@ static ssize_t write_some(zk__ws_out *o)
 static void out_settle(zk_ws *ws)
 {
     if (ws->is_close_sent && !ws->is_close_received && !ws->close_due) {
-        ws->close_due = zk__ws_after(zk_now(), ws->close_timeout_ms);
+        ws->close_due = zk__ws_after(zk_now(), ws->limits->close_timeout_ms);
         zk__ws_deadline(ws, ws->close_due);
     }
     if (!ws->out->streamer) zk__ws_out_free(ws);
@@ -286,7 +287,7 @@ void zk__ws_flush_now(zk_ws *ws)
 zk_time zk__ws_write_due(const zk_ws *ws)
 {
     if (!ws->out || !ws->out->is_blocked) return INT64_MAX;
-    return zk__ws_after(ws->out->moved, ws->write_timeout_ms);
+    return zk__ws_after(ws->out->moved, ws->limits->write_timeout_ms);
 }
 
 /* ---- control frames ---- */
@@ -295,10 +296,10 @@ int zk__ws_put_control(zk_ws *ws, uint8_t opcode, const void *data, size_t size)
 {
     if (ws->error) return ws->error;
     if (ws->is_close_sent) return ZK_E_CLOSED;
-    if (ws->out && ws->out->controls >= ws->controls_queued_max) {
+    if (ws->out && ws->out->controls >= ws->limits->controls_queued_max) {
         zk__ws_flush_now(ws);
         if (ws->error) return ws->error;
-        if (ws->out && ws->out->controls >= ws->controls_queued_max) return ZK_E_LIMIT;
+        if (ws->out && ws->out->controls >= ws->limits->controls_queued_max) return ZK_E_LIMIT;
     }
     return put_frame(ws, ZK__WS_FIN | opcode, data, size);
 }
@@ -314,8 +315,10 @@ int zk__ws_put_close(zk_ws *ws, int code, const char *reason, size_t reason_size
         if (reason_size) memcpy(payload + 2, reason, reason_size);
     }
     int rc = put_frame(ws, ZK__WS_FIN | ZK__WS_CLOSE, payload, size);
-    if (rc >= 0) ws->is_close_sent = true;
-    return rc;
+    if (rc < 0) return rc;
+    ws->is_close_sent = true;
+    ws->close_due = 0; /* it was `pinged` so far */
+    return 0;
 }
 
 int zk_ws_ping(zk_ws *ws, const void *data, size_t size)
@@ -345,14 +348,14 @@ static int turn_wait(zk_ws *ws)
                 zk__ws_flush_now(ws);
                 continue;
             }
-            if (o->queued < ws->send_queue_bytes_max) return 0;
+            if (o->queued < ws->limits->send_queue_bytes_max) return 0;
             if (ws->slow == ZK_WS_SLOW_CLOSE) {
                 zk__ws_break(ws, ZK_E_SLOW);
                 return ZK_E_SLOW;
             }
             if (ws->slow == ZK_WS_SLOW_DROP) {
                 drop_oldest(o);
-                return o->queued >= ws->send_queue_bytes_max;
+                return o->queued >= ws->limits->send_queue_bytes_max;
             }
         }
         rc = zk__ws_wait_change(ws);
@@ -480,22 +483,22 @@ zk__ws_shared *zk__ws_shared_new(uint8_t first, const void *data, size_t size)
 static bool shared_fits(zk_ws *ws)
 {
     if (is_open(ws) < 0) return false;
-    if (!ws->out || ws->out->queued < ws->send_queue_bytes_max) return true;
+    if (!ws->out || ws->out->queued < ws->limits->send_queue_bytes_max) return true;
     zk__ws_flush_now(ws);
     if (ws->error) return false;
-    if (!ws->out || ws->out->queued < ws->send_queue_bytes_max) return true;
+    if (!ws->out || ws->out->queued < ws->limits->send_queue_bytes_max) return true;
     if (ws->slow == ZK_WS_SLOW_CLOSE) {
         zk__ws_break(ws, ZK_E_SLOW);
         return false;
     }
     drop_oldest(ws->out);
-    return ws->out->queued < ws->send_queue_bytes_max;
+    return ws->out->queued < ws->limits->send_queue_bytes_max;
 }
 
 void zk__ws_put_shared(zk_ws *ws, zk__ws_shared *shared)
 {
     zk__ws_out *o = shared_fits(ws) ? out_get(ws) : NULL;
-    if (!o || o->later_bytes >= ws->send_queue_bytes_max) return;
+    if (!o || o->later_bytes >= ws->limits->send_queue_bytes_max) return;
     piece *p = zk_alloc(sizeof *p);
     if (!p) return;
     *p = (piece){.data = shared->bytes, .size = shared->size, .is_droppable = true};
@@ -548,9 +551,10 @@ int zk_ws_write(zk_ws *ws, const void *data, size_t size)
     if (rc < 0 || !size) return rc;
     zk__utf8 text = ws->out->text;
     if (ws->out->is_text && !zk__utf8_take(&text, data, size)) return ZK_E_WS_TEXT;
-    while (ws->out->queued >= ws->send_queue_bytes_max) {
+    while (ws->out->queued >= ws->limits->send_queue_bytes_max) {
         zk__ws_flush_now(ws);
-        if (!ws->error && ws->out->queued >= ws->send_queue_bytes_max) rc = zk__ws_wait_change(ws);
+        if (!ws->error && ws->out->queued >= ws->limits->send_queue_bytes_max)
+            rc = zk__ws_wait_change(ws);
         if (ws->error) return ws->error;
         if (rc < 0) return rc;
     }

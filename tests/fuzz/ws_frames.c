@@ -65,9 +65,9 @@ static void tell_data(story *to, const zk__ws_event *ev, bool *is_within)
     *is_within = !ev->is_last;
     if (ev->is_first) tell_number(to, 0xD0 | ev->opcode | (ev->is_compressed ? 0x20u : 0));
     tell(to, ev->data, ev->size);
-    if (ev->is_last) tell_number(to, to->data_size);
     if (ev->size) memcpy(to->data + to->data_size, ev->data, ev->size);
     to->data_size += ev->size;
+    if (ev->is_last) tell_number(to, to->data_size);
 }
 
 static zk__ws_reader reader_of(uint8_t flags)

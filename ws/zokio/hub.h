@@ -30,12 +30,12 @@ ZK_API int zk_hub_unsubscribe(zk_hub *hub, zk_ws *ws, const char *topic);
 
 /**
  * Sends a message to all who have subscribed to a topic, the sender too if it has. The frame is
- * made once and shared by all. Each gets the messages of one publisher in their order. Subscribers of
- * more than 256 per worker get it little by little, while others work.
+ * made once and shared by all. Each gets the messages of one publisher in their order. Subscribers
+ * of more than 256 per worker get it little by little, while others work.
  *
  * What subscribers do not take is queued, each within its own limits (send_queue_bytes_max). A
- * queue that is full loses its oldest messages, or with ZK_WS_SLOW_CLOSE its connection: publishing waits
- * for nobody. Any worker. Never suspends.
+ * queue that is full loses its oldest messages, or with ZK_WS_SLOW_CLOSE its connection: publishing
+ * waits for nobody. Any worker. Never suspends.
  *
  * @return 0; ZK_E_WS_TEXT (a text that is not UTF-8), -ENOMEM (some may have got it)
  */
