@@ -208,7 +208,7 @@ static const row last_rows[] = {
     {"rss_kb", measure_rss_kb, true, 0},
     {0},
 };
-static const row *const all_rows[] = {basic_rows, task_rows, channel_rows, last_rows};
+static const row *const all_rows[] = {basic_rows, task_rows, channel_rows, ws_rows, last_rows};
 enum { TABLES = sizeof all_rows / sizeof *all_rows };
 
 static const row *row_find(const char *name)

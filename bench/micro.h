@@ -18,7 +18,7 @@ typedef struct row {
     int workers;             /* 0: one; 2: in a runtime of its own, its workers pinned */
 } row;
 
-extern const row task_rows[], channel_rows[]; /* both end with {0} */
+extern const row task_rows[], channel_rows[], ws_rows[]; /* each ends with {0} */
 
 static inline double now_ns(void)
 {

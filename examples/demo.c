@@ -180,10 +180,27 @@ static int ws_echo(zk_request *req, zk_response *res)
 {
     zk_ws *ws;
     zk_ws_message m;
-    int rc = zk_ws_accept(req, res, NULL, &ws);
+    /* For those who ask for it. */
+    zk_ws_options options = {.deflate = &(zk_ws_deflate){.level = 1}};
+    int rc = zk_ws_accept(req, res, &options, &ws);
     while (rc >= 0 && (rc = zk_ws_recv(ws, &m)) > 0)
         rc = zk_ws_send(ws, m.type, m.data, m.size);
     return rc;
+}
+
+/* The same parked: between messages the socket has no stack. */
+static int ws_message(zk_ws *ws, void *context, const zk_ws_message *m)
+{
+    (void)context;
+    return zk_ws_send(ws, m->type, m->data, m->size);
+}
+
+static int ws_parked(zk_request *req, zk_response *res)
+{
+    static const zk_ws_handlers handlers = {.on_message = ws_message};
+    zk_ws *ws;
+    int rc = zk_ws_accept(req, res, NULL, &ws);
+    return rc < 0 ? rc : zk_ws_park(ws, &handlers, NULL);
 }
 
 static const zk_route routes[] = {
@@ -196,6 +213,7 @@ static const zk_route routes[] = {
     {"GET", "/events", events, NULL},
     {"GET", "/ws", ws_echo, NULL},
     {"GET", "/files/{path...}", files, NULL},
+    {"GET", "/ws/parked", ws_parked, NULL},
     {0},
 };
 

@@ -311,6 +311,12 @@ static int h2_begin(zk_response *res, const char *content_type, const void *body
                     bool is_whole)
 {
     zk__h2_stream *s = zk__h2_stream_of(res->req);
+    /* A success would say that the tunnel is open (RFC 8441 section 5). */
+    if (ZK_UNLIKELY(s->protocol.size && res->status / 100 == 2)) {
+        res->status = 501;
+        res->length = ZK_LENGTH_UNKNOWN;
+        res->is_bodiless = true;
+    }
     bool has_body = !res->is_bodiless && res->length != 0;
     int rc = zk__h2_respond(s, content_type, has_body);
     if (rc < 0) return rc;

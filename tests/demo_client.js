@@ -140,6 +140,24 @@ const tests = {
     for await (const part of socket) size += part.length;
     assert(size > 50000000, `${size} bytes`);
   },
+
+  async 'a WebSocket echoes, and is closed'() {
+    const sent = request('/ws', { headers: {
+      Connection: 'Upgrade', Upgrade: 'websocket', 'Sec-WebSocket-Version': 13,
+      'Sec-WebSocket-Key': 'dGhlIHNhbXBsZSBub25jZQ==' } });
+    sent.end();
+    const [response, socket] = await once(sent, 'upgrade');
+    assert.strictEqual(response.statusCode, 101);
+    assert.strictEqual(response.headers['sec-websocket-accept'], 's3pPLMBiTxaQ9kYGzzhZRbK+xOo=');
+    const frame = (first, payload) => Buffer.concat([
+      Buffer.from([first, 0x80 | payload.length, 0, 0, 0, 0]), Buffer.from(payload)]);
+    const code = Buffer.from([0x03, 0xe8]);
+    socket.write(Buffer.concat([frame(0x81, 'hello'), frame(0x89, 'ping'), frame(0x88, code)]));
+    const parts = [];
+    for await (const part of socket) parts.push(part);
+    assert.strictEqual(Buffer.concat(parts).toString('hex'),
+      '8105' + '68656c6c6f' + '8a04' + '70696e67' + '8802' + '03e8');
+  },
 };
 
 async function main() {

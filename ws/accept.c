@@ -97,6 +97,26 @@ static int protocol_choose(zk_ws *ws, const zk_request *req, zk_response *res,
     return 0;
 }
 
+/* ---- compression ---- */
+
+/* returns 0, -ENOMEM. */
+static int deflate_choose(zk_ws *ws, const zk_request *req, zk_response *res,
+                          const zk_ws_deflate *own)
+{
+    zk__ws_agreed agreed;
+    char answer[ZK__WS_EXTENSION_BYTES];
+    for (size_t i = 0; i < zk_request_header_count(req); i++) {
+        zk_field field = zk_request_header_at(req, i);
+        if (!is_text(field.name, "Sec-WebSocket-Extensions")) continue;
+        if (!zk__ws_offer_choose(field.value, own, &agreed, answer)) continue;
+        ws->deflate = zk__ws_deflate_new(&agreed, own);
+        if (!ws->deflate) return -ENOMEM;
+        ws->reader.allows_deflate = true;
+        return zk_response_header(res, "Sec-WebSocket-Extensions", answer);
+    }
+    return 0;
+}
+
 /* ---- the connection ---- */
 
 static enum zk__upgrade_end returned(zk__upgrade *upgrade, int rc)
@@ -142,6 +162,10 @@ static int accept_fields(zk_ws *ws, zk_request *req, zk_response *res, zk_str ke
         int rc = zk_response_header_n(res, "Sec-WebSocket-Accept", value);
         if (rc < 0) return rc;
     }
+    if (options && options->deflate) {
+        int rc = deflate_choose(ws, req, res, options->deflate);
+        if (rc < 0) return rc;
+    }
     return protocol_choose(ws, req, res, options ? options->protocols : NULL);
 }
 
@@ -159,6 +183,7 @@ int zk_ws_accept(zk_request *req, zk_response *res, const zk_ws_options *options
     if (is_http1 && !zk__ws_key_is_valid(key)) return refuse(res, 400, "not a valid key");
     if (is_http1 && zk_body_length(req) != 0) return refuse(res, 400, "a body");
     if (!origin_is_allowed(req, options)) return refuse(res, 403, "the origin is not allowed");
+    if (options && options->deflate && !ZK__ZLIB) return ZK_E_WS_DEFLATE;
     zk_ws *ws = zk__ws_new(options, false);
     if (!ws) return -ENOMEM;
     ws->upgrade.ops = &upgrade_ops;

@@ -118,6 +118,11 @@ static int request_write(connecting *c, lines *t)
     if (!rc) rc = add_text(t, "Upgrade: websocket\r\nConnection: Upgrade\r\n");
     if (!rc) rc = add_field(t, "Sec-WebSocket-Key", (zk_str){c->key, sizeof c->key});
     if (!rc) rc = add_text(t, "Sec-WebSocket-Version: 13\r\n");
+    if (!rc && c->options && c->options->deflate) {
+        char offer[ZK__WS_EXTENSION_BYTES];
+        zk__ws_offer_write(c->options->deflate, offer);
+        rc = add_field(t, "Sec-WebSocket-Extensions", (zk_str){offer, strlen(offer)});
+    }
     if (!rc && c->options) rc = add_protocols(t, c->options->protocols);
     if (!rc && c->options) rc = add_headers(t, c->options->headers);
     return rc ? rc : add(t, "\r\n", 2);
@@ -154,6 +159,18 @@ static int protocol_check(connecting *c, const zk__h1_answer *a)
     return zk_fail(ZK_E_WS_HANDSHAKE, "the server chose a subprotocol that was not offered");
 }
 
+static int extension_check(connecting *c, zk_str answer)
+{
+    zk__ws_agreed agreed;
+    const zk_ws_deflate *own = c->options ? c->options->deflate : NULL;
+    if (!own || !zk__ws_answer_take(answer, own, &agreed)) {
+        return zk_fail(ZK_E_WS_HANDSHAKE, "an extension that was not offered like that");
+    }
+    c->ws->deflate = zk__ws_deflate_new(&agreed, own);
+    c->ws->reader.allows_deflate = true;
+    return c->ws->deflate ? 0 : -ENOMEM;
+}
+
 static int answer_check(connecting *c, const zk__h1_answer *a)
 {
     int upgrades, accepts, extensions;
@@ -173,10 +190,9 @@ static int answer_check(connecting *c, const zk__h1_answer *a)
         memcmp(key->value.data, accept, sizeof accept)) {
         return zk_fail(ZK_E_WS_HANDSHAKE, "not the answer to our key");
     }
-    if (single(a, "Sec-WebSocket-Extensions", &extensions)) {
-        return zk_fail(ZK_E_WS_HANDSHAKE, "an extension that was not offered");
-    }
-    return protocol_check(c, a);
+    const zk_field *extension = single(a, "Sec-WebSocket-Extensions", &extensions);
+    int rc = extension ? extension_check(c, extensions == 1 ? extension->value : ZK_STR("")) : 0;
+    return rc < 0 ? rc : protocol_check(c, a);
 }
 
 /* Reads the head of the final response. What is behind it belongs to the socket. */
@@ -256,6 +272,7 @@ int zk_ws_connect(const char *address, const zk_ws_options *options, zk_ws **ret
     int rc = zk_url_parse((zk_str){address, strlen(address)}, &url);
     if (rc < 0) return rc;
     if (url.scheme.data[0] != 'w' || url.user_info.data) return ZK_E_HTTP_URL;
+    if (options && options->deflate && !ZK__ZLIB) return ZK_E_WS_DEFLATE;
     connecting c = {.url = &url, .options = options, .ws = zk__ws_new(options, true)};
     if (!c.ws) return -ENOMEM;
     int timeout_ms =

@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+#include "ws/shared.h"
+
 static const zk_ws_options defaults = {
     .message_bytes_max = 1024 * 1024,
     .stream_bytes_max = 1024 * 1024 * 1024,
@@ -25,15 +27,21 @@ zk_ws *zk__ws_new(const zk_ws_options *options, bool is_client)
 {
     zk_ws *ws = zk_alloc_zeroed(sizeof *ws);
     if (!ws) return NULL;
+    ws->limits = zk__ws_limits_get(&(zk__ws_limits){
+        .message_bytes_max = OPTION(message_bytes_max),
+        .stream_bytes_max = OPTION(stream_bytes_max),
+        .send_queue_bytes_max = OPTION(send_queue_bytes_max),
+        .controls_queued_max = OPTION(controls_queued_max),
+        .ping_interval_ms = OPTION(ping_interval_ms),
+        .pong_timeout_ms = OPTION(pong_timeout_ms),
+        .write_timeout_ms = OPTION(write_timeout_ms),
+        .close_timeout_ms = OPTION(close_timeout_ms),
+    });
+    if (!ws->limits) {
+        zk_free(ws);
+        return NULL;
+    }
     ws->is_client = is_client;
-    ws->message_bytes_max = OPTION(message_bytes_max);
-    ws->stream_bytes_max = OPTION(stream_bytes_max);
-    ws->send_queue_bytes_max = OPTION(send_queue_bytes_max);
-    ws->controls_queued_max = OPTION(controls_queued_max);
-    ws->ping_interval_ms = OPTION(ping_interval_ms);
-    ws->pong_timeout_ms = OPTION(pong_timeout_ms);
-    ws->write_timeout_ms = OPTION(write_timeout_ms);
-    ws->close_timeout_ms = OPTION(close_timeout_ms);
     ws->slow = options ? (uint8_t)options->slow : ZK_WS_SLOW_WAIT;
     ws->reader.is_client = is_client;
     ws->reader.fragments_max = OPTION(fragments_max);
@@ -46,8 +54,11 @@ void zk__ws_free(zk_ws *ws)
     if (zk__timer_is_pending(&ws->timer)) {
         zk__wheel_remove(&zk__worker_self()->wheel, &ws->timer);
     }
-    zk__ws_in_release(ws);
+    zk__ws_unsubscribe_all(ws);
+    zk__ws_in_done(ws);
     zk__ws_out_free(ws);
+    zk__ws_deflate_free(ws->deflate);
+    zk__ws_limits_unref(ws->limits);
     zk_free(ws->protocol);
     zk_free(ws->reason);
     zk_free(ws);
@@ -72,19 +83,20 @@ void zk__ws_deadline(zk_ws *ws, zk_time when)
 void zk__ws_open(zk_ws *ws)
 {
     ws->heard = zk_now();
-    zk__ws_deadline(ws, zk__ws_after(ws->heard, ws->ping_interval_ms));
+    zk__ws_deadline(ws, zk__ws_after(ws->heard, ws->limits->ping_interval_ms));
 }
 
 /* What a silent peer is due next. */
 static zk_time silence_due(const zk_ws *ws)
 {
     if (ws->is_close_sent) return INT64_MAX;
-    if (ws->pinged) return zk__ws_after(ws->pinged, ws->pong_timeout_ms);
-    return zk__ws_after(ws->heard, ws->ping_interval_ms);
+    if (ws->pinged) return zk__ws_after(ws->pinged, ws->limits->pong_timeout_ms);
+    return zk__ws_after(ws->heard, ws->limits->ping_interval_ms);
 }
 
 static void silence_look(zk_ws *ws, zk_time now)
 {
+    if (ws->is_close_sent) return;
     if (ws->pinged && ws->heard > ws->pinged) ws->pinged = 0;
     if (now < silence_due(ws)) return;
     if (ws->pinged) {
@@ -109,13 +121,13 @@ static void on_timer(zk__timer *timer)
         zk__ws_break(ws, ZK_E_SLOW);
         return;
     }
-    if (ws->close_due && now >= ws->close_due) {
+    if (ws->is_close_sent && ws->close_due && now >= ws->close_due) {
         zk__ws_break(ws, ZK_E_WS_TIMEOUT);
         return;
     }
     silence_look(ws, now);
     if (ws->is_broken) return;
-    if (ws->close_due) zk__ws_deadline(ws, ws->close_due);
+    if (ws->is_close_sent && ws->close_due) zk__ws_deadline(ws, ws->close_due);
     zk__ws_deadline(ws, zk__ws_write_due(ws));
     zk__ws_deadline(ws, silence_due(ws));
 }

@@ -21,34 +21,46 @@
 #include "core/worker.h"
 #include "http/upgrade.h"
 #include "net/stream.h"
+#include "ws/deflate.h"
 #include "ws/frame.h"
 
 typedef struct zk__ws_in zk__ws_in;
 typedef struct zk__ws_out zk__ws_out;
 
+/* What the options say; sockets of a worker with the same ones share it. */
+typedef struct zk__ws_limits {
+    uint64_t message_bytes_max, stream_bytes_max;
+    uint32_t send_queue_bytes_max, controls_queued_max;
+    int ping_interval_ms, pong_timeout_ms, write_timeout_ms, close_timeout_ms;
+    size_t refs;
+} zk__ws_limits;
+
 struct zk_ws {
     zk__upgrade upgrade; /* of a server's; else only its stream is used */
+    const zk__ws_limits *limits;
     zk__ws_reader reader;
     zk__timer timer;
-    zk__ws_in *in;                  /* NULL: nothing has come that was not taken */
-    zk__ws_out *out;                /* NULL: all was sent */
-    zk__wait *receiver;             /* waits for something to read */
-    struct zk__ws_waiter *waiters;  /* for something to change */
-    zk_scope *scope;                /* of the task that serves a parked one */
-    const zk_ws_handlers *handlers; /* once it is parked */
+    zk__ws_in *in;                             /* NULL: nothing has come that was not taken */
+    zk__ws_in *plain;                          /* the message that was inflated last; NULL: none */
+    zk__ws_out *out;                           /* NULL: all was sent */
+    zk__ws_deflate *deflate;                   /* NULL: not agreed on */
+    zk__wait *receiver;                        /* waits for something to read */
+    struct zk__ws_subscription *subscriptions; /* of hubs */
+    struct zk__ws_waiter *waiters;             /* for something to change */
+    zk_scope *scope;                           /* of the task that serves a parked one */
+    const zk_ws_handlers *handlers;            /* once it is parked */
     void *context;
-    char *protocol;    /* NULL: none */
-    char *reason;      /* of the peer's close; NULL: none */
-    zk_time heard;     /* when something last came */
-    zk_time pinged;    /* when the ping was sent that was not answered; 0: none */
-    zk_time close_due; /* when the peer's close must be there; 0: none is waited for */
-    uint64_t message_bytes_max, stream_bytes_max;
-    uint32_t send_queue_bytes_max;
-    uint32_t controls_queued_max;
-    int ping_interval_ms, pong_timeout_ms, write_timeout_ms, close_timeout_ms;
-    int error;           /* 0; what every call returns from now on */
-    uint16_t close_code; /* the peer's; 0: none yet */
-    uint8_t slow;        /* zk_ws_slow */
+    char *protocol; /* NULL: none */
+    char *reason;   /* of the peer's close; NULL: none */
+    zk_time heard;  /* when something last came */
+    union {
+        zk_time pinged;    /* before a close is sent: when the ping was that was not answered */
+        zk_time close_due; /* then: when the peer's close must be there; 0: not waited for yet */
+    };
+    uint64_t inflated_bytes; /* of the message that is read in pieces */
+    int error;               /* 0; what every call returns from now on */
+    uint16_t close_code;     /* the peer's; 0: none yet */
+    uint8_t slow;            /* zk_ws_slow */
     bool is_client;
     bool is_receiving;  /* a task is in a function that does */
     bool is_close_sent; /* or queued */
@@ -56,7 +68,9 @@ struct zk_ws {
     bool is_broken;
     bool is_in_message; /* zk_ws_recv_begin has been told of it, and not its end */
     bool is_last_piece; /* and the piece that is kept is its last */
-    bool has_task;      /* that serves a parked one */
+    bool is_inflating;  /* it is compressed, and not at its end */
+    bool is_text;
+    bool has_task; /* that serves a parked one */
 };
 
 /* ---- life (connection.c) ---- */
@@ -88,6 +102,8 @@ int zk__ws_next(zk_ws *ws, bool may_wait, zk_ws_message *ret);
 int zk__ws_receive_ahead(zk_ws *ws, const char *data, size_t size);
 /* Gives the buffer back to the worker. */
 void zk__ws_in_release(zk_ws *ws);
+/* And whatever else receiving has. */
+void zk__ws_in_done(zk_ws *ws);
 /* Whether the buffer has nothing in it that is still needed. */
 bool zk__ws_in_is_empty(const zk_ws *ws);
 
@@ -121,8 +137,15 @@ void zk__ws_park_abort(zk_ws *ws);
 
 /* ---- what a worker's sockets share (receive.c) ---- */
 
+/* Makes the limits common property. returns NULL: no memory. */
+const zk__ws_limits *zk__ws_limits_get(const zk__ws_limits *limits);
+void zk__ws_limits_unref(const zk__ws_limits *limits);
 /* Unpredictable bytes, for keys and masks. returns 0, -errno. */
 int zk__ws_random(void *buf, size_t size);
+/* Where the worker's windows are; NULL: no memory. */
+void **zk__ws_deflate_pool(void);
+/* Bytes for the time until the caller next suspends; NULL: no memory. */
+zk__ws_bytes *zk__ws_scratch(void);
 /* The configuration for clients that have none. returns 0; as zk_tls_client_new. */
 int zk__ws_tls(zk_tls **ret_tls);
 

@@ -93,6 +93,7 @@ static size_t head_read(const zk__ws_reader *r, const char *data, size_t size, h
     if (size < total) return 0;
     ret->first = at[0];
     ret->size = length;
+    memset(ret->key, 0, 4);
     if (!r->is_client) memcpy(ret->key, at + total - 4, 4);
     return total;
 }
@@ -175,15 +176,13 @@ static size_t payload_take(zk__ws_reader *r, char *data, size_t size, zk__ws_eve
     if (n && !r->is_client) zk__ws_mask(data, data, n, r->key);
     r->left -= n;
     bool ends_frame = !r->left, is_last = ends_frame && r->is_final;
-    *ev = (zk__ws_event){
-        .kind = ZK__WS_DATA,
-        .opcode = r->opcode,
-        .is_first = r->is_fresh,
-        .is_last = is_last,
-        .is_compressed = r->is_compressed,
-        .data = data,
-        .size = n,
-    };
+    ev->kind = ZK__WS_DATA;
+    ev->opcode = r->opcode;
+    ev->is_first = r->is_fresh;
+    ev->is_last = is_last;
+    ev->is_compressed = r->is_compressed;
+    ev->data = data;
+    ev->size = n;
     r->is_fresh = false;
     if (r->opcode == ZK__WS_TEXT && !r->is_compressed) {
         if (!zk__utf8_take(&r->text, data, n) || (is_last && r->text)) {
@@ -198,10 +197,10 @@ static size_t payload_take(zk__ws_reader *r, char *data, size_t size, zk__ws_eve
 
 size_t zk__ws_take(zk__ws_reader *r, char *data, size_t size, zk__ws_event *ev)
 {
-    *ev = (zk__ws_event){.kind = ZK__WS_MORE};
+    ev->kind = ZK__WS_MORE;
     size_t at = 0;
     if (!r->is_in_frame) {
-        head h = {0};
+        head h;
         at = head_read(r, data, size, &h, ev);
         if (!at) return 0;
         if (h.first & 0x08) return control_take(r, &h, at, data, size, ev);

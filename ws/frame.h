@@ -34,6 +34,7 @@ typedef enum zk__ws_kind {
     ZK__WS_REFUSED, /* `code` and `reason` say why; nothing may follow */
 } zk__ws_kind;
 
+/* Only what belongs to its kind is set. */
 typedef struct zk__ws_event {
     zk__ws_kind kind;
     uint8_t opcode; /* DATA: TEXT or BINARY */

@@ -5,7 +5,8 @@
 
 #include <string.h>
 
-typedef uint64_t lanes __attribute__((vector_size(16)));
+/* Anywhere in memory, whatever else lies there. */
+typedef uint64_t lanes __attribute__((vector_size(16), aligned(1), may_alias));
 
 enum { STEP = 4 * sizeof(lanes) };
 
@@ -27,11 +28,13 @@ void zk__ws_mask(void *to, const void *from, size_t size, uint8_t key[4])
     uint64_t wide = word | (uint64_t)word << 32;
     lanes mask = {wide, wide};
     for (; left >= STEP; left -= STEP, in += STEP, out += STEP) {
-        lanes part[4];
-        memcpy(part, in, STEP);
-        for (int i = 0; i < 4; i++)
-            part[i] ^= mask;
-        memcpy(out, part, STEP);
+        const lanes *a = (const lanes *)(const void *)in;
+        lanes *b = (lanes *)(void *)out;
+        lanes p = a[0] ^ mask, q = a[1] ^ mask, r = a[2] ^ mask, s = a[3] ^ mask;
+        b[0] = p;
+        b[1] = q;
+        b[2] = r;
+        b[3] = s;
     }
     for (; left >= 8; left -= 8, in += 8, out += 8) {
         uint64_t part;

@@ -40,7 +40,10 @@ struct zk__ws_in {
 typedef struct pool {
     zk__ws_in *free;
     int count;
-    zk_tls *tls; /* of clients; NULL: none was needed */
+    zk_tls *tls;   /* of clients; NULL: none was needed */
+    void *windows; /* of deflate.c */
+    zk__ws_bytes scratch;
+    zk__ws_limits *limits; /* the last that were asked for; NULL: none yet */
     size_t random_left;
     uint8_t random[RANDOM_BYTES];
 } pool;
@@ -54,6 +57,9 @@ static void pool_done(void *state)
         zk_free(in);
     }
     zk__dial_tls_free(p->tls);
+    zk__ws_deflate_pool_free(p->windows);
+    zk_free(p->scratch.data);
+    zk_free(p->limits);
     zk_free(p);
 }
 
@@ -66,6 +72,28 @@ static pool *pool_get(void)
     slot->state = p;
     slot->done = pool_done;
     return p;
+}
+
+const zk__ws_limits *zk__ws_limits_get(const zk__ws_limits *wanted)
+{
+    pool *p = pool_get();
+    if (!p) return NULL;
+    if (!p->limits || memcmp(p->limits, wanted, offsetof(zk__ws_limits, refs))) {
+        zk__ws_limits *limits = zk_alloc(sizeof *limits);
+        if (!limits) return NULL;
+        *limits = *wanted;
+        limits->refs = 1; /* the pool's */
+        if (p->limits) zk__ws_limits_unref(p->limits);
+        p->limits = limits;
+    }
+    p->limits->refs++;
+    return p->limits;
+}
+
+void zk__ws_limits_unref(const zk__ws_limits *limits)
+{
+    zk__ws_limits *own = (zk__ws_limits *)(uintptr_t)limits;
+    if (!--own->refs) zk_free(own);
 }
 
 int zk__ws_random(void *buf, size_t size)
@@ -84,6 +112,38 @@ int zk__ws_random(void *buf, size_t size)
     }
     p->random_left -= size;
     memcpy(buf, p->random + p->random_left, size);
+    return 0;
+}
+
+void **zk__ws_deflate_pool(void)
+{
+    pool *p = pool_get();
+    return p ? &p->windows : NULL;
+}
+
+zk__ws_bytes *zk__ws_scratch(void)
+{
+    pool *p = pool_get();
+    if (!p) return NULL;
+    if (p->scratch.capacity > KEPT_BYTES_MAX) {
+        zk_free(p->scratch.data);
+        p->scratch = (zk__ws_bytes){NULL, 0, 0};
+    }
+    p->scratch.size = 0;
+    return &p->scratch;
+}
+
+int zk__ws_bytes_reserve(zk__ws_bytes *b, size_t room, uint64_t max)
+{
+    if (b->capacity - b->size >= room) return 0;
+    size_t capacity = 2 * b->capacity > b->size + room ? 2 * b->capacity : b->size + room;
+    if (capacity > max) return ZK_E_LIMIT;
+    char *grown = zk_alloc(capacity);
+    if (!grown) return -ENOMEM;
+    if (b->size) memcpy(grown, b->data, b->size);
+    zk_free(b->data);
+    b->data = grown;
+    b->capacity = capacity;
     return 0;
 }
 
@@ -126,6 +186,18 @@ void zk__ws_in_release(zk_ws *ws)
 {
     if (ws->in) in_give(ws->in);
     ws->in = NULL;
+}
+
+static void plain_release(zk_ws *ws)
+{
+    if (ws->plain) in_give(ws->plain);
+    ws->plain = NULL;
+}
+
+void zk__ws_in_done(zk_ws *ws)
+{
+    zk__ws_in_release(ws);
+    plain_release(ws);
 }
 
 /* ---- the buffer ---- */
@@ -282,7 +354,7 @@ static int refused(zk_ws *ws, const zk__ws_event *ev)
 static int closed(zk_ws *ws, const zk__ws_event *ev)
 {
     ws->is_close_received = true;
-    ws->close_due = 0;
+    ws->close_due = 0; /* or pinged */
     ws->close_code = ev->code;
     if (ev->size && (ws->reason = zk_alloc(ev->size + 1))) {
         memcpy(ws->reason, ev->data, ev->size);
@@ -300,8 +372,9 @@ static int closed(zk_ws *ws, const zk__ws_event *ev)
 static int control(zk_ws *ws, const zk__ws_event *ev)
 {
     if (ev->opcode == ZK__WS_CLOSE) return closed(ws, ev);
+    if (ws->is_close_sent) return 1;
     ws->pinged = 0;
-    if (ev->opcode != ZK__WS_PING || ws->is_close_sent) return 1;
+    if (ev->opcode != ZK__WS_PING) return 1;
     int rc = zk__ws_put_control(ws, ZK__WS_PONG, ev->data, ev->size);
     if (rc == ZK_E_LIMIT) {
         zk__ws_event flood = {.code = 1008, .reason = "pings without reading their answers"};
@@ -351,10 +424,83 @@ static void piece_append(zk__ws_in *in, const zk__ws_event *ev)
     in->message_end += ev->size;
 }
 
+/* ---- compressed ones ---- */
+
+static int inflate_refused(zk_ws *ws, int rc)
+{
+    if (rc == -ENOMEM) return rc;
+    zk__ws_event ev = {.code = 1007, .reason = "not valid compressed data"};
+    if (rc == ZK_E_WS_TEXT) ev.reason = "the text is not UTF-8";
+    if (rc == ZK_E_WS_TOO_LARGE) {
+        ev.code = 1009;
+        ev.reason = "the message is too large";
+    }
+    (void)refused(ws, &ev);
+    ws->error = rc;
+    return rc;
+}
+
+/* Room for more of the message, up to one byte beyond its limit. */
+static int plain_grow(zk_ws *ws)
+{
+    zk__ws_in *old = ws->plain;
+    size_t capacity = 2 * old->capacity;
+    if (capacity > ws->limits->message_bytes_max)
+        capacity = (size_t)ws->limits->message_bytes_max + 1;
+    if (capacity <= old->capacity) return ZK_E_WS_TOO_LARGE;
+    zk__ws_in *grown = zk_alloc(sizeof *grown + capacity);
+    if (!grown) return -ENOMEM;
+    grown->capacity = capacity;
+    memcpy(grown->data, old->data, old->end);
+    grown->end = old->end;
+    in_give(old);
+    ws->plain = grown;
+    return 0;
+}
+
+static int inflate_all(zk_ws *ws, const zk_ws_message *m)
+{
+    const char *data = m->data;
+    size_t size = m->size;
+    zk__utf8 text = 0;
+    for (;;) {
+        zk__ws_in *plain = ws->plain;
+        size_t room = plain->capacity - plain->end, was = plain->end;
+        int rc = zk__ws_inflate(ws->deflate, &data, &size, true, plain->data + was, &room);
+        plain->end = plain->capacity - room;
+        if (rc < 0) return rc;
+        if (plain->end > ws->limits->message_bytes_max) return ZK_E_WS_TOO_LARGE;
+        if (m->type == ZK_WS_TEXT && !zk__utf8_take(&text, plain->data + was, plain->end - was)) {
+            return ZK_E_WS_TEXT;
+        }
+        if (rc) return m->type == ZK_WS_TEXT && text ? ZK_E_WS_TEXT : 0;
+        rc = plain_grow(ws);
+        if (rc < 0) return rc;
+    }
+}
+
+/* Inflates a whole message. returns 1, an error. */
+static int message_inflate(zk_ws *ws, zk_ws_message *m)
+{
+    ws->plain = in_take();
+    if (!ws->plain) return -ENOMEM;
+    ws->plain->end = 0;
+    int rc = inflate_all(ws, m);
+    if (rc < 0) {
+        zk__ws_inflate_drop(ws->deflate);
+        return inflate_refused(ws, rc);
+    }
+    m->data = ws->plain->data;
+    m->size = ws->plain->end;
+    return 1;
+}
+
 /* The message that was received last is not needed any more. */
 static void piece_skip(zk_ws *ws)
 {
+    if (ws->plain) plain_release(ws);
     if (ws->in && (ws->is_in_message || !ws->reader.opcode)) ws->in->has_message = false;
+    if (ws->is_in_message && ws->deflate) zk__ws_inflate_drop(ws->deflate);
     if (ws->is_in_message && ws->is_last_piece) ws->is_in_message = false;
 }
 
@@ -364,7 +510,7 @@ int zk__ws_next(zk_ws *ws, bool may_wait, zk_ws_message *ret)
     piece_skip(ws);
     for (;;) {
         ws->reader.message_bytes_max =
-            ws->is_in_message ? ws->stream_bytes_max : ws->message_bytes_max;
+            ws->is_in_message ? ws->limits->stream_bytes_max : ws->limits->message_bytes_max;
         int rc = next_piece(ws, may_wait, &ev);
         if (rc <= 0) return rc;
         if (ws->is_in_message) { /* the rest of one that nobody has read to its end */
@@ -378,17 +524,8 @@ int zk__ws_next(zk_ws *ws, bool may_wait, zk_ws_message *ret)
             .data = ws->in->data + ws->in->message,
             .size = ws->in->message_end - ws->in->message,
         };
-        return 1;
+        return ZK_LIKELY(!ev.is_compressed) ? 1 : message_inflate(ws, ret);
     }
-}
-
-int zk_ws_recv(zk_ws *ws, zk_ws_message *ret_message)
-{
-    if (ws->is_receiving || ws->handlers) return ZK_E_WS_STATE;
-    ws->is_receiving = true;
-    int rc = zk__ws_next(ws, true, ret_message);
-    ws->is_receiving = false;
-    return rc;
 }
 
 /* ---- in pieces ---- */
@@ -401,13 +538,14 @@ static void piece_keep(zk_ws *ws, const zk__ws_event *ev)
     in->message_end = in->message + ev->size;
     in->has_message = true;
     ws->is_last_piece = ev->is_last;
+    ws->is_inflating = ev->is_compressed;
 }
 
 static int recv_begin(zk_ws *ws, zk_ws_type *ret_type)
 {
     zk__ws_event ev;
     piece_skip(ws);
-    ws->reader.message_bytes_max = ws->stream_bytes_max;
+    ws->reader.message_bytes_max = ws->limits->stream_bytes_max;
     for (;;) {
         int rc = next_piece(ws, true, &ev);
         if (rc <= 0) return rc;
@@ -415,32 +553,52 @@ static int recv_begin(zk_ws *ws, zk_ws_type *ret_type)
         ws->is_in_message = !ev.is_last;
     }
     ws->is_in_message = true;
+    ws->is_text = ev.opcode == ZK__WS_TEXT;
+    ws->inflated_bytes = 0;
     piece_keep(ws, &ev);
     *ret_type = (zk_ws_type)ev.opcode;
     return 1;
 }
 
-int zk_ws_recv_begin(zk_ws *ws, zk_ws_type *ret_type)
+/* Inflates some of the message. returns bytes; 0: the message has ended; -EAGAIN: more input is
+ * wanted; an error. */
+static ssize_t read_inflated(zk_ws *ws, char *buf, size_t size)
 {
-    if (ws->is_receiving || ws->handlers) return ZK_E_WS_STATE;
-    ws->is_receiving = true;
-    int rc = recv_begin(ws, ret_type);
-    ws->is_receiving = false;
-    return rc;
+    zk__ws_in *in = ws->in;
+    bool has_piece = in && in->has_message;
+    const char *data = has_piece ? in->data + in->message : NULL;
+    size_t left = has_piece ? in->message_end - in->message : 0, had = left, room = size;
+    int rc = zk__ws_inflate(ws->deflate, &data, &left, ws->is_last_piece, buf, &room);
+    if (has_piece) in->message += had - left;
+    if (rc < 0) return rc;
+    size_t n = size - room;
+    ws->inflated_bytes += n;
+    if (ws->inflated_bytes > ws->limits->stream_bytes_max) return ZK_E_WS_TOO_LARGE;
+    if (ws->is_text && !zk__utf8_take(&ws->reader.text, buf, n)) return ZK_E_WS_TEXT;
+    if (rc) {
+        ws->is_inflating = false;
+        if (in) in->has_message = false;
+        if (ws->is_text && ws->reader.text) return ZK_E_WS_TEXT;
+    }
+    return n || rc ? (ssize_t)n : -EAGAIN;
 }
 
 static ssize_t read_some(zk_ws *ws, char *buf, size_t size)
 {
     for (;;) {
         zk__ws_in *in = ws->in;
-        if (in && in->has_message && in->message < in->message_end) {
+        if (ws->is_inflating) {
+            ssize_t n = read_inflated(ws, buf, size);
+            if (n < 0 && n != -EAGAIN) return inflate_refused(ws, (int)n);
+            if (n != -EAGAIN) return n;
+        } else if (in && in->has_message && in->message < in->message_end) {
             size_t have = in->message_end - in->message, n = have < size ? have : size;
             memcpy(buf, in->data + in->message, n);
             in->message += n;
             return (ssize_t)n;
         }
         if (in) in->has_message = false;
-        if (ws->is_last_piece) return 0;
+        if (ws->is_last_piece && !ws->is_inflating) return 0;
         zk__ws_event ev;
         int rc = next_piece(ws, true, &ev);
         if (rc <= 0) return rc ? rc : ZK_E_CLOSED;
@@ -457,4 +615,37 @@ ssize_t zk_ws_read(zk_ws *ws, void *buf, size_t size)
     ws->is_receiving = false;
     if (n == 0) ws->is_in_message = false;
     return n;
+}
+
+/* ---- by whom ---- */
+
+/* The rest of a compressed message has to be inflated, or the window would lack it. */
+static int inflating_skip(zk_ws *ws)
+{
+    char scrap[2048];
+    while (ws->is_in_message && ws->is_inflating) {
+        ssize_t n = read_some(ws, scrap, sizeof scrap);
+        if (n < 0) return (int)n;
+    }
+    return 0;
+}
+
+int zk_ws_recv(zk_ws *ws, zk_ws_message *ret_message)
+{
+    if (ws->is_receiving || ws->handlers) return ZK_E_WS_STATE;
+    ws->is_receiving = true;
+    int rc = inflating_skip(ws);
+    if (rc >= 0) rc = zk__ws_next(ws, true, ret_message);
+    ws->is_receiving = false;
+    return rc;
+}
+
+int zk_ws_recv_begin(zk_ws *ws, zk_ws_type *ret_type)
+{
+    if (ws->is_receiving || ws->handlers) return ZK_E_WS_STATE;
+    ws->is_receiving = true;
+    int rc = inflating_skip(ws);
+    if (rc >= 0) rc = recv_begin(ws, ret_type);
+    ws->is_receiving = false;
+    return rc;
 }

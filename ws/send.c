@@ -12,8 +12,10 @@
 
 #include "ws/connection.h"
 #include "ws/mask.h"
+#include "ws/shared.h"
 
 enum {
+    FIRST_BYTES = 512, /* of the first piece: what most need, and many fit the cache */
     PIECE_BYTES = 4096,
     COPY_MAX = 8 * 1024, /* larger payloads are lent */
     FLUSH_BYTES = 16 * 1024,
@@ -25,8 +27,9 @@ struct piece {
     piece *next;
     const char *data; /* still to be sent */
     size_t size;
-    char *end;     /* of the room behind it; NULL: the bytes are somebody else's */
-    bool *is_over; /* of who has lent them: set when they are not needed any more */
+    char *end;             /* of the room behind it; NULL: the bytes are somebody else's */
+    zk__ws_shared *shared; /* whose bytes they are; NULL: not a shared frame's */
+    bool *is_over;         /* of who has lent them: set when they are not needed any more */
     uint32_t controls;
     bool is_droppable; /* whole messages only, and nothing of it was sent */
     char bytes[];
@@ -37,7 +40,8 @@ struct zk__ws_out {
     zk__hook hook;
     zk__room room;
     piece *first, *last;
-    size_t queued;
+    piece *later, **later_end; /* shared frames, behind the message that is sent in pieces */
+    size_t queued, later_bytes;
     uint32_t controls; /* in the queue */
     zk_time moved;     /* when the stream last took something, or was first asked to */
     bool is_blocked;   /* until there is room */
@@ -109,8 +113,16 @@ static zk__ws_out *out_get(zk_ws *ws)
     zk__ws_out *o = zk_alloc(sizeof *o);
     if (!o) return NULL;
     *o = (zk__ws_out){.ws = ws, .hook.run = on_batch_end, .room.on_room = on_room};
+    o->later_end = &o->later;
     o->moved = zk_now();
     return ws->out = o;
+}
+
+static void piece_free(piece *p)
+{
+    if (p->is_over) *p->is_over = true;
+    if (p->shared) zk__ws_shared_unref(p->shared);
+    zk_free(p);
 }
 
 static void first_free(zk__ws_out *o)
@@ -119,8 +131,7 @@ static void first_free(zk__ws_out *o)
     o->first = p->next;
     if (!o->first) o->last = NULL;
     o->controls -= p->controls;
-    if (p->is_over) *p->is_over = true;
-    zk_free(p);
+    piece_free(p);
 }
 
 void zk__ws_out_free(zk_ws *ws)
@@ -132,6 +143,10 @@ void zk__ws_out_free(zk_ws *ws)
     if (o->hook.is_armed) zk__hook_disarm(zk__worker_self(), &o->hook);
     while (o->first)
         first_free(o);
+    for (piece *p = o->later, *next; p; p = next) {
+        next = p->next;
+        piece_free(p);
+    }
     zk_free(o);
 }
 
@@ -156,7 +171,7 @@ static piece *piece_for(zk__ws_out *o, size_t size)
     /* What may be dropped one by one must not be gathered. */
     bool is_single = o->is_blocked && o->ws->slow == ZK_WS_SLOW_DROP;
     if (p && p->end && !is_single && (size_t)(p->end - (p->data + p->size)) >= size) return p;
-    size_t room = PIECE_BYTES - sizeof *p;
+    size_t room = (p ? PIECE_BYTES : FIRST_BYTES) - sizeof *p;
     return piece_add(o, is_single || size > room ? size : room);
 }
 
@@ -193,9 +208,9 @@ static int put_frame(zk_ws *ws, uint8_t first, const void *data, size_t size)
 static void drop_oldest(zk__ws_out *o)
 {
     piece **link = &o->first, *before = NULL;
-    while (*link && o->queued >= o->ws->send_queue_bytes_max) {
+    while (*link && o->queued >= o->ws->limits->send_queue_bytes_max) {
         piece *p = *link;
-        if (!p->is_droppable || (p == o->first && p->data != p->bytes)) {
+        if (!p->is_droppable) {
             before = p;
             link = &p->next;
             continue;
@@ -203,7 +218,7 @@ static void drop_oldest(zk__ws_out *o)
         *link = p->next;
         if (o->last == p) o->last = before;
         o->queued -= p->size;
-        zk_free(p);
+        piece_free(p);
     }
 }
 
@@ -247,7 +262,7 @@ static ssize_t write_some(zk__ws_out *o)
 static void out_settle(zk_ws *ws)
 {
     if (ws->is_close_sent && !ws->is_close_received && !ws->close_due) {
-        ws->close_due = zk__ws_after(zk_now(), ws->close_timeout_ms);
+        ws->close_due = zk__ws_after(zk_now(), ws->limits->close_timeout_ms);
         zk__ws_deadline(ws, ws->close_due);
     }
     if (!ws->out->streamer) zk__ws_out_free(ws);
@@ -272,7 +287,7 @@ void zk__ws_flush_now(zk_ws *ws)
 zk_time zk__ws_write_due(const zk_ws *ws)
 {
     if (!ws->out || !ws->out->is_blocked) return INT64_MAX;
-    return zk__ws_after(ws->out->moved, ws->write_timeout_ms);
+    return zk__ws_after(ws->out->moved, ws->limits->write_timeout_ms);
 }
 
 /* ---- control frames ---- */
@@ -281,10 +296,10 @@ int zk__ws_put_control(zk_ws *ws, uint8_t opcode, const void *data, size_t size)
 {
     if (ws->error) return ws->error;
     if (ws->is_close_sent) return ZK_E_CLOSED;
-    if (ws->out && ws->out->controls >= ws->controls_queued_max) {
+    if (ws->out && ws->out->controls >= ws->limits->controls_queued_max) {
         zk__ws_flush_now(ws);
         if (ws->error) return ws->error;
-        if (ws->out && ws->out->controls >= ws->controls_queued_max) return ZK_E_LIMIT;
+        if (ws->out && ws->out->controls >= ws->limits->controls_queued_max) return ZK_E_LIMIT;
     }
     return put_frame(ws, ZK__WS_FIN | opcode, data, size);
 }
@@ -300,8 +315,10 @@ int zk__ws_put_close(zk_ws *ws, int code, const char *reason, size_t reason_size
         if (reason_size) memcpy(payload + 2, reason, reason_size);
     }
     int rc = put_frame(ws, ZK__WS_FIN | ZK__WS_CLOSE, payload, size);
-    if (rc >= 0) ws->is_close_sent = true;
-    return rc;
+    if (rc < 0) return rc;
+    ws->is_close_sent = true;
+    ws->close_due = 0; /* it was `pinged` so far */
+    return 0;
 }
 
 int zk_ws_ping(zk_ws *ws, const void *data, size_t size)
@@ -331,14 +348,14 @@ static int turn_wait(zk_ws *ws)
                 zk__ws_flush_now(ws);
                 continue;
             }
-            if (o->queued < ws->send_queue_bytes_max) return 0;
+            if (o->queued < ws->limits->send_queue_bytes_max) return 0;
             if (ws->slow == ZK_WS_SLOW_CLOSE) {
                 zk__ws_break(ws, ZK_E_SLOW);
                 return ZK_E_SLOW;
             }
             if (ws->slow == ZK_WS_SLOW_DROP) {
                 drop_oldest(o);
-                return o->queued >= ws->send_queue_bytes_max;
+                return o->queued >= ws->limits->send_queue_bytes_max;
             }
         }
         rc = zk__ws_wait_change(ws);
@@ -406,12 +423,27 @@ static int put(zk_ws *ws, uint8_t first, const void *data, size_t size)
     return is_lent ? put_lent(ws, first, data, size) : put_frame(ws, first, data, size);
 }
 
+/* Queues a message compressed. returns 1; 0: it is better sent as it is; -ENOMEM. */
+static int put_compressed(zk_ws *ws, uint8_t first, const void *data, size_t size)
+{
+    zk__ws_bytes *out = zk__ws_scratch();
+    if (!out) return -ENOMEM;
+    int rc = zk__ws_compress(ws->deflate, data, size, out);
+    if (rc <= 0) return rc;
+    rc = put_frame(ws, first | ZK__WS_RSV1, out->data, out->size);
+    return rc < 0 ? rc : 1;
+}
+
 int zk_ws_send(zk_ws *ws, zk_ws_type type, const void *data, size_t size)
 {
     zk__utf8 text = 0;
     if (type == ZK_WS_TEXT && (!zk__utf8_take(&text, data, size) || text)) return ZK_E_WS_TEXT;
     int rc = turn_wait(ws);
     if (ZK_UNLIKELY(rc)) return rc < 0 ? rc : 0;
+    if (ws->deflate && zk__ws_deflate_wants(ws->deflate, size)) {
+        rc = put_compressed(ws, (uint8_t)(ZK__WS_FIN | type), data, size);
+        if (rc) return rc < 0 ? rc : 0;
+    }
     return put(ws, (uint8_t)(ZK__WS_FIN | type), data, size);
 }
 
@@ -430,6 +462,61 @@ int zk__ws_drain(zk_ws *ws)
         if (rc < 0) return ws->is_broken ? ws->error : rc;
     }
     return ws->is_broken ? ws->error : 0;
+}
+
+/* ---- shared frames ---- */
+
+zk__ws_shared *zk__ws_shared_new(uint8_t first, const void *data, size_t size)
+{
+    char head[ZK__WS_HEAD_BYTES_MAX];
+    size_t head_size = zk__ws_head(head, first, size, NULL);
+    zk__ws_shared *shared = zk_alloc(sizeof *shared + head_size + size);
+    if (!shared) return NULL;
+    atomic_init(&shared->refs, 1);
+    shared->size = head_size + size;
+    memcpy(shared->bytes, head, head_size);
+    if (size) memcpy(shared->bytes + head_size, data, size);
+    return shared;
+}
+
+/* Whether there is room, or has been made. */
+static bool shared_fits(zk_ws *ws)
+{
+    if (is_open(ws) < 0) return false;
+    if (!ws->out || ws->out->queued < ws->limits->send_queue_bytes_max) return true;
+    zk__ws_flush_now(ws);
+    if (ws->error) return false;
+    if (!ws->out || ws->out->queued < ws->limits->send_queue_bytes_max) return true;
+    if (ws->slow == ZK_WS_SLOW_CLOSE) {
+        zk__ws_break(ws, ZK_E_SLOW);
+        return false;
+    }
+    drop_oldest(ws->out);
+    return ws->out->queued < ws->limits->send_queue_bytes_max;
+}
+
+void zk__ws_put_shared(zk_ws *ws, zk__ws_shared *shared)
+{
+    zk__ws_out *o = shared_fits(ws) ? out_get(ws) : NULL;
+    if (!o || o->later_bytes >= ws->limits->send_queue_bytes_max) return;
+    piece *p = zk_alloc(sizeof *p);
+    if (!p) return;
+    *p = (piece){.data = shared->bytes, .size = shared->size, .is_droppable = true};
+    p->shared = zk__ws_shared_ref(shared);
+    if (o->streamer) {
+        *o->later_end = p;
+        o->later_end = &p->next;
+        o->later_bytes += p->size;
+        return;
+    }
+    if (o->last) {
+        o->last->next = p;
+    } else {
+        o->first = p;
+    }
+    o->last = p;
+    o->queued += p->size;
+    if (!o->is_blocked) zk__hook_arm(zk__worker_self(), &o->hook);
 }
 
 /* ---- in pieces ---- */
@@ -464,9 +551,10 @@ int zk_ws_write(zk_ws *ws, const void *data, size_t size)
     if (rc < 0 || !size) return rc;
     zk__utf8 text = ws->out->text;
     if (ws->out->is_text && !zk__utf8_take(&text, data, size)) return ZK_E_WS_TEXT;
-    while (ws->out->queued >= ws->send_queue_bytes_max) {
+    while (ws->out->queued >= ws->limits->send_queue_bytes_max) {
         zk__ws_flush_now(ws);
-        if (!ws->error && ws->out->queued >= ws->send_queue_bytes_max) rc = zk__ws_wait_change(ws);
+        if (!ws->error && ws->out->queued >= ws->limits->send_queue_bytes_max)
+            rc = zk__ws_wait_change(ws);
         if (ws->error) return ws->error;
         if (rc < 0) return rc;
     }
@@ -474,6 +562,20 @@ int zk_ws_write(zk_ws *ws, const void *data, size_t size)
     uint8_t opcode = ws->out->opcode;
     ws->out->opcode = ZK__WS_CONTINUATION;
     return put(ws, opcode, data, size);
+}
+
+/* What was published meanwhile follows. */
+static void later_take(zk__ws_out *o)
+{
+    if (!o->later) return;
+    o->last->next = o->later;
+    while (o->last->next) {
+        o->last = o->last->next;
+        o->queued += o->last->size;
+    }
+    o->later = NULL;
+    o->later_end = &o->later;
+    o->later_bytes = 0;
 }
 
 int zk_ws_send_end(zk_ws *ws)
@@ -484,6 +586,7 @@ int zk_ws_send_end(zk_ws *ws)
     rc = put_frame(ws, ZK__WS_FIN | ws->out->opcode, NULL, 0);
     if (rc < 0) return rc;
     ws->out->streamer = NULL;
+    later_take(ws->out);
     zk__ws_changed(ws);
     return 0;
 }

@@ -139,7 +139,8 @@ static SSSE3 size_t take_blocks(const uint8_t *data, size_t size)
     size_t at = 0;
     for (; size - at >= BLOCK; at += BLOCK) {
         __m128i in[4];
-        memcpy(in, data + at, BLOCK);
+        for (int i = 0; i < 4; i++)
+            in[i] = _mm_loadu_si128((const __m128i *)(const void *)(data + at + 16 * i));
         __m128i any = _mm_or_si128(_mm_or_si128(in[0], in[1]), _mm_or_si128(in[2], in[3]));
         bool is_ascii = !_mm_movemask_epi8(any);
         if (is_ascii && was_ascii) continue;

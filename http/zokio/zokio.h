@@ -17,6 +17,7 @@
 #include <zokio/file.h>
 #include <zokio/files.h>
 #include <zokio/http.h>
+#include <zokio/hub.h>
 #include <zokio/iter.h>
 #include <zokio/metrics.h>
 #include <zokio/process.h>

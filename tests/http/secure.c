@@ -252,6 +252,8 @@ ZK_ASYNC_TEST(secure, sighup_reads_the_files_again)
         while (x.s.rc == 1)
             settle();
         cr_assert_rc(x.s.rc, 0);
+        struct sigaction action;
+        cr_assert(!sigaction(SIGHUP, NULL, &action) && action.sa_handler == SIG_DFL, "as before");
     }
 }
 

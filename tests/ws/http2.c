@@ -13,8 +13,6 @@
 #define BYE "hex:888200000000 u16:1000"
 #define SAID_BYE "data 1 4 end \x88\x02\x03\xe8\n"
 
-static zk_ws_options options = {.message_bytes_max = 131072};
-
 static const h2_row rows[] = {
     {"it opens", CONNECT ":path=/loop " VERSION, "headers 1 200\n", false},
     {"and echoes", CONNECT ":path=/loop " VERSION HI, "headers 1 200\n" SAID_HI, false},
@@ -57,13 +55,10 @@ static const h2_row rows[] = {
      "headers 1 200\nheaders 3 200\ndata 3 4 \x81\x02yo\n" SAID_HI, false},
 };
 
-ZK_HTTP_TEST(ws_http2, talk, .routes = echo_routes, .context = &options)
-{
-    h2_rows_run(f, rows, ROWS(rows), 0);
-}
+ZK_HTTP_TEST(ws_http2, talk, .routes = echo_routes) { h2_rows_run(f, rows, ROWS(rows), 0); }
 
 /* A stream that the client resets is over for its handler, too; the connection goes on. */
-ZK_HTTP_TEST(ws_http2, a_reset_ends_the_socket, .routes = echo_routes, .context = &options)
+ZK_HTTP_TEST(ws_http2, a_reset_ends_the_socket, .routes = echo_routes)
 {
     static const char *const paths[] = {"loop", "parked", "pieces"};
     for (size_t i = 0; i < ROWS(paths); i++) {
@@ -82,7 +77,7 @@ ZK_HTTP_TEST(ws_http2, a_reset_ends_the_socket, .routes = echo_routes, .context 
 }
 
 /* A server that stops closes them with 1001. */
-ZK_HTTP_TEST(ws_http2, a_server_that_stops_says_so, .routes = echo_routes, .context = &options)
+ZK_HTTP_TEST(ws_http2, a_server_that_stops_says_so, .routes = echo_routes)
 {
     h2_client c;
     h2_open(&c, f);

@@ -242,25 +242,27 @@ static const talk_row talk[] = {
     {"too many fragments", "t: c: c: c: c: c: c: c: c: c: c: c: c: c: c: c: c:", "X:1008", true},
 };
 
-static zk_ws_options small = {
+static const zk_ws_options small = {
     .message_bytes_max = 131072,
     .stream_bytes_max = 131072,
     .fragments_max = 16,
 };
 
-ZK_HTTP_TEST(ws_server, talk_in_a_loop, .routes = echo_routes, .context = &small)
+static __attribute__((constructor)) void options_begin(void) { echo_options = &small; }
+
+ZK_HTTP_TEST(ws_server, talk_in_a_loop, .routes = echo_routes)
 {
     talk_rows(f, "/loop", talk, ROWS(talk), 0);
 }
-ZK_HTTP_TEST(ws_server, talk_in_a_loop_in_pieces, .routes = echo_routes, .context = &small)
+ZK_HTTP_TEST(ws_server, talk_in_a_loop_in_pieces, .routes = echo_routes)
 {
     talk_rows(f, "/loop", talk, ROWS(talk), 1001);
 }
-ZK_HTTP_TEST(ws_server, talk_parked, .routes = echo_routes, .context = &small)
+ZK_HTTP_TEST(ws_server, talk_parked, .routes = echo_routes)
 {
     talk_rows(f, "/parked", talk, ROWS(talk), 0);
 }
-ZK_HTTP_TEST(ws_server, talk_parked_in_pieces, .routes = echo_routes, .context = &small)
+ZK_HTTP_TEST(ws_server, talk_parked_in_pieces, .routes = echo_routes)
 {
     talk_rows(f, "/parked", talk, ROWS(talk), 1001);
 }
@@ -272,18 +274,18 @@ static void talk_bytes(fixture *f, const char *path)
         if (!strchr(talk[i].in, '*')) talk_rows(f, path, &talk[i], 1, 1);
     }
 }
-ZK_HTTP_TEST(ws_server, talk_in_a_loop_byte_by_byte, .routes = echo_routes, .context = &small)
+ZK_HTTP_TEST(ws_server, talk_in_a_loop_byte_by_byte, .routes = echo_routes)
 {
     talk_bytes(f, "/loop");
 }
-ZK_HTTP_TEST(ws_server, talk_parked_byte_by_byte, .routes = echo_routes, .context = &small)
+ZK_HTTP_TEST(ws_server, talk_parked_byte_by_byte, .routes = echo_routes)
 {
     talk_bytes(f, "/parked");
 }
 
 /* In pieces messages come back in other frames, and what is wrong is found when a part of it has
  * been sent. */
-ZK_HTTP_TEST(ws_server, talk_in_parts, .routes = echo_routes, .context = &small)
+ZK_HTTP_TEST(ws_server, talk_in_parts, .routes = echo_routes)
 {
     static const talk_row rows[] = {
         {"a text", "T:hello", "T:hello", false},
@@ -302,7 +304,7 @@ ZK_HTTP_TEST(ws_server, talk_in_parts, .routes = echo_routes, .context = &small)
 }
 
 /* Frames that come together with the request are not lost. */
-ZK_HTTP_TEST(ws_server, frames_behind_the_request, .routes = echo_routes, .context = &small)
+ZK_HTTP_TEST(ws_server, frames_behind_the_request, .routes = echo_routes)
 {
     static const char *const paths[] = {ASK("/loop") "\r\n", ASK("/parked") "\r\n"};
     for (size_t i = 0; i < ROWS(paths); i++) {

@@ -97,11 +97,14 @@ static inline void talk_rows(fixture *f, const char *path, const talk_row *rows,
 
 /* ---- handlers that echo, in each way ---- */
 
+/* What they accept with. */
+static const zk_ws_options *echo_options;
+
 static inline int echo_loop(zk_request *req, zk_response *res)
 {
     zk_ws *ws;
     zk_ws_message m;
-    int rc = zk_ws_accept(req, res, zk_request_context(req), &ws);
+    int rc = zk_ws_accept(req, res, echo_options, &ws);
     while (rc >= 0 && (rc = zk_ws_recv(ws, &m)) > 0)
         rc = zk_ws_send(ws, m.type, m.data, m.size);
     return rc;
@@ -117,7 +120,7 @@ static inline int echo_parked(zk_request *req, zk_response *res)
 {
     static const zk_ws_handlers handlers = {.on_message = echo_on_message};
     zk_ws *ws;
-    int rc = zk_ws_accept(req, res, zk_request_context(req), &ws);
+    int rc = zk_ws_accept(req, res, echo_options, &ws);
     return rc < 0 ? rc : zk_ws_park(ws, &handlers, NULL);
 }
 
@@ -126,7 +129,7 @@ static inline int echo_pieces(zk_request *req, zk_response *res)
     zk_ws *ws;
     zk_ws_type type;
     char buf[1000];
-    int rc = zk_ws_accept(req, res, zk_request_context(req), &ws);
+    int rc = zk_ws_accept(req, res, echo_options, &ws);
     while (rc >= 0 && (rc = zk_ws_recv_begin(ws, &type)) > 0) {
         ssize_t n = 0;
         rc = zk_ws_send_begin(ws, type);

@@ -45,6 +45,21 @@ typedef enum zk_ws_slow {
     ZK_WS_SLOW_CLOSE, /* the connection is given up with ZK_E_SLOW */
 } zk_ws_slow;
 
+/**
+ * Compression of messages (permessage-deflate, RFC 7692). It costs more time than it saves on fast
+ * networks, and memory: a window is 256 KiB for compressing and 40 KiB for inflating. One is kept
+ * with the socket only where both sides keep a context; else the worker lends its own for the time
+ * of a message. Messages sent in pieces, and those of a hub, are not compressed.
+ */
+typedef struct zk_ws_deflate {
+    int level;                 /* 1..9: 6 */
+    int server_window_bits;    /* 9..15, of what the server sends at most: 15 */
+    int client_window_bits;    /* likewise, if the peer knows the parameter: 15 */
+    bool keeps_server_context; /* what the server sends refers to its earlier messages */
+    bool keeps_client_context;
+    size_t bytes_min; /* shorter messages are sent as they are: 64 */
+} zk_ws_deflate;
+
 /** How a socket behaves. Zero is the default named beside each; -1, or UINT32_MAX and UINT64_MAX,
  * is none. Copied, but for what the pointers point to, which is used only until the function that
  * takes the options returns. */
@@ -56,6 +71,9 @@ typedef struct zk_ws_options {
      * accepted */
     const char *const *origins;
 
+    /* offered, or accepted where it is offered; NULL: not. ZK_E_WS_DEFLATE with a library built
+     * without zlib */
+    const zk_ws_deflate *deflate;
     /* clients: further fields of the request, ended by {0}; NULL: none */
     const zk_header *headers;
     /* clients: of wss; NULL: the system's certificates, read by the worker's first connection */
