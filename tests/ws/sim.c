@@ -168,3 +168,10 @@ static int run(void *arg)
 
 ZK_SIM_TEST(ws_sim, a_network_that_delays, 40, NULL) { return run(arg); }
 ZK_SIM_TEST(ws_sim, a_network_with_faults, 120, &ZK_SIM_FAULTS) { return run(arg); }
+
+/* Without memory things fail, but nothing wrong is said, and nothing is left behind. */
+ZK_SIM_TEST(ws_sim, memory_that_runs_out, 150, &(const zk_sim_options){.out_of_memory_chance = 4})
+{
+    int rc = run(arg);
+    return rc == -ENOMEM || rc == -ECANCELED ? 0 : rc;
+}
