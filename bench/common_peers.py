@@ -77,6 +77,7 @@ H2O_TLS = """\
     certificate-file: {cert}
     key-file: {key}
     minimum-version: TLSv1.2
+    ocsp-update-interval: 0
 """
 
 HAPROXY_CONF = """\

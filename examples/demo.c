@@ -1,7 +1,7 @@
 /*
  * A tour of the server: plain answers, JSON, streaming both ways, parameters, waiting.
  *
- *   demo [ADDR:PORT] [--tls CERT KEY]      127.0.0.1:8080 if not given
+ *   demo [ADDR:PORT] [--tls CERT KEY] [--files DIR]      127.0.0.1:8080 if not given
  *
  * Plain it serves HTTP/1.1 and, to clients that know, HTTP/2; with TLS both, as the client wants.
  */
@@ -9,6 +9,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <zokio/zokio.h>
+
+#ifndef DEMO_FILES
+#define DEMO_FILES "examples/files"
+#endif
 
 static const char page[] =
     "<!doctype html>\n"
@@ -32,7 +36,10 @@ static const char page[] =
     "<li><a href=\"/json\">/json</a>: a JSON document</li>\n"
     "<li><a href=\"/bytes/100\">/bytes/100</a>: as many bytes as asked for, streamed</li>\n"
     "<li><a href=\"/sleep/1000\">/sleep/1000</a>: answers after so many milliseconds</li>\n"
+    "<li><a href=\"/files/\">/files/</a>: the files of a directory, with ranges and "
+    "conditions</li>\n"
     "<li><button>POST /echo</button>: streams the body back</li>\n"
+    "<li><button id=\"events\">/events</button>: an event a second</li>\n"
     "<li><button id=\"ws\">/ws</button>: a WebSocket that echoes</li>\n"
     "<li>HTTP/1.1 and HTTP/2, here over <code id=\"via\"></code></li>\n"
     "</ul>\n"
@@ -53,6 +60,12 @@ static const char page[] =
     "  performance.getEntriesByType('navigation')[0].nextHopProtocol + ' ' + location.protocol;\n"
     "document.querySelector('button').onclick =\n"
     "  () => show('/echo', { method: 'POST', body: 'What goes in comes out.' });\n"
+    "let source;\n"
+    "document.getElementById('events').onclick = () => {\n"
+    "  if (source) source.close();\n"
+    "  source = new EventSource('/events');\n"
+    "  source.onmessage = (event) => { out.textContent = event.data; };\n"
+    "};\n"
     "let socket;\n"
     "document.getElementById('ws').onclick = () => {\n"
     "  const say = () => socket.send(`It is ${new Date().toLocaleTimeString()} here.`);\n"
@@ -69,7 +82,12 @@ static const char page[] =
 static int index_page(zk_request *req, zk_response *res)
 {
     (void)req;
-    return zk_respond_html(res, 200, page);
+    /* The page has all that it needs within it, and belongs into no frame. */
+    int rc = zk_response_header(res, "Content-Security-Policy",
+                                "default-src 'self'; style-src 'unsafe-inline'; "
+                                "script-src 'unsafe-inline'; frame-ancestors 'none'");
+    if (rc >= 0) rc = zk_response_header(res, "X-Content-Type-Options", "nosniff");
+    return rc < 0 ? rc : zk_respond_html(res, 200, page);
 }
 
 static int plaintext(zk_request *req, zk_response *res)
@@ -135,6 +153,28 @@ static int sleep_ms(zk_request *req, zk_response *res)
     return zk_respond_text(res, 200, text);
 }
 
+/* An event a second (Server-Sent Events, as the HTML standard has them), until the client goes. */
+static int events(zk_request *req, zk_response *res)
+{
+    char text[64];
+    int rc = zk_response_header(res, "Cache-Control", "no-store");
+    if (rc >= 0) rc = zk_response_begin(res, 200, "text/event-stream", ZK_LENGTH_UNKNOWN);
+    for (int i = 1; rc >= 0 && !zk_request_is_draining(req); i++) {
+        int size = snprintf(text, sizeof text, "id: %d\ndata: event %d\n\n", i, i);
+        rc = zk_response_write(res, text, (size_t)size);
+        if (rc >= 0) rc = zk_response_flush(res);
+        if (rc >= 0) rc = zk_sleep(ZK_SEC(1));
+    }
+    return rc;
+}
+
+static const char *files_root = DEMO_FILES;
+
+static int files(zk_request *req, zk_response *res)
+{
+    return zk_respond_file(res, files_root, zk_request_param(req, "path"), NULL);
+}
+
 /* Sends back each message. */
 static int ws_echo(zk_request *req, zk_response *res)
 {
@@ -170,7 +210,9 @@ static const zk_route routes[] = {
     {"POST", "/echo", echo, NULL},
     {"GET", "/bytes/{n}", bytes, NULL},
     {"GET", "/sleep/{ms}", sleep_ms, NULL},
+    {"GET", "/events", events, NULL},
     {"GET", "/ws", ws_echo, NULL},
+    {"GET", "/files/{path...}", files, NULL},
     {"GET", "/ws/parked", ws_parked, NULL},
     {0},
 };
@@ -195,10 +237,12 @@ int main(int argc, char **argv)
             certificates[0] = (zk_tls_certificate){.cert_file = argv[i + 1], argv[i + 2], NULL};
             is_secure = true;
             i += 2;
+        } else if (!strcmp(argv[i], "--files") && argc - i >= 2) {
+            files_root = argv[++i];
         } else if (argv[i][0] != '-' && !listen) {
             listen = argv[i];
         } else {
-            fprintf(stderr, "usage: demo [ADDR:PORT] [--tls CERT KEY]\n");
+            fprintf(stderr, "usage: demo [ADDR:PORT] [--tls CERT KEY] [--files DIR]\n");
             return 2;
         }
     }

@@ -64,6 +64,16 @@ static void on_error(void *context, const zk_request *req, int rc, const char *w
     fprintf(stderr, "proxy: %.*s: %s (%s)\n", (int)target.size, target.data, what, zk_errname(rc));
 }
 
+static void on_listening(void *context, zk_serving *serving)
+{
+    (void)context;
+    char text[ZK_ADDR_TEXT_BYTES];
+    zk_addr addr = zk_serving_addr(serving);
+    zk_addr_format(&addr, text);
+    printf("listening on %s\n", text);
+    fflush(stdout);
+}
+
 static int check(void *arg)
 {
     int rc = zk_proxy_check(arg);
@@ -79,6 +89,7 @@ static int serve(void *arg)
         .listen = s->listen,
         .routes = routes,
         .context = s,
+        .on_listening = on_listening,
         .on_error = on_error,
         .body_stream_bytes_max = UINT64_MAX,
     };

@@ -42,6 +42,8 @@ static int complete(const zk_client_options *o, zk_client *c)
     int rc = zk__client_limits(o, &c->limits);
     if (rc < 0) return rc;
     c->body_bytes_max = o->body_bytes_max ? o->body_bytes_max : 16 * 1024 * 1024;
+    c->no_decoding = o->no_decoding;
+    c->cookies = o->cookies;
     c->redirects_max = span(o->redirects_max, 10);
     return 0;
 }
@@ -60,13 +62,18 @@ static int client_new(const zk_client_options *o, zk_client **ret_client)
         rc = zk_fail(ZK_E_CONFIG, "user_agent is no field value");
     }
     if (!rc) {
-        static const char *const alpn[] = {"http/1.1", NULL};
+        static const char *const both[] = {"h2", "http/1.1", NULL};
+        const char *const *alpn = ZK__H2 && !o->no_h2 ? both : both + 1;
         zk_tls_client tls = o->tls ? *o->tls : (zk_tls_client){0};
         tls.alpn = alpn;
         rc = zk__dial_tls_new(&tls, &c->tls);
         if (rc == -EOPNOTSUPP) rc = 0; /* built without: https fails later */
     }
+    if (!rc) rc = zk__vias_init(&c->vias, o->server ? "" : o->proxy);
+    if (!rc && o->server) rc = zk__local_new(o->server, &c->local);
     if (rc < 0) {
+        zk__vias_done(&c->vias);
+        zk__dial_tls_free(c->tls);
         zk_free(c);
         return rc;
     }
@@ -87,6 +94,8 @@ void zk_client_free(zk_client *c)
         zk__pool *pool = __atomic_load_n(&c->pools[i], __ATOMIC_ACQUIRE);
         if (pool) zk__pool_free_on(pool, i);
     }
+    zk__local_free(c->local);
+    zk__vias_done(&c->vias);
     zk__dial_tls_free(c->tls);
     zk_free(c);
 }
@@ -94,14 +103,18 @@ void zk_client_free(zk_client *c)
 zk__pool *zk__client_pool(zk_client *c)
 {
     zk__pool **at = &c->pools[zk_worker_index()];
-    if (!*at) __atomic_store_n(at, zk__pool_new(&c->limits), __ATOMIC_RELEASE);
-    return *at;
+    if (*at) return *at;
+    zk__pool *pool = zk__pool_new(&c->limits);
+    if (pool) pool->local = c->local;
+    __atomic_store_n(at, pool, __ATOMIC_RELEASE);
+    return pool;
 }
 
 /* Called when the worker ends, behind its pools. */
 static void implicit_free(void *client)
 {
     zk_client *c = client;
+    zk__vias_done(&c->vias);
     zk__dial_tls_free(c->tls);
     zk_free(c);
 }

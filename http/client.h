@@ -6,15 +6,23 @@
 
 #include <zokio/client.h>
 
+#include "http/client_decode.h"
+#include "http/client_local.h"
 #include "http/client_pool.h"
+#include "http/client_via.h"
+#include "http/cookies.h"
+#include "http/h2_client.h"
 
 struct zk_client {
     zk__hop_limits limits;
     uint64_t body_bytes_max;
     int redirects_max;
+    bool no_decoding;
+    zk_cookies *cookies; /* NULL: none are kept */
+    zk__vias vias;
     char *user_agent; /* empty: none */
     zk_tls *tls;      /* NULL: the library is built without */
-    bool is_implicit; /* the worker's own: it goes with the worker */
+    zk__local *local; /* NULL, or the server in memory */
     int worker_count;
     zk__pool *pools[]; /* by worker, each touched by its own */
 };
@@ -32,6 +40,8 @@ typedef struct zk__ask {
     zk_str method, authority;
     zk_field *fields;
     size_t field_count;
+    const zk__via *via; /* NULL, or the proxy that it is sent to in plain */
+    zk_str cookie;      /* the field's value, of the jar; data is NULL without */
     const void *body;
     size_t body_size;
     int64_t body_length; /* ZK_LENGTH_UNKNOWN: in chunks; 0 without has_body */
@@ -44,14 +54,19 @@ struct zk_fetch {
     zk__pool *pool;
     zk__ask ask;
     enum zk__fetch_state state;
-    int error;        /* sticky */
-    zk__hop *hop;     /* while it is needed */
-    zk__talk *talk;   /* the hop's, or what it has left */
-    uint64_t written; /* of a streamed body */
+    int error;         /* sticky */
+    zk__hop *hop;      /* while it is needed */
+    zk__talk *talk;    /* the hop's, or what it has left */
+    zk__h2_call *call; /* instead of both, over HTTP/2 */
+    uint64_t written;  /* of a streamed body */
     int redirects;
     const char *connect; /* NULL: the URL's host */
     zk_field *trailers;  /* to be sent */
     size_t trailer_count, trailer_capacity;
+    bool wants_decoding;  /* the library has asked for a coding, so it has to undo it */
+    zk__decoder *decoder; /* NULL: the body is as it is */
+    char *raw;            /* of the decoder: bytes received, not decoded yet */
+    zk_str raw_left;
     zk_arena arena;
 };
 
@@ -75,7 +90,16 @@ int zk__fetch_redirect(zk_fetch *f);
  */
 char *zk__url_resolve(const zk_url *base, zk_str reference, zk_arena *arena);
 
-/* Adds a field to the request, both parts copied. returns 0; ZK_E_HTTP_FIELD, -ENOMEM. */
-int zk__fetch_field(zk_fetch *f, size_t *capacity, zk_str name, zk_str value);
+/* Fills f->ask. returns 0; as zk_fetch_open. */
+int zk__ask_fill(zk_fetch *f, const zk_fetch_options *options);
+/* Adds a field to a list, both parts copied. returns 0; ZK_E_HTTP_FIELD, -ENOMEM. */
+int zk__fields_add(zk_arena *arena, zk_field **list, size_t *count, size_t *capacity, zk_str name,
+                   zk_str value);
+
+/* The answer, once it is there. */
+static inline const zk__h1_answer *zk__fetch_answer(const zk_fetch *f)
+{
+    return f->call ? &f->call->answer : f->talk ? &f->talk->answer : NULL;
+}
 
 #endif

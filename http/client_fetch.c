@@ -15,141 +15,13 @@
 
 #include "http/exchange.h"
 
-enum { DISCARD_MAX = 64 * 1024, TRIES_MAX = 3 };
-
-/* ---- the request ---- */
+enum { DISCARD_MAX = 64 * 1024, TRIES_MAX = 3, RAW_BYTES = 16 * 1024 };
 
 static zk_str str(const char *text) { return (zk_str){text, strlen(text)}; }
 
 static bool is_text(zk_str s, const char *text)
 {
     return s.size == strlen(text) && !memcmp(s.data, text, s.size);
-}
-
-/* Fields that frame the message or speak of the connection. */
-static bool is_ours(zk_str name)
-{
-    static const char *const ours[] = {
-        "content-length",  "transfer-encoding", "connection", "keep-alive",
-        "upgrade",         "trailer",           "te",         "expect",
-        "proxy-connection"};
-    for (size_t i = 0; i < sizeof ours / sizeof *ours; i++) {
-        if (zk__name_equal(name, ours[i], strlen(ours[i]))) return true;
-    }
-    return false;
-}
-
-static int list_add(zk_arena *arena, zk_field **list, size_t *count, size_t *capacity, zk_str name,
-                    zk_str value)
-{
-    if (!zk__h1_is_token(name) || !zk__h1_is_field_value(value) || is_ours(name)) {
-        return ZK_E_HTTP_FIELD;
-    }
-    if (*count == *capacity) {
-        size_t larger = *capacity ? 2 * *capacity : 8;
-        zk_field *fields = zk_arena_alloc(arena, larger * sizeof *fields);
-        if (!fields) return -ENOMEM;
-        if (*count) memcpy(fields, *list, *count * sizeof *fields);
-        *list = fields;
-        *capacity = larger;
-    }
-    char *own_name = zk_arena_copy(arena, name.data, name.size);
-    char *own_value = zk_arena_copy(arena, value.data, value.size);
-    if (!own_name || !own_value) return -ENOMEM;
-    (*list)[(*count)++] = (zk_field){{own_name, name.size}, {own_value, value.size}};
-    return 0;
-}
-
-int zk__fetch_field(zk_fetch *f, size_t *capacity, zk_str name, zk_str value)
-{
-    return list_add(&f->arena, &f->ask.fields, &f->ask.field_count, capacity, name, value);
-}
-
-static bool has_field(const zk_fetch *f, const char *name)
-{
-    return zk__field_find(f->ask.fields, f->ask.field_count, name) != NULL;
-}
-
-static char *base64(zk_arena *arena, const char *prefix, zk_str s)
-{
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    size_t n = strlen(prefix);
-    char *text = zk_arena_alloc(arena, n + (s.size + 2) / 3 * 4 + 1);
-    if (!text) return NULL;
-    memcpy(text, prefix, n);
-    for (size_t i = 0; i < s.size; i += 3) {
-        uint32_t bits = 0;
-        for (size_t k = 0; k < 3; k++)
-            bits = bits << 8 | (i + k < s.size ? (unsigned char)s.data[i + k] : 0);
-        for (size_t k = 0; k < 4; k++)
-            text[n++] = i + k > s.size ? '=' : digits[bits >> (18 - 6 * k) & 63];
-    }
-    text[n] = '\0';
-    return text;
-}
-
-static int authorize(zk_fetch *f, const zk_fetch_options *o, size_t *capacity)
-{
-    char *value = NULL;
-    if (o->bearer_token) {
-        value = zk_arena_printf(&f->arena, "Bearer %s", o->bearer_token);
-    } else if (o->user) {
-        if (strchr(o->user, ':')) return ZK_E_HTTP_FIELD; /* RFC 7617 section 2 */
-        char *pair = zk_arena_printf(&f->arena, "%s:%s", o->user, o->password ? o->password : "");
-        value = pair ? base64(&f->arena, "Basic ", str(pair)) : NULL;
-    } else {
-        return 0;
-    }
-    return value ? zk__fetch_field(f, capacity, ZK_STR("Authorization"), str(value)) : -ENOMEM;
-}
-
-static int ask_fields(zk_fetch *f, const zk_fetch_options *o)
-{
-    size_t capacity = 0;
-    int rc = 0;
-    for (const zk_header *h = o->headers; h && h->name && !rc; h++)
-        rc = zk__fetch_field(f, &capacity, str(h->name), str(h->value));
-    if (!rc) rc = authorize(f, o, &capacity);
-    if (!rc && o->content_type) {
-        rc = zk__fetch_field(f, &capacity, ZK_STR("Content-Type"), str(o->content_type));
-    }
-    if (!rc && *f->client->user_agent && !has_field(f, "user-agent")) {
-        rc = zk__fetch_field(f, &capacity, ZK_STR("User-Agent"), str(f->client->user_agent));
-    }
-    if (!rc && !has_field(f, "accept")) {
-        rc = zk__fetch_field(f, &capacity, ZK_STR("Accept"), ZK_STR("*/*"));
-    }
-    return rc;
-}
-
-static int ask_fill(zk_fetch *f, const zk_fetch_options *o)
-{
-    zk__ask *ask = &f->ask;
-    const char *text = o->url ? zk_arena_copy(&f->arena, o->url, strlen(o->url)) : "";
-    if (!text) return -ENOMEM;
-    int rc = zk_url_parse(str(text), &ask->url);
-    if (rc < 0 || ask->url.scheme.data[0] != 'h' || ask->url.user_info.data) {
-        return zk_fail(ZK_E_HTTP_URL, "\"%.300s\"", text);
-    }
-    ask->url_text = text;
-    ask->is_streamed = o->is_streamed;
-    ask->has_body = o->body || o->body_size || o->is_streamed;
-    ask->body = o->body;
-    ask->body_size = o->is_streamed ? 0 : o->body_size;
-    ask->body_length = o->is_streamed ? o->body_length : (int64_t)o->body_size;
-    if (ask->body_length < ZK_LENGTH_UNKNOWN) return -EINVAL;
-    const char *method = o->method ? o->method : ask->has_body ? "POST" : "GET";
-    method = zk_arena_copy(&f->arena, method, strlen(method));
-    if (!method) return -ENOMEM;
-    ask->method = str(method);
-    if (!zk__h1_is_token(ask->method) || is_text(ask->method, "CONNECT")) {
-        return ZK_E_HTTP_METHOD;
-    }
-    if (o->connect) {
-        f->connect = zk_arena_copy(&f->arena, o->connect, strlen(o->connect));
-        if (!f->connect) return -ENOMEM;
-    }
-    return ask_fields(f, o);
 }
 
 /* ---- sending ---- */
@@ -176,14 +48,20 @@ static int head_send(zk__hop *l, const zk__ask *ask)
     char host[ZK_URL_AUTHORITY_BYTES], length[32];
     int rc = put_str(l, ask->method);
     if (!rc) rc = zk__hop_put(l, " ", 1);
+    size_t host_size = zk_url_authority(&ask->url, host);
+    if (!rc && ask->via) rc = put_str(l, ZK_STR("http://"));
+    if (!rc && ask->via) rc = zk__hop_put(l, host, host_size);
     if (!rc) rc = put_str(l, ask->url.path);
     if (!rc && ask->url.query.data) rc = zk__hop_put(l, "?", 1);
     if (!rc && ask->url.query.data) rc = put_str(l, ask->url.query);
     if (!rc) rc = put_str(l, ZK_STR(" HTTP/1.1\r\n"));
     if (!rc && !zk__field_find(ask->fields, ask->field_count, "host")) {
-        size_t size = zk_url_authority(&ask->url, host);
-        rc = put_field(l, ZK_STR("Host"), (zk_str){host, size});
+        rc = put_field(l, ZK_STR("Host"), (zk_str){host, host_size});
     }
+    if (!rc && ask->via && ask->via->authorization) {
+        rc = put_field(l, ZK_STR("Proxy-Authorization"), str(ask->via->authorization));
+    }
+    if (!rc && ask->cookie.data) rc = put_field(l, ZK_STR("Cookie"), ask->cookie);
     for (size_t i = 0; i < ask->field_count && !rc; i++)
         rc = put_field(l, ask->fields[i].name, ask->fields[i].value);
     if (!rc && ask->has_body && ask->body_length < 0) {
@@ -199,15 +77,17 @@ static int head_send(zk__hop *l, const zk__ask *ask)
 static zk__origin *origin_of(zk_fetch *f)
 {
     const zk_url *url = &f->ask.url;
+    const zk__via *via = f->connect ? NULL : zk__via_for(&f->client->vias, url);
     char address[ZK_URL_AUTHORITY_BYTES + 8];
-    if (!f->connect) {
-        snprintf(address, sizeof address, url->is_ipv6 ? "[%.*s]:%u" : "%.*s:%u",
-                 (int)url->host.size, url->host.data, url->port);
-        for (char *c = address; *c; c++)
-            if (*c >= 'A' && *c <= 'Z') *c |= 0x20;
-    }
-    return zk__pool_origin(f->pool, str(f->connect ? f->connect : address),
-                           url->is_secure ? f->client->tls : NULL, url->host);
+    snprintf(address, sizeof address, url->is_ipv6 ? "[%.*s]:%u" : "%.*s:%u", (int)url->host.size,
+             url->host.data, url->port);
+    for (char *c = address; *c; c++)
+        if (*c >= 'A' && *c <= 'Z') *c |= 0x20;
+    zk_tls *tls = url->is_secure && !f->client->local ? f->client->tls : NULL;
+    /* Through a proxy plain requests go to that itself, whatever their origin. */
+    f->ask.via = tls ? NULL : via;
+    const char *to = f->connect ? f->connect : f->ask.via ? via->address : address;
+    return zk__pool_origin(f->pool, str(to), tls, url->host, tls ? via : NULL);
 }
 
 /* The hop is not needed any more. */
@@ -226,6 +106,8 @@ static void hop_break(zk_fetch *f)
 
 static void talk_drop(zk_fetch *f)
 {
+    zk__h2_call_free(f->call);
+    f->call = NULL;
     hop_part(f);
     if (f->talk) zk__talk_give(f->pool, f->talk);
     f->talk = NULL;
@@ -246,29 +128,71 @@ static bool is_idempotent(zk_str method)
     return false;
 }
 
-static int answer_wait(zk_fetch *f)
+/* Of several codings none is undone: what is left then is told by Content-Encoding. */
+static int decoder_choose(zk_fetch *f)
+{
+    const zk__h1_answer *a = zk__fetch_answer(f);
+    zk__decoder_free(f->decoder);
+    f->decoder = NULL;
+    if (!f->wants_decoding || a->framing == ZK__H1_NO_BODY) return 0;
+    const zk_field *coding = zk__field_find(a->fields, a->field_count, "content-encoding");
+    if (!coding) return 0;
+    int rc = zk__decoder_new(coding->value, &f->decoder);
+    if (rc) return rc < 0 ? rc : 0;
+    if (!f->raw) f->raw = zk_arena_alloc(&f->arena, RAW_BYTES);
+    f->raw_left = (zk_str){f->raw, 0};
+    return f->raw ? 0 : -ENOMEM;
+}
+
+static int answer_wait_h1(zk_fetch *f)
 {
     bool is_head = is_text(f->ask.method, "HEAD");
-    f->state = ZK__FETCH_SENT;
     int rc = zk__hop_answer(f->hop, is_head ? ZK__H1_ASKED_HEAD : ZK__H1_ASKED_USUAL);
     if (rc < 0) return zk_fail(rc, "the answer of %s", f->hop->origin->address);
     if (f->talk->answer.is_switched) { /* nobody has asked for that */
         return zk_fail(ZK_E_HTTP_SYNTAX, "the answer of %s: an upgrade nobody has asked for",
                        f->hop->origin->address);
     }
+    return 0;
+}
+
+static int cookies_take(zk_fetch *f)
+{
+    const zk__h1_answer *a = zk__fetch_answer(f);
+    int rc = 0;
+    for (size_t i = 0; f->client->cookies && i < a->field_count && !rc; i++) {
+        if (!zk__name_equal(a->fields[i].name, "set-cookie", 10)) continue;
+        rc = zk__cookies_take(f->client->cookies, &f->ask.url, a->fields[i].value);
+    }
+    return rc;
+}
+
+static int answer_wait(zk_fetch *f)
+{
+    f->state = ZK__FETCH_SENT;
+    int rc = f->call ? zk__h2_call_answer(f->call, f->client->limits.answer_timeout_ms)
+                     : answer_wait_h1(f);
+    if (rc < 0) return rc;
     f->state = ZK__FETCH_ANSWERED;
-    if (zk__hop_is_read(f->hop)) hop_part(f);
+    rc = cookies_take(f);
+    if (!rc) rc = decoder_choose(f);
+    if (rc < 0) return rc;
+    if (f->hop && zk__hop_is_read(f->hop)) hop_part(f);
     return 0;
 }
 
 /* Sends the request, and unless it is streamed waits for the answer. */
 static int try_once(zk_fetch *f, bool must_be_new)
 {
-    if (f->ask.url.is_secure && !f->client->tls) return -EOPNOTSUPP;
+    if (f->ask.url.is_secure && !f->client->tls && !f->client->local) return -EOPNOTSUPP;
     zk__origin *o = origin_of(f);
     if (!o) return -ENOMEM;
-    int rc = zk__origin_take(o, must_be_new, &f->hop);
+    int rc = zk__origin_reach(o, must_be_new, &f->hop);
     if (rc < 0) return rc;
+    if (!f->hop) {
+        rc = zk__h2_call_open(o->h2, &f->ask, &f->call);
+        return rc < 0 || f->ask.is_streamed ? rc : answer_wait(f);
+    }
     f->talk = f->hop->talk;
     rc = head_send(f->hop, &f->ask);
     if (rc < 0 || f->ask.is_streamed) return rc;
@@ -284,6 +208,9 @@ static int try_once(zk_fetch *f, bool must_be_new)
  * request's. */
 static bool may_try_again(const zk_fetch *f, int rc)
 {
+    const zk__h2_call *c = f->call;
+    if (c && c->was_not_begun) return true;
+    if (c) return c->is_reused && !c->has_answer && is_dead(rc) && is_idempotent(f->ask.method);
     const zk__hop *l = f->hop;
     if (!l || !is_dead(rc) || !l->is_reused || l->has_received) return false;
     return !l->has_sent || is_idempotent(f->ask.method);
@@ -291,6 +218,10 @@ static bool may_try_again(const zk_fetch *f, int rc)
 
 static int exchange(zk_fetch *f)
 {
+    if (f->client->cookies && !zk__field_find(f->ask.fields, f->ask.field_count, "cookie")) {
+        int rc = zk__cookies_say(f->client->cookies, &f->ask.url, &f->arena, &f->ask.cookie);
+        if (rc < 0) return rc;
+    }
     for (int tries = 1;; tries++) {
         int rc = try_once(f, tries > 1);
         if (rc >= 0) return 0;
@@ -339,7 +270,7 @@ int zk_fetch_open(zk_client *client, const zk_fetch_options *options, zk_fetch *
     if (!f) return -ENOMEM;
     f->client = client;
     f->pool = zk__client_pool(client);
-    rc = f->pool ? ask_fill(f, options) : -ENOMEM;
+    rc = f->pool ? zk__ask_fill(f, options) : -ENOMEM;
     if (!rc) rc = exchange(f);
     if (!rc && f->state == ZK__FETCH_ANSWERED) rc = follow(f);
     if (rc < 0) {
@@ -374,6 +305,7 @@ void zk_fetch_close(zk_fetch *f)
     if (f->hop && f->state == ZK__FETCH_ANSWERED) zk__hop_forget_body(f->hop);
     if (f->state != ZK__FETCH_ANSWERED) hop_break(f);
     talk_drop(f);
+    zk__decoder_free(f->decoder);
     zk_arena_done(&f->arena);
     zk_free(f);
 }
@@ -393,16 +325,18 @@ int zk_fetch_write(zk_fetch *f, const void *data, size_t size)
 {
     int rc = may_write(f);
     if (rc < 0 || !size) return rc;
-    if (f->ask.body_length < 0) return done(f, zk__hop_write_chunk(f->hop, data, size));
-    if (size > (uint64_t)f->ask.body_length - f->written) return ZK_E_HTTP_LENGTH;
+    bool is_known = f->ask.body_length >= 0;
+    if (is_known && size > (uint64_t)f->ask.body_length - f->written) return ZK_E_HTTP_LENGTH;
     f->written += size;
+    if (f->call) return done(f, zk__h2_call_write(f->call, data, size, false));
+    if (!is_known) return done(f, zk__hop_write_chunk(f->hop, data, size));
     return done(f, zk__hop_write(f->hop, data, size));
 }
 
 int zk_fetch_flush(zk_fetch *f)
 {
     int rc = may_write(f);
-    return rc < 0 ? rc : done(f, zk__hop_flush(f->hop));
+    return rc < 0 || f->call ? rc : done(f, zk__hop_flush(f->hop));
 }
 
 int zk_fetch_write_trailer(zk_fetch *f, const char *name, const char *value)
@@ -410,17 +344,21 @@ int zk_fetch_write_trailer(zk_fetch *f, const char *name, const char *value)
     int rc = may_write(f);
     if (rc < 0) return rc;
     if (f->ask.body_length >= 0) return ZK_E_HTTP_STATE;
-    return list_add(&f->arena, &f->trailers, &f->trailer_count, &f->trailer_capacity, str(name),
-                    str(value));
+    return zk__fields_add(&f->arena, &f->trailers, &f->trailer_count, &f->trailer_capacity,
+                          str(name), str(value));
 }
 
 static int body_end(zk_fetch *f)
 {
     zk__hop *l = f->hop;
-    if (f->ask.body_length >= 0) {
-        if (f->written != (uint64_t)f->ask.body_length) return ZK_E_HTTP_LENGTH;
-        return zk__hop_flush(l);
+    bool is_known = f->ask.body_length >= 0;
+    if (is_known && f->written != (uint64_t)f->ask.body_length) return ZK_E_HTTP_LENGTH;
+    if (f->call) {
+        f->call->out_trailers = f->trailers;
+        f->call->out_trailer_count = f->trailer_count;
+        return zk__h2_call_write(f->call, NULL, 0, true);
     }
+    if (is_known) return zk__hop_flush(l);
     int rc = zk__hop_put(l, "0\r\n", 3);
     for (size_t i = 0; i < f->trailer_count && !rc; i++)
         rc = put_field(l, f->trailers[i].name, f->trailers[i].value);
@@ -434,7 +372,7 @@ int zk_fetch_answer(zk_fetch *f)
     int rc = f->error;
     if (!rc) {
         rc = body_end(f);
-        f->hop->is_request_done = !rc;
+        if (f->hop) f->hop->is_request_done = !rc;
     }
     /* A server may answer and close before it has read all: the answer counts. */
     if (!rc || rc == -EPIPE || rc == -ECONNRESET) {
@@ -451,11 +389,14 @@ int zk_fetch_answer(zk_fetch *f)
 
 static const zk__h1_answer *answer(const zk_fetch *f)
 {
-    return f->state == ZK__FETCH_ANSWERED && f->talk ? &f->talk->answer : NULL;
+    return f->state == ZK__FETCH_ANSWERED ? zk__fetch_answer(f) : NULL;
 }
 
 int zk_fetch_status(const zk_fetch *f) { return answer(f) ? answer(f)->status : 0; }
-int zk_fetch_version(const zk_fetch *f) { return answer(f) ? 10 + answer(f)->minor : 0; }
+int zk_fetch_version(const zk_fetch *f)
+{
+    return !answer(f) ? 0 : f->call ? 20 : 10 + answer(f)->minor;
+}
 const char *zk_fetch_url(const zk_fetch *f) { return f->ask.url_text; }
 size_t zk_fetch_header_count(const zk_fetch *f) { return answer(f) ? answer(f)->field_count : 0; }
 zk_field zk_fetch_header_at(const zk_fetch *f, size_t i) { return answer(f)->fields[i]; }
@@ -469,8 +410,10 @@ zk_str zk_fetch_header(const zk_fetch *f, const char *name)
 
 zk_str zk_fetch_trailer(const zk_fetch *f, const char *name)
 {
-    const zk_field *field =
-        answer(f) ? zk__field_find(f->talk->trailers, f->talk->trailer_count, name) : NULL;
+    const zk_field *field = !answer(f) ? NULL
+                            : f->call
+                                ? zk__field_find(f->call->trailers, f->call->trailer_count, name)
+                                : zk__field_find(f->talk->trailers, f->talk->trailer_count, name);
     return field ? field->value : (zk_str){NULL, 0};
 }
 
@@ -478,15 +421,25 @@ int64_t zk_fetch_length(const zk_fetch *f)
 {
     const zk__h1_answer *a = answer(f);
     if (!a || a->framing == ZK__H1_NO_BODY) return 0;
-    if (a->framing != ZK__H1_LENGTH) return -1;
+    if (a->framing != ZK__H1_LENGTH || f->decoder) return -1;
     return a->content_length > INT64_MAX ? INT64_MAX : (int64_t)a->content_length;
 }
 
-ssize_t zk_fetch_read(zk_fetch *f, void *buf, size_t size)
+/* Whether all that was sent has been read. */
+static bool is_read(const zk_fetch *f)
 {
-    if (f->error) return f->error;
-    if (f->state != ZK__FETCH_ANSWERED) return ZK_E_HTTP_STATE;
-    if (!f->hop || !size) return 0;
+    const zk__h2_call *c = f->call;
+    return c ? c->is_in_ended && c->in_begin == c->in_end : !f->hop;
+}
+
+/* Bytes as they were sent. */
+static ssize_t read_raw(zk_fetch *f, void *buf, size_t size)
+{
+    if (f->call) {
+        ssize_t n = zk__h2_call_read(f->call, buf, size);
+        return n < 0 ? done(f, (int)n) : n;
+    }
+    if (!f->hop) return 0;
     ssize_t n = zk__hop_read(f->hop, buf, size);
     if (n < 0) {
         hop_break(f);
@@ -494,6 +447,27 @@ ssize_t zk_fetch_read(zk_fetch *f, void *buf, size_t size)
     }
     if (zk__hop_is_read(f->hop)) hop_part(f);
     return n;
+}
+
+static ssize_t read_decoded(zk_fetch *f, void *buf, size_t size)
+{
+    for (;;) {
+        ssize_t n = zk__decoder_run(f->decoder, &f->raw_left, is_read(f), buf, size);
+        if (n < 0) return done(f, (int)n);
+        if (n > 0 || is_read(f)) return n;
+        if (f->raw_left.size) memmove(f->raw, f->raw_left.data, f->raw_left.size);
+        ssize_t got = read_raw(f, f->raw + f->raw_left.size, RAW_BYTES - f->raw_left.size);
+        if (got < 0) return got;
+        f->raw_left = (zk_str){f->raw, f->raw_left.size + (size_t)got};
+    }
+}
+
+ssize_t zk_fetch_read(zk_fetch *f, void *buf, size_t size)
+{
+    if (f->error) return f->error;
+    if (f->state != ZK__FETCH_ANSWERED) return ZK_E_HTTP_STATE;
+    if (!size) return 0;
+    return f->decoder ? read_decoded(f, buf, size) : read_raw(f, buf, size);
 }
 
 int zk_fetch_body(zk_fetch *f, zk_str *ret_body)
@@ -509,7 +483,7 @@ int zk_fetch_body(zk_fetch *f, zk_str *ret_body)
         size += (size_t)n;
         if (size > limit) return ZK_E_HTTP_BODY_TOO_LARGE;
         if (n == 0 && size < capacity - 1) break;
-        if (!f->hop) break;
+        if (is_read(f) && !f->decoder) break;
         if (size < capacity - 1) continue;
         char *larger = zk_arena_alloc(&f->arena, 2 * capacity);
         if (larger) memcpy(larger, data, size);

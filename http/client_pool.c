@@ -15,7 +15,10 @@
 
 #include <string.h>
 
+#include "http/client_local.h"
+#include "http/client_via.h"
 #include "http/dial.h"
+#include "http/h2_client.h"
 #include "net/stream.h"
 
 enum { TALKS_KEPT = 8, ORIGINS_KEPT = 256 };
@@ -224,24 +227,73 @@ zk__talk *zk__hop_part(zk__hop *l)
 
 /* ---- taking ---- */
 
+static int put_text(zk__hop *l, const char *text) { return zk__hop_put(l, text, strlen(text)); }
+
+/* CONNECT (RFC 9110 section 9.3.6): behind its 2xx the connection is one to the origin. */
+static int tunnel_ask(zk__hop *l)
+{
+    const zk__origin *o = l->origin;
+    int rc = put_text(l, "CONNECT ");
+    if (!rc) rc = put_text(l, o->address);
+    if (!rc) rc = put_text(l, " HTTP/1.1\r\nHost: ");
+    if (!rc) rc = put_text(l, o->address);
+    if (!rc && o->via->authorization) rc = put_text(l, "\r\nProxy-Authorization: ");
+    if (!rc && o->via->authorization) rc = put_text(l, o->via->authorization);
+    if (!rc) rc = put_text(l, "\r\n\r\n");
+    if (!rc) rc = zk__hop_flush(l);
+    if (!rc) rc = zk__hop_answer(l, ZK__H1_ASKED_CONNECT);
+    if (rc < 0) return zk_fail(rc, "the proxy %s", o->via->address);
+    const zk__talk *t = l->talk;
+    if (!t->answer.is_switched) {
+        return zk_fail(ZK_E_HTTP_TUNNEL, "the proxy %s answers %d", o->via->address,
+                       t->answer.status);
+    }
+    /* In TLS the client speaks first. */
+    return t->in_begin == t->in_end ? 0 : ZK_E_HTTP_SYNTAX;
+}
+
+static int tunnel_open(zk__hop *l)
+{
+    zk__pool *pool = l->origin->pool;
+    int rc = zk__dial(l->origin->via->address, &l->stream);
+    if (rc < 0) return rc;
+    l->talk = talk_take(pool);
+    rc = -ENOMEM;
+    if (l->talk) {
+        zk__hop_begin(l);
+        rc = tunnel_ask(l);
+        zk__talk_give(pool, l->talk);
+    }
+    l->talk = NULL;
+    l->is_broken = l->has_sent = l->has_received = false;
+    if (rc < 0) zk_stream_close(l->stream);
+    return rc;
+}
+
 /* Makes a connection in a place that has been taken. */
 static int hop_open(zk__origin *o, zk__hop **ret_hop)
 {
     zk__hop *l = zk_alloc_zeroed(sizeof *l);
     if (!l) return -ENOMEM;
     l->origin = o;
-    int rc = zk__dial(o->address, &l->stream);
+    zk__local *local = o->pool->local;
+    int rc = local    ? zk__local_dial(local, &l->stream)
+             : o->via ? tunnel_open(l)
+                      : zk__dial(o->address, &l->stream);
     if (rc >= 0 && o->tls) {
         zk_stream *inner = l->stream;
         rc = zk__dial_tls(o->tls, inner, o->host, &l->stream);
         if (rc < 0) zk_stream_close(inner);
         if (rc < 0) rc = zk_fail(rc, "TLS with %s", o->address);
     }
-    if (rc < 0) {
+    if (rc >= 0) o->pool->opened++;
+    bool is_h2 = rc >= 0 && o->tls && zk__dial_is_h2(l->stream);
+    if (is_h2) rc = zk__h2_link_new(o, l->stream);
+    if (rc < 0 || is_h2) {
         zk_free(l);
+        *ret_hop = NULL;
         return rc;
     }
-    o->pool->opened++;
     *ret_hop = l;
     return 0;
 }
@@ -286,11 +338,10 @@ static int hop_get(zk__origin *o, bool must_be_new, zk__hop **ret_hop)
     zk__hop *l;
     int rc = place_take(o, must_be_new, &l);
     if (rc < 0) return rc;
-    if (!l) rc = hop_open(o, &l);
-    if (rc < 0) {
-        place_free(o);
-        return rc;
-    }
+    /* While it has waited for a place another may have found that the server speaks HTTP/2. */
+    if (!l && !o->h2) rc = hop_open(o, &l);
+    if (rc < 0 || !l) place_free(o);
+    if (rc < 0) return rc;
     *ret_hop = l;
     return 0;
 }
@@ -306,24 +357,32 @@ static int hop_get_in_time(zk__origin *o, bool must_be_new, zk__hop **ret_hop)
     return rc;
 }
 
-int zk__origin_take(zk__origin *o, bool must_be_new, zk__hop **ret_hop)
+int zk__origin_reach(zk__origin *o, bool must_be_new, zk__hop **ret_hop)
 {
-    zk__hop *l = must_be_new ? NULL : idle_take(o);
-    if (!l) {
+    zk__hop *l = NULL;
+    if (!must_be_new && !o->h2) l = idle_take(o);
+    if (!l && !o->h2) {
         int rc = hop_get_in_time(o, must_be_new, &l);
         if (rc == ZK_E_HTTP_TIMEOUT) return zk_fail(rc, "connecting to %s", o->address);
         if (rc < 0) return rc;
     }
+    zk__bind_to_worker();
+    *ret_hop = l;
+    if (!l) return 0;
     if (!l->talk) l->talk = talk_take(o->pool);
     if (!l->talk) {
         hop_free(l);
         return -ENOMEM;
     }
     if (l->is_reused) o->pool->reused++;
-    zk__bind_to_worker();
     zk__hop_begin(l);
-    *ret_hop = l;
     return 0;
+}
+
+int zk__origin_take(zk__origin *o, bool must_be_new, zk__hop **ret_hop)
+{
+    int rc = zk__origin_reach(o, must_be_new, ret_hop);
+    return rc || *ret_hop ? rc : ZK_E_HTTP_VERSION;
 }
 
 /* ---- origins and pools ---- */
@@ -341,7 +400,7 @@ static void origin_free(zk__origin **at)
 static void origins_trim(zk__pool *pool)
 {
     for (zk__origin **at = &pool->origins; *at;) {
-        if ((*at)->count || (*at)->is_kept) {
+        if ((*at)->count || (*at)->is_kept || (*at)->h2_links) {
             at = &(*at)->next;
         } else {
             origin_free(at);
@@ -349,7 +408,8 @@ static void origins_trim(zk__pool *pool)
     }
 }
 
-zk__origin *zk__pool_origin(zk__pool *pool, zk_str address, zk_tls *tls, zk_str host)
+zk__origin *zk__pool_origin(zk__pool *pool, zk_str address, zk_tls *tls, zk_str host,
+                            const struct zk__via *via)
 {
     for (zk__origin **at = &pool->origins, *o; (o = *at); at = &o->next) {
         bool is_it =
@@ -369,6 +429,7 @@ zk__origin *zk__pool_origin(zk__pool *pool, zk_str address, zk_tls *tls, zk_str 
     o->waiting_end = &o->waiting;
     o->timer.fire = on_timer;
     o->tls = tls;
+    o->via = via;
     memcpy(o->address, address.data, address.size);
     o->host = o->address + address.size + 1;
     if (host.size) memcpy(o->host, host.data, host.size);
@@ -419,6 +480,8 @@ void zk__pool_free(zk__pool *pool)
 {
     while (pool->origins) {
         zk__origin_close_idle(pool->origins);
+        while (pool->origins->h2_links)
+            zk__h2_link_end(pool->origins->h2_links, ZK_E_CLOSED);
         ZK_ASSERT(pool->origins->count == 0);
         origin_free(&pool->origins);
     }

@@ -21,22 +21,25 @@ struct zk__origin {
     uint32_t idle_count;
     uint32_t count; /* of connections: idle, in use, being made */
     zk__hop_wait *waiting, **waiting_end;
-    zk__timer timer; /* ends idle connections */
-    bool is_kept;    /* somebody holds on to it even while it has no connections */
-    zk_tls *tls;     /* NULL: plain */
-    char *host;      /* that the certificate has to be for */
-    char address[];  /* as zk_connect_host takes it: "example.org:443", "unix:/run/app.sock" */
+    zk__timer timer;                   /* ends idle connections */
+    struct zk__h2_link *h2, *h2_links; /* the one for new requests; all of them */
+    bool is_kept;              /* somebody holds on to it even while it has no connections */
+    zk_tls *tls;               /* NULL: plain */
+    const struct zk__via *via; /* NULL, or the proxy that it is reached through by CONNECT */
+    char *host;                /* that the certificate has to be for */
+    char address[]; /* as zk_connect_host takes it: "example.org:443", "unix:/run/app.sock" */
 };
 
 struct zk__pool {
     zk__hop_limits limits;
     zk__origin *origins;
     uint32_t origin_count;
-    zk__talk *talks; /* free ones */
-    zk__spare spare_talks; /* how many */
-    zk__pool *next, **link; /* on its worker */
-    zk__msg msg;            /* to free it from another worker */
-    void *owner;            /* NULL, or what goes with it: owner_free(owner) is called then */
+    zk__talk *talks;         /* free ones */
+    zk__spare spare_talks;   /* how many */
+    zk__pool *next, **link;  /* on its worker */
+    struct zk__local *local; /* NULL, or where all connections lead to */
+    zk__msg msg;             /* to free it from another worker */
+    void *owner;             /* NULL, or what goes with it: owner_free(owner) is called then */
     void (*owner_free)(void *owner);
     uint64_t opened, reused; /* connections; for tests */
 };
@@ -60,10 +63,12 @@ void zk__pool_free_on(zk__pool *pool, int worker_index);
 
 /*
  * The origin with that address, made if it is not there yet. tls: NULL for plain connections, else
- * it has to outlive the pool, and host is the name that the certificate has to be for.
+ * it has to outlive the pool, and host is the name that the certificate has to be for. via: NULL,
+ * or the proxy to go through, which has to outlive the pool as well.
  * returns NULL: there is no memory.
  */
-zk__origin *zk__pool_origin(zk__pool *pool, zk_str address, zk_tls *tls, zk_str host);
+zk__origin *zk__pool_origin(zk__pool *pool, zk_str address, zk_tls *tls, zk_str host,
+                            const struct zk__via *via);
 
 /*
  * A connection for one exchange, which has begun (zk__hop_begin): an idle one if there is one and
@@ -71,6 +76,8 @@ zk__origin *zk__pool_origin(zk__pool *pool, zk_str address, zk_tls *tls, zk_str 
  * returns 0; ZK_E_HTTP_TIMEOUT; what zk_connect_host and zk_tls_connect return; -ENOMEM.
  */
 int zk__origin_take(zk__origin *origin, bool must_be_new, zk__hop **ret_hop);
+/* The same where the server may choose HTTP/2: then *ret_hop is NULL, and origin->h2 is there. */
+int zk__origin_reach(zk__origin *origin, bool must_be_new, zk__hop **ret_hop);
 
 /* Ends the exchange: the connection becomes idle if it can carry another one, else it is closed. */
 void zk__hop_give(zk__hop *hop);

@@ -175,12 +175,12 @@ static bool becomes_get(const zk__ask *ask, int status)
 
 int zk__fetch_redirect(zk_fetch *f)
 {
-    int status = f->talk->answer.status;
+    const zk__h1_answer *answer = zk__fetch_answer(f);
+    int status = answer->status;
     bool is_redirect =
         status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
     if (!is_redirect || f->client->redirects_max < 0 || f->connect) return 0;
-    const zk_field *to =
-        zk__field_find(f->talk->answer.fields, f->talk->answer.field_count, "location");
+    const zk_field *to = zk__field_find(answer->fields, answer->field_count, "location");
     if (!to) return 0;
     zk__ask *ask = &f->ask;
     char *text = zk__url_resolve(&ask->url, to->value, &f->arena);

@@ -35,6 +35,19 @@ static inline int zk__dial_tls(zk_tls *tls, zk_stream *inner, const char *host,
 #endif
 }
 
+/* Whether HTTP/2 has been agreed upon. */
+static inline bool zk__dial_is_h2(const zk_stream *stream)
+{
+#if ZK__TLS
+    zk_tls_info info;
+    if (zk_tls_info_get(stream, &info) < 0) return false;
+    return info.alpn.size == 2 && info.alpn.data[0] == 'h' && info.alpn.data[1] == '2';
+#else
+    (void)stream;
+    return false;
+#endif
+}
+
 /* As zk_tls_client_new. */
 static inline int zk__dial_tls_new(const zk_tls_client *options, zk_tls **ret_tls)
 {

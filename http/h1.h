@@ -118,6 +118,8 @@ const char *zk__h1_reason(const zk__h1 *h1);
 
 /* RFC 9110 section 5.6.2: a non-empty token. */
 bool zk__h1_is_token(zk_str s);
+/* Host = uri-host [ ":" port ], RFC 9110 section 7.2; empty if the target has no authority. */
+bool zk__h1_is_host(zk_str s);
 /* RFC 9110 section 5.5: no control byte but tab; no white space at either end. */
 bool zk__h1_is_field_value(zk_str s);
 

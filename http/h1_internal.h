@@ -72,9 +72,6 @@ static inline bool zk__h1_read_length(zk_str value, uint64_t *ret_length)
     return value.size > 0;
 }
 
-/* Host = uri-host [ ":" port ], RFC 9110 section 7.2; empty if the target has no authority. */
-bool zk__h1_is_host(zk_str s);
-
 /*
  * The two ways to parse a head, see zk__h1_parse_head(). The quick one takes plain heads only. What
  * becomes of any other: the slow one takes it, or without falls_back (for tests) 0 is returned and

@@ -195,6 +195,11 @@ int zk__h1_response_trailers(zk__h1 *h1, const char *data, size_t size, zk_field
     return 0;
 }
 
+bool zk__h1_content_length(zk_str value, uint64_t *ret_length)
+{
+    return zk__h1_read_length(value, ret_length);
+}
+
 int zk__h1_response_end(zk__h1 *h1)
 {
     if (h1->state == ZK__H1_FAILED) return h1->error;

@@ -40,6 +40,9 @@ void zk__h1_response_init(zk__h1 *h1, const zk__h1_limits *limits);
 ptrdiff_t zk__h1_parse_response(zk__h1 *h1, const char *data, size_t size, enum zk__h1_asked asked,
                                 zk_field *fields, zk__h1_answer *ret_answer);
 
+/* Content-Length = 1*DIGIT; false if it is none or does not fit. */
+bool zk__h1_content_length(zk_str value, uint64_t *ret_length);
+
 /*
  * The connection has ended, in state BODY. returns 0: that was the body's end, the state is DONE;
  * ZK_E_CLOSED: it was not.

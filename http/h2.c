@@ -5,6 +5,7 @@
 
 #include "http/h2_account.h"
 #include "http/h2_conn.h"
+#include "http/h2_message.h"
 
 #include <errno.h>
 #include <nghttp2/nghttp2.h>
@@ -12,7 +13,6 @@
 
 #include "core/arena.h"
 #include "core/task.h"
-#include "http/h1.h"
 
 enum {
     CREDIT_PER_FRAME = 8, /* of a response */
@@ -62,7 +62,10 @@ static zk__h2_stream *stream_open(zk__h2 *h2, int32_t id)
     s->refused = 0;
     s->has_task = s->is_reset = s->has_ended = false;
     s->header_bytes = s->field_capacity = 0;
-    s->scheme = s->protocol = (zk_str){NULL, 0};
+    s->scheme = s->protocol = s->other_host = (zk_str){NULL, 0};
+    s->owes_continue = s->is_out_awaited = false;
+    s->said = 0;
+    s->in_total = 0;
     s->fields = s->trailers = NULL;
     s->in_begin = s->in_end = 0;
     s->is_in_ended = false;
@@ -154,40 +157,6 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
     return 0;
 }
 
-/* The engine itself has the names in lower case. */
-static bool is_name(zk_str name, const char *text, size_t size)
-{
-    return name.size == size && !memcmp(name.data, text, size);
-}
-#define IS(name, text) is_name((name), (text), sizeof(text) - 1)
-
-/* nghttp2 lets no others through. */
-static void pseudo_field(zk__h2_stream *s, zk_str name, zk_str value)
-{
-    switch (name.data[2]) {
-    case 'e': s->req.method = value; break;     /* :method */
-    case 'a': s->req.raw_target = value; break; /* :path */
-    case 'u': s->req.host = value; break;       /* :authority */
-    case 'c': s->scheme = value; break;         /* :scheme */
-    default: s->protocol = value; break;        /* :protocol */
-    }
-}
-
-static int64_t length_parse(zk_str text)
-{
-    int64_t n = 0;
-    for (size_t i = 0; i < text.size; i++)
-        n = n * 10 + (text.data[i] - '0'); /* nghttp2 has checked it */
-    return n;
-}
-
-/* Fields that the rest of the house wants to know. */
-static void field_notice(zk__h2_stream *s, const zk_field *field)
-{
-    if (IS(field->name, "host") && !s->req.host.size) s->req.host = field->value;
-    if (IS(field->name, "content-length")) s->req.body_length = length_parse(field->value);
-}
-
 static bool fields_grow(zk__h2_stream *s, zk_field **fields, size_t count)
 {
     uint32_t capacity = s->field_capacity ? 2 * s->field_capacity : FIELDS_FIRST;
@@ -220,39 +189,50 @@ static inline void text_copy(char *to, const uint8_t *from, size_t size)
     }
 }
 
-/* Copies a field into the stream's arena. returns 0, an error. */
-static int field_take(zk__h2_stream *s, const uint8_t *name, size_t name_size, const uint8_t *value,
-                      size_t value_size, bool is_trailer)
+/* returns a copy in the stream's arena, ended by a zero for the handler's comfort; .data NULL. */
+static inline zk_str text_keep(zk__h2_stream *s, nghttp2_vec text)
 {
-    /* Two strings in one piece, each ended by a zero for the handler's comfort. */
-    char *bytes = zk__arena_bump(&s->req.arena, name_size + value_size + 2);
-    if (!bytes) return -ENOMEM;
-    char *copy = bytes + name_size + 1;
-    text_copy(bytes, name, name_size);
-    text_copy(copy, value, value_size);
-    zk_field field = {{bytes, name_size}, {copy, value_size}};
-    if (name[0] == ':') {
-        pseudo_field(s, field.name, field.value);
-        return 0;
+    char *copy = zk__arena_bump(&s->req.arena, text.len + 1);
+    if (ZK_LIKELY(copy != NULL)) text_copy(copy, text.base, text.len);
+    return (zk_str){copy, text.len};
+}
+
+/* Keeps a field, and checks it. A known name is one of RFC 7541's own table, which stays where it
+ * is. returns 0, an error. */
+static int field_take(zk__h2_stream *s, nghttp2_vec name, nghttp2_vec value, bool is_name_known,
+                      bool is_trailer)
+{
+    bool is_pseudo = name.len && name.base[0] == ':', is_good;
+    zk_field field = {{(const char *)name.base, name.len}, text_keep(s, value)};
+    if (is_pseudo) {
+        is_good =
+            !is_trailer && field.value.data && zk__h2_pseudo_notice(s, field.name, field.value);
+    } else {
+        if (!is_name_known) field.name = text_keep(s, name);
+        is_good = field.name.data && field.value.data &&
+                  zk__h2_field_notice(s, &field, is_name_known, is_trailer);
     }
+    if (ZK_UNLIKELY(!field.name.data || !field.value.data)) return -ENOMEM;
+    if (ZK_UNLIKELY(!is_good)) s->said |= ZK__H2_MALFORMED_FIELD;
+    if (is_pseudo || !is_good) return 0;
     size_t *count = is_trailer ? &s->req.trailer_count : &s->req.field_count;
     zk_field **fields = is_trailer ? &s->trailers : &s->fields;
     if (*count >= s->h2->shard->config->header_count_max) return ZK_E_HTTP_HEADER_TOO_LARGE;
     if (*count == s->field_capacity && !fields_grow(s, fields, *count)) return -ENOMEM;
     (*fields)[(*count)++] = field;
-    if (!is_trailer) field_notice(s, &field);
     return 0;
 }
 
-static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name,
-                     size_t name_size, const uint8_t *value, size_t value_size, uint8_t flags,
-                     void *context)
+static int on_header(nghttp2_session *session, const nghttp2_frame *frame, nghttp2_rcbuf *name,
+                     nghttp2_rcbuf *value, uint8_t flags, void *context)
 {
     (void)session, (void)flags;
     zk__h2 *h2 = context;
+    nghttp2_vec name_bytes = nghttp2_rcbuf_get_buf(name);
+    nghttp2_vec value_bytes = nghttp2_rcbuf_get_buf(value);
     uint32_t limit = h2->shard->config->header_bytes_max;
     /* As RFC 9113 section 6.5.2 counts. A value of 64 KiB is the most that nghttp2 takes. */
-    h2->header_bytes += (uint32_t)(name_size + value_size + 32);
+    h2->header_bytes += (uint32_t)(name_bytes.len + value_bytes.len + 32);
     zk__h2_stream *s = h2->block;
     if (ZK_UNLIKELY(h2->header_bytes > limit)) {
         /* The table of the compression has to stay right, so all of it is read; but not more. */
@@ -260,25 +240,21 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
         if (s) s->refused = ZK_E_HTTP_HEADER_TOO_LARGE;
         return 0;
     }
-    if (!s || s->refused) return 0;
+    if (!s || s->refused || s->said & ZK__H2_MALFORMED_FIELD) return 0;
     bool is_trailer = frame->headers.cat != NGHTTP2_HCAT_REQUEST;
-    int rc = field_take(s, name, name_size, value, value_size, is_trailer);
+    bool is_name_known = nghttp2_rcbuf_is_static(name); /* of RFC 7541's own table */
+    int rc = field_take(s, name_bytes, value_bytes, is_name_known, is_trailer);
     if (rc < 0) s->refused = rc;
     return 0;
 }
 
-/* Methods are tokens and case matters; what no HTTP/1.1 request could say is refused (RFC 9110
- * section 9.1). */
-static void request_check(zk__h2_stream *s)
-{
-    if (!s->refused && !zk__h1_is_token(s->req.method)) s->refused = ZK_E_HTTP_SYNTAX;
-    if (!s->refused && s->req.raw_target.size > s->h2->shard->config->target_bytes_max) {
-        s->refused = ZK_E_HTTP_URI_TOO_LONG;
-    }
-}
-
+/* As many bytes as it has been said to have, or it is malformed (RFC 9113 section 8.1.1). */
 static void body_ended(zk__h2_stream *s)
 {
+    if (s->req.body_length >= 0 && s->in_total != (uint64_t)s->req.body_length) {
+        zk__h2_reset(s, ZK__H2_MALFORMED);
+        return;
+    }
     s->is_in_ended = true;
     s->h2->events->on_body(s);
 }
@@ -289,7 +265,15 @@ static void headers_received(zk__h2 *h2, const nghttp2_frame *frame)
     if (!s || s->id != frame->hd.stream_id) return;
     h2->block = NULL;
     bool is_end = frame->hd.flags & NGHTTP2_FLAG_END_STREAM;
-    if (frame->headers.cat != NGHTTP2_HCAT_REQUEST) {
+    bool is_trailer = frame->headers.cat != NGHTTP2_HCAT_REQUEST;
+    bool is_good = !(s->said & ZK__H2_MALFORMED_FIELD);
+    if (is_good && !s->refused) is_good = is_trailer ? is_end : zk__h2_head_check(s);
+    if (is_good && is_end && !is_trailer) is_good = s->req.body_length <= 0;
+    if (ZK_UNLIKELY(!is_good)) {
+        zk__h2_reset(s, ZK__H2_MALFORMED);
+        return;
+    }
+    if (is_trailer) {
         s->req.trailers = s->trailers;
         if (s->refused) s->req.body_error = s->refused;
         if (is_end) body_ended(s);
@@ -297,7 +281,11 @@ static void headers_received(zk__h2 *h2, const nghttp2_frame *frame)
     }
     s->field_capacity = 0; /* trailers begin anew */
     s->req.fields = s->fields;
-    request_check(s);
+    zk__h2_request_check(s);
+    nghttp2_extpri priority;
+    if (ZK_UNLIKELY(s->said & ZK__H2_SAID_PRIORITY) && zk__h2_priority_of(s, &priority)) {
+        (void)nghttp2_session_change_extpri_stream_priority(h2->session, s->id, &priority, 0);
+    }
     if (is_end) {
         s->is_in_ended = s->req.is_body_done = true;
         s->req.body_length = 0;
@@ -348,11 +336,16 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const ui
 {
     (void)flags, (void)context;
     zk__h2_stream *s = stream_of(session, id);
+    if (s) s->in_total += size;
+    if (s && s->req.body_length >= 0 && s->in_total > (uint64_t)s->req.body_length) {
+        zk__h2_reset(s, ZK__H2_MALFORMED);
+    }
     if (!s || s->is_reset || !s->has_task || !in_reserve(s, size)) {
         (void)nghttp2_session_consume(session, id, size); /* nobody wants it */
         if (s && s->has_task && !s->is_reset) zk__h2_reset(s, ZK__H2_FAILED);
         return 0;
     }
+    s->owes_continue = false; /* it has not waited for it */
     memcpy(s->in + s->in_end, data, size);
     s->in_end += (uint32_t)size;
     s->h2->events->on_body(s);
@@ -407,6 +400,17 @@ static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
     /* What is still to come of the request is of no use (RFC 9113 section 8.1), unless the handler
      * goes on reading it. */
     if (!s->is_in_ended && !s->has_task) zk__h2_reset(s, ZK__H2_DONE);
+    return 0;
+}
+
+/* A head that is larger than nghttp2 sends (64 KiB), or no memory for it: nothing else would tell
+ * the client. */
+static int on_frame_not_send(nghttp2_session *session, const nghttp2_frame *frame, int error,
+                             void *context)
+{
+    (void)error, (void)context;
+    zk__h2_stream *s = stream_of(session, frame->hd.stream_id);
+    if (s && frame->hd.type == NGHTTP2_HEADERS) zk__h2_reset(s, ZK__H2_FAILED);
     return 0;
 }
 
@@ -507,17 +511,15 @@ ssize_t zk__h2_send(zk__h2 *h2, char *buf, size_t size)
 
 /* ---- what tasks ask for ---- */
 
-static size_t put_decimal(char *out, uint64_t n)
+/* Writes it in front of `end`. */
+static zk_str decimal_before(char *end, uint64_t n)
 {
-    char digits[20];
-    size_t count = 0;
+    char *at = end;
     do {
-        digits[count++] = (char)('0' + n % 10);
+        *--at = (char)('0' + n % 10);
         n /= 10;
     } while (n);
-    for (size_t i = 0; i < count; i++)
-        out[i] = digits[count - 1 - i];
-    return count;
+    return (zk_str){at, (size_t)(end - at)};
 }
 
 int zk__h2_respond(zk__h2_stream *s, const char *content_type, bool has_body)
@@ -532,9 +534,10 @@ int zk__h2_respond(zk__h2_stream *s, const char *content_type, bool has_body)
         nv = zk_arena_alloc(&s->req.arena, (FIXED + res->fields.count) * sizeof *nv);
         if (!nv) return -ENOMEM;
     }
-    char *at = s->numbers;
-    put_decimal(at, (uint64_t)res->status);
-    nv[count++] = nv_of(ZK_STR(":status"), (zk_str){at, 3});
+    char *end = s->numbers + sizeof s->numbers;
+    zk_str status =
+        ZK_LIKELY(res->status == 200) ? ZK_STR("200") : decimal_before(end, (uint64_t)res->status);
+    nv[count++] = nv_of(ZK_STR(":status"), status);
     if (*shard->config->server_name) {
         zk_str name = {shard->config->server_name, strlen(shard->config->server_name)};
         nv[count++] = nv_of(ZK_STR("server"), name);
@@ -545,9 +548,8 @@ int zk__h2_respond(zk__h2_stream *s, const char *content_type, bool has_body)
     if (type.data) nv[count++] = nv_of(ZK_STR("content-type"), type);
     /* RFC 9110 section 8.6: 204 must not have one; a 304's would be another's. */
     if (res->length >= 0 && res->status != 204 && res->status != 304) {
-        at += 3;
         nv[count++] =
-            nv_of(ZK_STR("content-length"), (zk_str){at, put_decimal(at, (uint64_t)res->length)});
+            nv_of(ZK_STR("content-length"), decimal_before(end - 3, (uint64_t)res->length));
     }
     count += nv_list(&res->fields, nv + count);
     nghttp2_data_provider body = {.source.ptr = s, .read_callback = out_read};
@@ -555,6 +557,16 @@ int zk__h2_respond(zk__h2_stream *s, const char *content_type, bool has_body)
     s->out_since = zk_now();
     int rc = nghttp2_submit_response(s->h2->session, s->id, nv, count, has_body ? &body : NULL);
     return rc == NGHTTP2_ERR_NOMEM ? -ENOMEM : rc ? -ECONNRESET : 0;
+}
+
+int zk__h2_continue(zk__h2_stream *s)
+{
+    nghttp2_nv status = nv_of(ZK_STR(":status"), ZK_STR("100"));
+    s->owes_continue = false;
+    if (!s->h2 || s->is_reset) return 0;
+    int rc =
+        nghttp2_submit_headers(s->h2->session, NGHTTP2_FLAG_NONE, s->id, NULL, &status, 1, NULL);
+    return rc < 0 ? -ENOMEM : 0;
 }
 
 void zk__h2_resume(zk__h2_stream *s)
@@ -571,9 +583,10 @@ void zk__h2_reset(zk__h2_stream *s, enum zk__h2_why why)
         [ZK__H2_FAILED] = NGHTTP2_INTERNAL_ERROR,
         [ZK__H2_TIRED] = NGHTTP2_CANCEL,
         [ZK__H2_REFUSED] = NGHTTP2_REFUSED_STREAM,
+        [ZK__H2_MALFORMED] = NGHTTP2_PROTOCOL_ERROR,
     };
     if (!s->h2 || s->is_reset) return;
-    if (why == ZK__H2_REFUSED) zk__h2_pay(s->h2, PROVOKED_RESET_COST);
+    if (why >= ZK__H2_REFUSED) zk__h2_pay(s->h2, PROVOKED_RESET_COST);
     s->is_reset = true;
     (void)nghttp2_submit_rst_stream(s->h2->session, NGHTTP2_FLAG_NONE, s->id, errors[why]);
 }
@@ -594,14 +607,16 @@ static void shared_make(void)
 {
     if (nghttp2_session_callbacks_new(&callbacks) || nghttp2_option_new(&options)) return;
     nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, on_begin_headers);
-    nghttp2_session_callbacks_set_on_header_callback(callbacks, on_header);
+    nghttp2_session_callbacks_set_on_header_callback2(callbacks, on_header);
     nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame_recv);
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data);
     nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_stream_close);
     nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, on_frame_send);
+    nghttp2_session_callbacks_set_on_frame_not_send_callback(callbacks, on_frame_not_send);
     nghttp2_session_callbacks_set_send_data_callback(callbacks, out_send);
     nghttp2_option_set_no_auto_window_update(options, 1);
     nghttp2_option_set_no_closed_streams(options, 1);
+    nghttp2_option_set_no_http_messaging(options, 1); /* h2_message.c does that */
 #if ZK__H2_CONTINUATIONS
     /* It counts pieces that arrive; the account counts frames. */
     nghttp2_option_set_max_continuations(options, SIZE_MAX);

@@ -60,6 +60,8 @@ struct zk__h2 {
     uint32_t payload_left;      /* of it, still to come */
     uint32_t continuations;     /* of the header block */
     bool is_in_block;
+    uint8_t host_size;
+    char host[31];         /* one that has been found valid */
     uint32_t header_bytes; /* of the header block that is being received */
     bool is_calmed;        /* has been told to calm down */
     /* Of the zk__h2_send that runs. */
@@ -81,6 +83,7 @@ struct zk__h2_stream {
     zk__h2 *h2;                  /* NULL once that has forgotten it */
     struct zk__h2_conn *conn;    /* set with its task */
     int32_t id;
+    uint16_t said;  /* of enum zk__h2_said: which fields there were */
     int refused;    /* 0; an error that the head is answered with */
     bool has_task;  /* a handler runs, or is about to */
     bool is_reset;  /* we have, or the client has */
@@ -88,6 +91,8 @@ struct zk__h2_stream {
     uint32_t header_bytes;
     uint32_t field_capacity;
     zk_str scheme, protocol; /* :protocol, of RFC 8441 */
+    zk_str other_host;       /* Host beside :authority */
+    bool owes_continue;      /* the client waits for a 100 before it sends the body */
     zk_field *fields;
     zk_field *trailers;
     zk_request req;
@@ -96,10 +101,12 @@ struct zk__h2_stream {
     /* The request's body, as far as it has not been read. */
     char *in;
     uint32_t in_begin, in_end, in_capacity;
+    uint64_t in_total; /* that have come, in all */
     bool is_in_ended;
     zk__wait *reader, *writer;
     zk__h2_out out;
-    zk_time out_since;            /* when `out` last moved */
+    bool is_out_awaited;          /* by its handler, which then keeps the client's time itself */
+    zk_time out_since;            /* when `out` last moved, or got something to move */
     struct zk__h2_tunnel *tunnel; /* NULL: it is HTTP's */
     char numbers[32];
     char arena_block[ZK__H2_ARENA_BYTES];
@@ -132,14 +139,18 @@ void zk__h2_calm(zk__h2 *h2);
 
 /* Begins the response of a stream. returns 0, -ENOMEM, -ECONNRESET. */
 int zk__h2_respond(zk__h2_stream *stream, const char *content_type, bool has_body);
+/* Tells the client to send its body. returns 0, -ENOMEM. */
+int zk__h2_continue(zk__h2_stream *stream);
 /* There is more in stream->out. */
 void zk__h2_resume(zk__h2_stream *stream);
 /* Why a stream ends before its end. */
 enum zk__h2_why {
-    ZK__H2_DONE,    /* all is said: the rest of the request is of no use */
-    ZK__H2_FAILED,  /* the response cannot be had */
-    ZK__H2_TIRED,   /* the client does not take the response */
-    ZK__H2_REFUSED, /* nothing has been done about the request */
+    ZK__H2_DONE,   /* all is said: the rest of the request is of no use */
+    ZK__H2_FAILED, /* the response cannot be had */
+    ZK__H2_TIRED,  /* the client does not take the response */
+    /* The client's doing, which it pays for. */
+    ZK__H2_REFUSED,   /* nothing has been done about the request */
+    ZK__H2_MALFORMED, /* it is none */
 };
 /* Ends it; a stream that is over is left alone. */
 void zk__h2_reset(zk__h2_stream *stream, enum zk__h2_why why);

@@ -76,6 +76,7 @@ static void frame_begun(zk__h2 *h2)
 
 bool zk__h2_account(zk__h2 *h2, const uint8_t *data, size_t size)
 {
+    zk_time now = zk_now();
     for (size_t i = 0; i < size;) {
         if (h2->payload_left) {
             size_t n = size - i < h2->payload_left ? size - i : h2->payload_left;
@@ -84,7 +85,7 @@ bool zk__h2_account(zk__h2 *h2, const uint8_t *data, size_t size)
             continue;
         }
         /* Many frames may come with a read's end within each, and none of them be late. */
-        if (!h2->head_size && !h2->is_in_block) h2->frame_since = zk_now();
+        if (!h2->head_size && !h2->is_in_block) h2->frame_since = now;
         if (ZK_LIKELY(!h2->head_size && size - i >= sizeof h2->head)) {
             memcpy(h2->head, data + i, sizeof h2->head);
             i += sizeof h2->head;
@@ -103,7 +104,7 @@ bool zk__h2_account(zk__h2 *h2, const uint8_t *data, size_t size)
     if (ZK_LIKELY(!is_within)) {
         h2->frame_since = 0;
     } else if (!h2->frame_since) {
-        h2->frame_since = zk_now();
+        h2->frame_since = now;
     }
     return !h2->is_calmed;
 }

@@ -181,12 +181,13 @@ static zk_time deadline_of(const zk__h2_conn *c)
     return after_ms(c->active, zk__h2_conn_config(c)->idle_timeout_ms);
 }
 
-/* A client that does not take what it asked for gives up its streams. */
+/* A client that does not take what it asked for gives up its streams; those whose handlers wait for
+ * it are told by out_wait. */
 static void slow_streams_reset(zk__h2_conn *c)
 {
     int timeout_ms = zk__h2_conn_config(c)->write_timeout_ms;
     for (zk__h2_stream *s = c->h2.streams; s; s = s->next) {
-        bool waits = s->out.is_begun && s->out.size && !s->has_ended;
+        bool waits = s->out.is_begun && s->out.size && !s->has_ended && !s->is_out_awaited;
         if (waits && zk_now() >= after_ms(s->out_since, timeout_ms)) zk__h2_reset(s, ZK__H2_TIRED);
     }
 }

@@ -173,16 +173,15 @@ static int room_wait(void *arg)
 
 static bool is_gone(const zk__h2_stream *s) { return !s->h2 || s->is_reset; }
 
-/* Waits until all of `out` has been taken; for as long as some of it is from time to time. */
-static int out_wait(zk__h2_stream *s)
+/* As out_wait. */
+static int out_wait_on(zk__h2_stream *s)
 {
     int timeout_ms = zk__h2_conn_config(s->conn)->write_timeout_ms;
-    zk__h2_conn_touch(s->conn);
     while (s->out.size) {
         if (is_gone(s)) return -ECONNRESET;
-        zk_time moved = s->out_since;
+        zk_time moved = s->out_since, limit = moved + ZK_MS(timeout_ms) - zk_now();
         zk_scope wait __attribute__((cleanup(zk__scope_leave)));
-        zk__scope_enter_within(&wait, timeout_ms < 0 ? INT64_MAX : ZK_MS(timeout_ms));
+        zk__scope_enter_within(&wait, timeout_ms < 0 ? INT64_MAX : limit > 0 ? limit : 0);
         int rc = room_wait(s);
         int outer = wait.parent->reason;
         if (rc == -ETIMEDOUT && !outer && s->out_since > moved) continue;
@@ -190,6 +189,16 @@ static int out_wait(zk__h2_stream *s)
         if (rc < 0) return is_gone(s) ? -ECONNRESET : outer ? outer : rc;
     }
     return is_gone(s) ? -ECONNRESET : 0;
+}
+
+/* Waits until all of `out` has been taken; for as long as some of it is from time to time. */
+static int out_wait(zk__h2_stream *s)
+{
+    zk__h2_conn_touch(s->conn);
+    s->is_out_awaited = true;
+    int rc = out_wait_on(s);
+    s->is_out_awaited = false;
+    return rc;
 }
 
 /* ---- the transport ---- */
@@ -224,6 +233,11 @@ static ssize_t h2_body_read(zk_request *req, void *buf, size_t size)
         }
         if (is_gone(s)) return ZK_E_CLOSED;
         in_shrink(s);
+        if (ZK_UNLIKELY(s->owes_continue)) {
+            s->owes_continue = false;
+            if (s->res.state == ZK__RESPONSE_NONE && zk__h2_continue(s) < 0) return -ENOMEM;
+            zk__h2_conn_touch(s->conn);
+        }
         ssize_t rc = zk__body_wait(req, body_wait, s);
         if (rc < 0) return is_gone(s) ? ZK_E_CLOSED : rc;
     }
@@ -242,10 +256,17 @@ static int h2_body_view(zk_request *req, zk_str *ret)
     return 1;
 }
 
+/* The client's time begins when there is something for it. */
+static void out_starts(zk__h2_stream *s)
+{
+    if (!s->out.size) s->out_since = zk_now();
+}
+
 /* Bytes that fit are copied, so that the handler goes on. */
 static int out_gather(zk__h2_stream *s, const void *data, size_t size, size_t capacity)
 {
     if (!s->out.buffer && !(s->out.buffer = zk_alloc(capacity))) return -ENOMEM;
+    out_starts(s);
     if (s->out.size && s->out.data != s->out.buffer) {
         memmove(s->out.buffer, s->out.data, s->out.size);
     }
@@ -260,6 +281,7 @@ static int out_gather(zk__h2_stream *s, const void *data, size_t size, size_t ca
 /* Bytes that are too many stay where they are until they have been taken. */
 static int out_lend(zk__h2_stream *s, const void *data, size_t size)
 {
+    out_starts(s);
     s->out.data = data;
     s->out.size = size;
     zk__h2_resume(s);
@@ -289,6 +311,12 @@ static int h2_begin(zk_response *res, const char *content_type, const void *body
                     bool is_whole)
 {
     zk__h2_stream *s = zk__h2_stream_of(res->req);
+    /* A success would say that the tunnel is open (RFC 8441 section 5). */
+    if (ZK_UNLIKELY(s->protocol.size && res->status / 100 == 2)) {
+        res->status = 501;
+        res->length = ZK_LENGTH_UNKNOWN;
+        res->is_bodiless = true;
+    }
     bool has_body = !res->is_bodiless && res->length != 0;
     int rc = zk__h2_respond(s, content_type, has_body);
     if (rc < 0) return rc;

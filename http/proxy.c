@@ -123,12 +123,14 @@ static int texts_fill(zk_proxy *p)
         p->via_values[minor] = copy(value, strlen(value));
     }
     p->via = copy(via, strlen(via));
+    p->upgrade =
+        copy(o->upgrade ? o->upgrade : "websocket", strlen(o->upgrade ? o->upgrade : "websocket"));
     if (o->hash_header) p->hash_header = copy(o->hash_header, strlen(o->hash_header));
     if (o->health_path) p->health_path = copy(o->health_path, strlen(o->health_path));
     if (p->health_path && *p->health_path != '/') {
         return zk_fail(ZK_E_CONFIG, "health_path does not begin with '/'");
     }
-    bool is_whole = p->via && p->via_values[0] && p->via_values[1] &&
+    bool is_whole = p->via && p->upgrade && p->via_values[0] && p->via_values[1] &&
                     !p->hash_header == !o->hash_header && !p->health_path == !o->health_path;
     return is_whole ? 0 : -ENOMEM;
 }
@@ -179,7 +181,8 @@ static zk__proxy_worker *worker_new(zk_proxy *p)
     for (int i = 0; i < p->count; i++) {
         const zk__upstream *u = &p->upstreams[i];
         zk_str address = {u->address, strlen(u->address)}, host = {u->host, strlen(u->host)};
-        w->uses[i].origin = zk__pool_origin(pool, address, u->is_secure ? p->tls : NULL, host);
+        zk_tls *tls = u->is_secure ? p->tls : NULL;
+        w->uses[i].origin = zk__pool_origin(pool, address, tls, host, NULL);
         if (!w->uses[i].origin) {
             zk__pool_free(pool);
             return NULL;
@@ -219,6 +222,7 @@ void zk_proxy_free(zk_proxy *p)
     }
     free(p->upstreams);
     free(p->via);
+    free(p->upgrade);
     free(p->via_values[0]);
     free(p->via_values[1]);
     free(p->hash_header);
@@ -328,8 +332,24 @@ static int try_all(run *r, uint64_t key)
 static void body_look(zk__proxy_try *try, zk_request *req)
 {
     try->body = (zk_str){NULL, 0};
-    try->has_whole_body = req->is_body_done || !req->body_length ||
+    try->has_whole_body = try->protocol.size || req->is_body_done || !req->body_length ||
                           (req->body_length > 0 && req->transport->body_view(req, &try->body));
+}
+
+/*
+ * The protocol that the request asks to go on with, if it may: a body behind it would be of two
+ * minds (is it the request's or the protocol's?), and h2c would let a client past all that looks at
+ * requests here.
+ */
+static zk_str protocol_of(const zk_proxy *p, const zk_request *req)
+{
+    zk_str protocol = zk__exchange_protocol(req);
+    const char *allowed = p->upgrade;
+    bool is_allowed = zk__name_equal(protocol, allowed, strlen(allowed)) ||
+                      (!strcmp(allowed, "*") && !zk__name_equal(protocol, "h2c", 3));
+    /* Over HTTP/2 there is no length, and all that comes is the tunnel's. */
+    bool has_body = req->version != 20 && (req->body_length != 0 || !req->is_body_done);
+    return is_allowed && !has_body ? protocol : (zk_str){"", 0};
 }
 
 static int respond_failure(run *r, int rc, char *reason, size_t reason_size)
@@ -357,11 +377,8 @@ int zk_proxy_run(zk_proxy *p, zk_request *req, zk_response *res)
     if (!req->target.path.size) return zk_respond_status(res, 501); /* CONNECT */
     double share = p->options.retry_percent_max / 100.0;
     if (r.w->retry_tokens < RETRY_TOKENS_MAX) r.w->retry_tokens += share;
+    r.try.protocol = protocol_of(p, req);
     body_look(&r.try, req);
-    r.try.protocol = zk__exchange_protocol(req);
-    /* Whose bytes a body is, and whose what stands behind it, is read in more than one way. Over
-     * HTTP/2 there is no length, and all that comes is the tunnel's. */
-    if (req->version != 20 && req->body_length != 0) r.try.protocol.size = 0;
     r.rc = try_all(&r, zk__proxy_key(p, req));
     int rc = r.rc;
     bool is_gone = rc < 0 && (r.try.is_client_gone || res->error || zk_cancelled() < 0);

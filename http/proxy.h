@@ -62,7 +62,7 @@ typedef struct zk__proxy_worker {
 struct zk_proxy {
     zk_proxy_options options; /* with the defaults filled in */
     zk__hop_limits limits;
-    char *via, *via_values[2], *hash_header, *health_path;
+    char *via, *upgrade, *via_values[2], *hash_header, *health_path;
     zk_tls *tls;
     int count;
     bool has_weights;

@@ -182,7 +182,12 @@ static int exchange_whole(zk__proxy_worker *w, int index, zk__proxy_try *try, zk
     if (!rc && try->body.size) {
         rc = upload_piece(hop, req, try->body.data, try->body.size);
     }
-    if (!rc) rc = upload_end(hop, req);
+    if (!rc && try->protocol.size) {
+        rc = zk__hop_flush(hop);
+        hop->is_request_done = !rc;
+    } else if (!rc) {
+        rc = upload_end(hop, req);
+    }
     if (!rc || (hop->has_sent && (rc == -EPIPE || rc == -ECONNRESET))) {
         int sent = rc;
         rc = answer_wait(try, req);

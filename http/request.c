@@ -48,6 +48,8 @@ zk_str zk_request_scheme(const zk_request *req)
     return req->shard->config->tls ? ZK_STR("https") : ZK_STR("http");
 }
 
+bool zk_request_is_draining(const zk_request *req) { return req->shard->is_draining; }
+
 int zk_request_peer(const zk_request *req, zk_addr *ret_addr)
 {
     return zk_stream_peer(req->stream, ret_addr);

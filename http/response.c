@@ -46,6 +46,7 @@ static bool is_ours(zk_str name)
         ZK_STR("date"),
         ZK_STR("server"),
         ZK_STR("te"),
+        ZK_STR("proxy-connection"),
     };
     for (size_t i = 0; i < sizeof ours / sizeof *ours; i++) {
         if (zk__name_equal(name, ours[i].data, ours[i].size)) return true;

@@ -45,10 +45,11 @@ struct zk_serving {
 /* ---- signals ---- */
 
 /* The stop_fd + 1 of each server that SIGTERM and SIGINT stop, and SIGHUP has read its files; 0:
- * free. */
+ * free. Without TLS there are no files, and SIGHUP is left alone: a terminal that is closed ends
+ * the server. */
 static atomic_int stop_fds[SERVERS_MAX];
 static atomic_int signals_seen;
-static int signal_users;
+static int signal_users, reload_users;
 static struct sigaction old_term, old_int, old_hup;
 static pthread_mutex_t signal_lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -72,7 +73,7 @@ static void on_signal(int number)
     errno = saved;
 }
 
-static int signals_attach(int fd)
+static int signals_attach(int fd, bool has_files)
 {
     int rc = -EMFILE;
     pthread_mutex_lock(&signal_lock);
@@ -86,13 +87,16 @@ static int signals_attach(int fd)
         struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
         sigaction(SIGTERM, &action, &old_term);
         sigaction(SIGINT, &action, &old_int);
+    }
+    if (!rc && has_files && reload_users++ == 0) {
+        struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
         sigaction(SIGHUP, &action, &old_hup);
     }
     pthread_mutex_unlock(&signal_lock);
     return rc;
 }
 
-static void signals_detach(int fd)
+static void signals_detach(int fd, bool has_files)
 {
     pthread_mutex_lock(&signal_lock);
     for (int i = 0; i < SERVERS_MAX; i++) {
@@ -101,10 +105,10 @@ static void signals_detach(int fd)
         if (--signal_users == 0) {
             sigaction(SIGTERM, &old_term, NULL);
             sigaction(SIGINT, &old_int, NULL);
-            sigaction(SIGHUP, &old_hup, NULL);
         }
         break;
     }
+    if (has_files && --reload_users == 0) sigaction(SIGHUP, &old_hup, NULL);
     pthread_mutex_unlock(&signal_lock);
 }
 
@@ -232,14 +236,21 @@ static void drainer_cancel(zk__wait *wait)
     zk__wait_end(wait, -ECANCELED);
 }
 
-static int drainer_wait(void *arg)
+static int conns_wait(zk__shard *shard)
 {
-    zk__shard *shard = arg;
     int rc = zk__wait_begin();
     if (rc < 0 || !shard->conn_count) return rc;
     shard_wait w = {.wait.cancel = drainer_cancel, .shard = shard};
     shard->drainer = &w.wait;
     return (int)zk__wait_for(&w.wait);
+}
+
+/* Until there are no connections, and what TLS has taken of their last responses is sent. */
+static int drainer_wait(void *arg)
+{
+    zk__shard *shard = arg;
+    int rc = conns_wait(shard);
+    return rc < 0 || !shard->tls ? rc : zk__tls_settle();
 }
 
 static int accept_all(zk__shard *shard)
@@ -445,10 +456,11 @@ static int serve(void *arg)
         .shard_count = zk_worker_count(),
     };
     int rc = serving_open(&serving);
-    if (rc >= 0 && !server->no_signals) rc = signals_attach(serving.stop_io.fd);
+    if (rc >= 0 && !server->no_signals)
+        rc = signals_attach(serving.stop_io.fd, serving.tls != NULL);
     if (rc >= 0) {
         rc = serve_until_stopped(&serving);
-        if (!server->no_signals) signals_detach(serving.stop_io.fd);
+        if (!server->no_signals) signals_detach(serving.stop_io.fd, serving.tls != NULL);
     }
     ZK_SHIELD {
         serving_close(&serving);

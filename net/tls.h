@@ -162,6 +162,7 @@ typedef struct zk__tls_worker {
     bool is_source_ended; /* nothing will follow it */
     size_t out_size;
     zk__tls_stream *closed; /* but not done with the inner stream */
+    struct zk__tls_settle_wait *settling;
     char in[ZK__TLS_IN_BYTES];
     char out[ZK__TLS_OUT_BYTES];         /* what the engine has written */
     char gathered[ZK__TLS_RECORD_BYTES]; /* what a record is made of */
@@ -196,6 +197,10 @@ void zk__tls_stream_free(zk__tls_stream *s);
 void zk__tls_pending_free(zk__tls_stream *s);
 /* Closes the inner stream, too: now, or once there is nothing left to do on it. */
 void zk__tls_finish(zk__tls_stream *s);
+
+/* Suspends until this worker is done with all streams that were closed: has sent what was pending.
+ * return 0, -ECANCELED, -ETIMEDOUT, -ENOMEM. */
+int zk__tls_settle(void);
 
 /* The stream if it is one of TLS, else NULL. */
 const zk__tls_stream *zk__tls_stream_of(const zk_stream *stream);

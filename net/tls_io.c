@@ -85,13 +85,43 @@ static void method_make(void)
 
 /* ---- the worker's part ---- */
 
+typedef struct zk__tls_settle_wait {
+    zk__wait wait;
+    struct zk__tls_settle_wait *next, **link;
+} settle_wait;
+
+static void settle_end(settle_wait *s, int rc)
+{
+    *s->link = s->next;
+    if (s->next) s->next->link = s->link;
+    zk__wait_end(&s->wait, rc);
+}
+
+static void settle_cancel(zk__wait *wait) { settle_end((settle_wait *)(void *)wait, -ECANCELED); }
+
+int zk__tls_settle(void)
+{
+    int rc = zk__wait_begin();
+    zk__tls_worker *w = zk__worker_self()->slots[ZK__SLOT_TLS].state;
+    if (rc < 0 || !w || !w->closed) return rc;
+    static const zk__wait_kind kind = {.name = "closed TLS connections"};
+    settle_wait s = {.wait.cancel = settle_cancel, .wait.kind = &kind, .next = w->settling};
+    s.link = &w->settling;
+    if (s.next) s.next->link = &s.next;
+    w->settling = &s;
+    return (int)zk__wait_for(&s.wait);
+}
+
 static void close_now(zk__tls_stream *s)
 {
     zk_stream *inner = s->inner;
+    zk__tls_worker *w = s->worker;
     if (s->link) {
         *s->link = s->next;
         if (s->next) s->next->link = s->link;
         zk__wheel_remove(&zk__worker_self()->wheel, &s->timer);
+        while (!w->closed && w->settling)
+            settle_end(w->settling, 0);
     }
     zk__tls_stream_free(s);
     zk_stream_close(inner);
@@ -124,6 +154,7 @@ static zk__tls_worker *worker_new(void)
     w->source_size = w->out_size = 0;
     w->is_source_ended = false;
     w->closed = NULL;
+    w->settling = NULL;
     w->deeper = NULL;
     return w;
 }

@@ -183,7 +183,7 @@ int zk_ws_accept(zk_request *req, zk_response *res, const zk_ws_options *options
     if (is_http1 && !zk__ws_key_is_valid(key)) return refuse(res, 400, "not a valid key");
     if (is_http1 && zk_body_length(req) != 0) return refuse(res, 400, "a body");
     if (!origin_is_allowed(req, options)) return refuse(res, 403, "the origin is not allowed");
-    if (options && options->deflate && !ZK__DEFLATE) return ZK_E_WS_DEFLATE;
+    if (options && options->deflate && !ZK__ZLIB) return ZK_E_WS_DEFLATE;
     zk_ws *ws = zk__ws_new(options, false);
     if (!ws) return -ENOMEM;
     ws->upgrade.ops = &upgrade_ops;

@@ -272,7 +272,7 @@ int zk_ws_connect(const char *address, const zk_ws_options *options, zk_ws **ret
     int rc = zk_url_parse((zk_str){address, strlen(address)}, &url);
     if (rc < 0) return rc;
     if (url.scheme.data[0] != 'w' || url.user_info.data) return ZK_E_HTTP_URL;
-    if (options && options->deflate && !ZK__DEFLATE) return ZK_E_WS_DEFLATE;
+    if (options && options->deflate && !ZK__ZLIB) return ZK_E_WS_DEFLATE;
     connecting c = {.url = &url, .options = options, .ws = zk__ws_new(options, true)};
     if (!c.ws) return -ENOMEM;
     int timeout_ms =

@@ -18,7 +18,7 @@ typedef struct zk__ws_bytes {
 /* returns 0; ZK_E_LIMIT: more than max; -ENOMEM. */
 int zk__ws_bytes_reserve(zk__ws_bytes *bytes, size_t room, uint64_t max);
 
-#if ZK__DEFLATE
+#if ZK__ZLIB
 
 /* returns NULL: no memory. */
 zk__ws_deflate *zk__ws_deflate_new(const zk__ws_agreed *agreed, const zk_ws_deflate *own);

@@ -13,6 +13,7 @@
 #ifndef ZOKIO_CLIENT_H
 #define ZOKIO_CLIENT_H
 
+#include <zokio/cookies.h>
 #include <zokio/http.h>
 #include <zokio/tls.h>
 #include <zokio/url.h>
@@ -44,7 +45,20 @@ typedef struct zk_client_options {
     uint32_t header_bytes_max;     /* status line and header section: 32 KiB */
     uint32_t header_count_max;     /* 128 */
     uint64_t body_bytes_max;       /* read whole by zk_fetch_body: 16 MiB */
-    int redirects_max;             /* followed: 10; -1: none, they are responses like others */
+    /* do not ask for gzip and br; else bodies are decoded if the request has no Accept-Encoding of
+     * its own, and limits are on what they become */
+    bool no_decoding;
+    /* NULL, or where cookies are kept: those that answers set are said to whom they are for, unless
+     * a request has a Cookie field of its own. It has to outlive the client */
+    zk_cookies *cookies;
+    /* NULL, or: requests go to the routes of this server, in memory, whatever host they name; for
+     * tests. It has to outlive the client, which can be used on its own worker only */
+    const struct zk_server *server;
+    /* to go through: "http://user:password@host:port"; "": none; NULL: as the environment says
+     * (http_proxy, https_proxy, all_proxy, no_proxy). Never for localhost and 127.0.0.0/8 */
+    const char *proxy;
+    bool no_h2;        /* HTTP/1.1 only; else over TLS HTTP/2 if the server has it */
+    int redirects_max; /* followed: 10; -1: none, they are responses like others */
 } zk_client_options;
 
 /**
@@ -58,7 +72,7 @@ ZK_API int zk_client_new(const zk_client_options *options, zk_client **ret_clien
 
 /**
  * Closes its idle connections and frees it; NULL is allowed. None of its exchanges may be open.
- * Never suspends.
+ * Never suspends, unless it has a `server`: then sometimes, for its handlers to end.
  */
 ZK_API void zk_client_free(zk_client *client);
 
@@ -98,10 +112,11 @@ typedef struct zk_fetch_options {
  *
  * @param client  NULL: one of the worker's own, with the defaults
  * @return 0; ZK_E_HTTP_URL, ZK_E_HTTP_METHOD, ZK_E_HTTP_FIELD (what was asked for is not valid);
- *         ZK_E_HTTP_TIMEOUT, ZK_E_HTTP_REDIRECTS; ZK_E_CLOSED (the server has closed without an
- *         answer); ZK_E_HTTP_SYNTAX, ZK_E_HTTP_VERSION, ZK_E_HTTP_HEADER_TOO_LARGE,
- *         ZK_E_HTTP_CODING (of the response); what zk_connect_host, zk_tls_connect and
- *         zk_stream_write return; -ECANCELED, -ETIMEDOUT from the scope; -ENOMEM; ZK_E_NO_RUNTIME
+ *         ZK_E_HTTP_TIMEOUT, ZK_E_HTTP_REDIRECTS, ZK_E_HTTP_TUNNEL; ZK_E_CLOSED (the server has
+ *         closed without an answer); ZK_E_HTTP_SYNTAX, ZK_E_HTTP_VERSION,
+ *         ZK_E_HTTP_HEADER_TOO_LARGE, ZK_E_HTTP_CODING (of the response); what
+ *         zk_connect_host, zk_tls_connect and zk_stream_write return; -ECANCELED, -ETIMEDOUT from
+ *         the scope; -ENOMEM; ZK_E_NO_RUNTIME
  */
 ZK_API int zk_fetch_open(zk_client *client, const zk_fetch_options *options, zk_fetch **ret_fetch)
     ZK_NODISCARD;
@@ -152,7 +167,7 @@ ZK_API int zk_fetch_answer(zk_fetch *fetch) ZK_NODISCARD;
 /** The status; 0 before there is one. Never suspends. */
 ZK_API int zk_fetch_status(const zk_fetch *fetch);
 
-/** HTTP's version that has answered: 10, 11; 0 before. Never suspends. */
+/** HTTP's version that has answered: 10, 11, 20; 0 before. Never suspends. */
 ZK_API int zk_fetch_version(const zk_fetch *fetch);
 
 /** The URL that has answered, after redirects; lives as long as the exchange. Never suspends. */
@@ -168,15 +183,16 @@ ZK_API size_t zk_fetch_header_count(const zk_fetch *fetch);
 /** One header field, in the order of sending; i < zk_fetch_header_count. Never suspends. */
 ZK_API zk_field zk_fetch_header_at(const zk_fetch *fetch, size_t i);
 
-/** The body's length as announced; -1 if it is not known; 0 without a body. Never suspends. */
+/** The body's length as announced; -1 if it is not known, or it is to be decoded; 0 without a body.
+ * Never suspends. */
 ZK_API int64_t zk_fetch_length(const zk_fetch *fetch);
 
 /**
  * Reads some of the body. Suspends until at least one byte is there, or the end.
  *
  * @return bytes read (1..size); 0 at the end; ZK_E_HTTP_STATE (there is no response yet);
- *         ZK_E_CLOSED (it broke off in the middle); ZK_E_HTTP_SYNTAX; ZK_E_HTTP_TIMEOUT; errors of
- *         the stream; -ECANCELED, -ETIMEDOUT
+ *         ZK_E_CLOSED (it broke off in the middle); ZK_E_HTTP_SYNTAX; ZK_E_HTTP_CODING;
+ *         ZK_E_HTTP_TIMEOUT; errors of the stream; -ECANCELED, -ETIMEDOUT
  */
 ZK_API ssize_t zk_fetch_read(zk_fetch *fetch, void *buf, size_t size) ZK_NODISCARD;
 

@@ -105,6 +105,10 @@ ZK_API zk_str zk_request_scheme(const zk_request *req);
  * to be read or written. */
 ZK_API const zk_stream *zk_request_stream(const zk_request *req);
 
+/** Whether the server is about to stop: what would go on for ever (events, long polls) is to end
+ * soon. Never suspends. */
+ZK_API bool zk_request_is_draining(const zk_request *req);
+
 /** The client's address. @return 0; -ENOTCONN and other system errors */
 ZK_API int zk_request_peer(const zk_request *req, zk_addr *ret_addr);
 
@@ -138,7 +142,8 @@ ZK_API zk_str zk_request_trailer(const zk_request *req, const char *name);
 
 /**
  * Adds a header field to the response, before it begins. The message's own fields (Content-Length,
- * Transfer-Encoding, Connection, Keep-Alive, Upgrade, Trailer, Date, Server) are the library's.
+ * Transfer-Encoding, Connection, Keep-Alive, Proxy-Connection, Upgrade, TE, Trailer, Date, Server)
+ * are the library's.
  * Content-Type replaces the one of zk_respond. Never suspends.
  *
  * @return 0; ZK_E_HTTP_FIELD (not a valid name or value, or the library's); ZK_E_HTTP_STATE (it has

@@ -59,7 +59,10 @@ typedef struct zk_proxy_options {
     bool trusts_forwarded;    /* the clients are proxies: what they say of theirs is kept */
     const char *via;          /* this proxy's name in Via; NULL: "zokio", "": none */
     const zk_client_options
-        *client;             /* limits of the connections to upstreams; NULL: the defaults */
+        *client; /* limits of the connections to upstreams; NULL: the defaults */
+    /* what clients may switch a connection to: NULL: "websocket", "": nothing, "*": anything but
+     * h2c, which would go past the proxy */
+    const char *upgrade;
     int tunnel_timeout_ms;   /* without a byte either way, behind an upgrade: 600,000 */
     int tries_max;           /* per request, each with another upstream: 3 */
     int retry_percent_max;   /* retries beside this share of the requests: 20 */

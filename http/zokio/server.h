@@ -64,7 +64,7 @@ typedef struct zk_server {
     int half_close_grace_ms;
     int drain_timeout_ms; /* for requests in progress when the server stops: 30,000 */
     bool is_port_shared;  /* other processes may listen on the port too (SO_REUSEPORT) */
-    bool no_signals;      /* leave SIGTERM and SIGINT alone */
+    bool no_signals;      /* leave SIGTERM and SIGINT alone, and SIGHUP with `tls` */
 } zk_server;
 
 /**

@@ -10,10 +10,12 @@
 #include <zokio/call.h>
 #include <zokio/channel.h>
 #include <zokio/client.h>
+#include <zokio/cookies.h>
 #include <zokio/dns.h>
 #include <zokio/dump.h>
 #include <zokio/error.h>
 #include <zokio/file.h>
+#include <zokio/files.h>
 #include <zokio/http.h>
 #include <zokio/hub.h>
 #include <zokio/iter.h>

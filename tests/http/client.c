@@ -43,6 +43,8 @@ static void expect_log(const char *wanted)
         if (!strncmp(at, o.address, strlen(o.address))) {
             text[n++] = '@';
             at += strlen(o.address);
+        } else if (!strncmp(at, "Accept-Encoding: ", 17)) {
+            at = strchr(at, '\n') + 1; /* what the library was built with */
         } else {
             text[n++] = *at++;
         }

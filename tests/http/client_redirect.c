@@ -144,6 +144,34 @@ ZK_ASYNC_TEST(client_redirect, takes_no_secrets_to_others)
     origin_close(&other);
 }
 
+/* Cookies are kept across redirects and requests, and said only where they belong. */
+ZK_ASYNC_TEST(client_redirect, keeps_cookies_if_there_is_a_jar)
+{
+    static const step steps[] = {
+        {.answer = "HTTP/1.1 302 Found\r\nSet-Cookie: a=b\r\nSet-Cookie: c=d; Path=/to\r\n"
+                   "Content-Length: 0\r\nLocation: /to\r\n\r\n"},
+    };
+    origin_open(&o, steps, 1);
+    zk_cookies *jar;
+    zk_client *c;
+    zk_fetch *f;
+    cr_assert_ok(zk_cookies_new(&jar));
+    cr_assert_ok(zk_client_new(&(zk_client_options){.cookies = jar}, &c));
+    cr_assert_ok(zk_fetch_open(c, &(zk_fetch_options){.url = o.url}, &f));
+    zk_fetch_close(f);
+    cr_expect(strstr(o.log, "GET /to HTTP/1.1\r\nHost: ") &&
+                  strstr(o.log, "\r\nCookie: c=d; a=b\r\n"),
+              "%s", o.log);
+    o.log_size = 0;
+    static const zk_header own[] = {{"Cookie", "x=y"}, {0}};
+    cr_assert_ok(zk_fetch_open(c, &(zk_fetch_options){.url = o.url, .headers = own}, &f));
+    zk_fetch_close(f);
+    cr_expect(strstr(o.log, "Cookie: x=y\r\n") && !strstr(o.log, "a=b"), "%s", o.log);
+    zk_client_free(c);
+    zk_cookies_free(jar);
+    origin_close(&o);
+}
+
 /* A circle of redirects has an end, and redirects may be unwanted. */
 ZK_ASYNC_TEST(client_redirect, has_a_limit)
 {

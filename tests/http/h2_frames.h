@@ -237,6 +237,8 @@ typedef struct h2_client {
     wire w;
     nghttp2_hd_inflater *inflater;
     h2_log log;
+    h2_bytes block;     /* a header block that is not whole yet */
+    bool is_last_block; /* with END_STREAM */
     uint64_t body_size; /* of all DATA received */
     bool is_in_pattern; /* all of it: byte i is 'a' + i % 26, on each stream */
     uint64_t stream_sizes[64];
@@ -301,11 +303,14 @@ static inline void h2_log_frame(h2_client *c, const uint8_t *head, const uint8_t
         h2_say(log, "data %u %zu%s", id, size, end);
         if (size && size <= 40) h2_say(log, " %.*s", (int)size, (const char *)at);
         break;
-    case NGHTTP2_HEADERS:
-        cr_assert(flags & H2_END_HEADERS, "the server sends a CONTINUATION: not known here");
+    case NGHTTP2_HEADERS: c->is_last_block = flags & H2_END; __attribute__((fallthrough));
+    case NGHTTP2_CONTINUATION:
+        h2_put(&c->block, at, size);
+        if (!(flags & H2_END_HEADERS)) return;
         h2_say(log, "headers %u", id);
-        h2_log_fields(c, at, size);
-        h2_say(log, "%s", end);
+        h2_log_fields(c, c->block.data, c->block.size);
+        c->block.size = 0;
+        h2_say(log, "%s", c->is_last_block ? " end" : "");
         break;
     case NGHTTP2_RST_STREAM: h2_say(log, "reset %u %s", id, h2_error_name(h2_number(at, 4))); break;
     case NGHTTP2_SETTINGS:
@@ -411,6 +416,7 @@ static inline void h2_close(h2_client *c)
     wire_close(&c->w);
     nghttp2_hd_inflate_del(c->inflater);
     free(c->log.text);
+    free(c->block.data);
 }
 
 /* Frames in, frames out, on a connection of their own that has been opened. */

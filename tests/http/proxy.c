@@ -212,7 +212,7 @@ PROXY_TEST(proxy, client_may_leave_at_any_time, OPTIONS(0), {NULL, STALL},
 
 /* Behind a 101 bytes go both ways, also those that came with the heads; without one the answer is
  * like any other. */
-PROXY_TEST(proxy, carries_upgrades, OPTIONS(0),
+PROXY_TEST(proxy, carries_upgrades, OPTIONS(.upgrade = "*"),
            {"HTTP/1.1 101 Switching Protocols\r\nUpgrade: chat\r\nConnection: Upgrade\r\n"
             "X-A: b\r\n\r\nhello"},
            {"first", CLOSE}, {OK_ANSWER})

@@ -72,6 +72,14 @@ static const struct {
      "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
      "HTTP2-Settings: AAMAAABk\r\nContent-Length: 33\r\n\r\n" HIDDEN,
      true},
+    {"upgrade to websocket with a body",
+     "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+     "Content-Length: 33\r\n\r\n" HIDDEN,
+     true},
+    {"upgrade to websocket with chunks",
+     "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+     "Transfer-Encoding: chunked\r\n\r\n21\r\n" HIDDEN "\r\n0\r\n\r\n",
+     true},
     {"Expect with a body", POST "Expect: 100-continue\r\nContent-Length: 33\r\n\r\n" HIDDEN, true},
     {"method override", POST "X-HTTP-Method-Override: GET\r\nContent-Length: 33\r\n\r\n" HIDDEN,
      true},

@@ -370,6 +370,19 @@ static int serve_with(void (*on_listening)(void *, zk_serving *))
     return zk_serve(&config);
 }
 
+static void raise_hup(void *context, zk_serving *serving)
+{
+    (void)context, (void)serving;
+    raise(SIGHUP);
+}
+
+static int hangup(void *arg)
+{
+    (void)arg;
+    (void)serve_with(raise_hup);
+    return 0;
+}
+
 static int first_signal(void *arg)
 {
     (void)arg;
@@ -392,6 +405,14 @@ ZK_TEST(server, drains_at_the_first_signal_outside_zk_run)
 {
     zk_test_child child = zk_test_fork(first_signal, NULL);
     cr_assert_child_ok(child);
+}
+
+/* Without TLS there is nothing to read again: a closed terminal ends the server as any program. */
+ZK_TEST(server, leaves_sighup_alone)
+{
+    zk_test_child child = zk_test_fork(hangup, NULL);
+    cr_assert(WIFSIGNALED(child.status) && WTERMSIG(child.status) == SIGHUP, "%x",
+              (unsigned)child.status);
 }
 
 ZK_TEST(server, ends_the_process_at_the_second_signal)

@@ -1,0 +1,168 @@
+/*
+ * Compressed answers: decoded on the way, whole or in pieces, within the limits, and never believed
+ * to be whole when they are not.
+ */
+#include "tests/http/fixture.h"
+
+#include <zlib.h>
+#include <zokio/client.h>
+
+enum { TEXT_BYTES = 300 * 1000 };
+static char text[TEXT_BYTES];
+static unsigned char packed[TEXT_BYTES];
+static size_t packed_size;
+static const char *coding;
+static bool is_chunked;
+
+/* window: as inflateInit2 has it. */
+static void pack(int window)
+{
+    for (size_t i = 0; i < TEXT_BYTES; i++)
+        text[i] = "The quick brown fox jumps over the lazy dog. "[i * i / 7 % 45];
+    z_stream z = {.next_in = (unsigned char *)text,
+                  .avail_in = TEXT_BYTES,
+                  .next_out = packed,
+                  .avail_out = sizeof packed};
+    cr_assert_eq(deflateInit2(&z, 6, Z_DEFLATED, window, 8, Z_DEFAULT_STRATEGY), Z_OK);
+    cr_assert_eq(deflate(&z, Z_FINISH), Z_STREAM_END);
+    packed_size = sizeof packed - z.avail_out;
+    deflateEnd(&z);
+}
+
+static int serve_packed(zk_request *req, zk_response *res)
+{
+    if (!zk_request_header(req, "accept-encoding").data) return zk_respond_text(res, 200, "plain");
+    cr_assert_ok(zk_response_header(res, "Content-Encoding", coding));
+    if (!is_chunked) return zk_respond(res, 200, "text/plain", packed, packed_size);
+    int rc = zk_response_begin(res, 200, "text/plain", ZK_LENGTH_UNKNOWN);
+    for (size_t at = 0; at < packed_size && !rc; at += 777) {
+        rc = zk_response_write(res, packed + at, packed_size - at < 777 ? packed_size - at : 777);
+    }
+    return rc;
+}
+
+static const zk_route routes[] = {{NULL, "/", serve_packed, NULL}, {0}};
+
+static void open_url(zk_client *c, const server *s, zk_fetch **ret)
+{
+    char url[64];
+    snprintf(url, sizeof url, "http://127.0.0.1:%u/", zk_addr_port(&s->addr));
+    cr_assert_ok(zk_fetch_open(c, &(zk_fetch_options){.url = url}, ret));
+}
+
+#define DECODE_TEST(name, ...)                                                                     \
+    static void decode_test_##name(server *s, zk_client *c);                                       \
+    ZK_ASYNC_TEST(client_decode, name)                                                             \
+    {                                                                                              \
+        ZK_SCOPE(scope) {                                                                          \
+            server s;                                                                              \
+            zk_client *c;                                                                          \
+            server_start(&s, &scope, &(zk_server){.routes = routes});                              \
+            cr_assert_ok(zk_client_new(&(zk_client_options){__VA_ARGS__}, &c));                    \
+            decode_test_##name(&s, c);                                                             \
+            zk_client_free(c);                                                                     \
+            server_stop(&s);                                                                       \
+        }                                                                                          \
+    }                                                                                              \
+    static void decode_test_##name(server *s, zk_client *c)
+
+/* Each coding gives the text back, in each framing, whole and piece by piece. */
+DECODE_TEST(gives_the_text_back)
+{
+    static const struct {
+        const char *coding;
+        int window;
+    } rows[] = {{"gzip", 31}, {"X-GZIP", 31}, {"deflate", 15}, {"deflate", -15}};
+    for (size_t i = 0; i < 2 * ROWS(rows); i++) {
+        coding = rows[i / 2].coding;
+        is_chunked = i % 2;
+        pack(rows[i / 2].window);
+        zk_fetch *f;
+        zk_str body;
+        open_url(c, s, &f);
+        cr_expect_eq(zk_fetch_length(f), -1);
+        cr_assert_ok(zk_fetch_body(f, &body));
+        cr_expect(body.size == TEXT_BYTES && !memcmp(body.data, text, TEXT_BYTES), "row %zu", i);
+        zk_fetch_close(f);
+        open_url(c, s, &f);
+        char piece[1000];
+        size_t at = 0;
+        for (ssize_t n; (n = zk_fetch_read(f, piece, sizeof piece)) != 0; at += (size_t)n) {
+            cr_assert_ok(n);
+            cr_assert(!memcmp(piece, text + at, (size_t)n), "row %zu at %zu", i, at);
+        }
+        cr_expect_eq(at, (size_t)TEXT_BYTES);
+        zk_fetch_close(f);
+    }
+}
+
+/* What is cut off, damaged or followed by something else is an error. */
+DECODE_TEST(notices_what_is_not_whole)
+{
+    coding = "gzip";
+    is_chunked = false;
+    zk_str body;
+    zk_fetch *f;
+    for (int i = 0; i < 4; i++) {
+        pack(31);
+        if (i == 0) packed_size -= 1;
+        if (i == 1) packed[packed_size / 2] ^= 1;
+        if (i == 2) packed[packed_size++] = 'x';
+        if (i == 3) packed[0] = 'x';
+        open_url(c, s, &f);
+        cr_assert_rc(zk_fetch_body(f, &body), ZK_E_HTTP_CODING, "row %d", i);
+        zk_fetch_close(f);
+    }
+    packed_size = 0;
+    open_url(c, s, &f);
+    cr_assert_ok(zk_fetch_body(f, &body));
+    cr_expect_eq(body.size, 0u, "nothing at all is an empty body");
+    zk_fetch_close(f);
+}
+
+/* Two members one behind the other are one text. */
+DECODE_TEST(takes_several_members)
+{
+    coding = "gzip";
+    pack(31);
+    memcpy(packed + packed_size, packed, packed_size);
+    packed_size *= 2;
+    zk_fetch *f;
+    zk_str body;
+    open_url(c, s, &f);
+    cr_assert_ok(zk_fetch_body(f, &body));
+    cr_expect_eq(body.size, 2 * (size_t)TEXT_BYTES);
+    zk_fetch_close(f);
+}
+
+/* The limit is on what it becomes. */
+DECODE_TEST(limits_what_it_becomes, .body_bytes_max = TEXT_BYTES - 1)
+{
+    coding = "gzip";
+    pack(31);
+    zk_fetch *f;
+    zk_str body;
+    open_url(c, s, &f);
+    cr_assert_rc(zk_fetch_body(f, &body), ZK_E_HTTP_BODY_TOO_LARGE);
+    zk_fetch_close(f);
+}
+
+/* What is not known is left as it is, and who does not want it gets it plain. */
+DECODE_TEST(leaves_the_rest_alone)
+{
+    coding = "other";
+    pack(31);
+    zk_fetch *f;
+    zk_str body;
+    open_url(c, s, &f);
+    cr_assert_ok(zk_fetch_body(f, &body));
+    cr_expect_eq(body.size, packed_size);
+    zk_fetch_close(f);
+    zk_client *plain;
+    cr_assert_ok(zk_client_new(&(zk_client_options){.no_decoding = true}, &plain));
+    open_url(plain, s, &f);
+    cr_assert_ok(zk_fetch_body(f, &body));
+    cr_expect_str_eq(body.data, "plain");
+    zk_fetch_close(f);
+    zk_client_free(plain);
+}
