@@ -5,9 +5,9 @@
  *   ws_load ws|tcp PORT CONNECTIONS SECONDS BYTES PER_SEGMENT [PATH]
  *                                     prints how many messages were echoed
  *
- * As ws each connection opens a WebSocket at PATH, /ws, and sends messages of so many bytes, masked with a
- * key of zeros; as tcp it sends as many bytes as these frames have. So many messages leave in one
- * segment, and the next when all have come back.
+ * As ws each connection opens a WebSocket at PATH, /ws if not given, and sends messages of so many
+ * bytes, masked with a key of zeros; as tcp it sends as many bytes as these frames have. So many
+ * messages leave in one segment, and the next when all have come back.
  */
 #include <arpa/inet.h>
 #include <errno.h>

@@ -367,22 +367,24 @@ int zk__origin_reach(zk__origin *o, bool must_be_new, zk__hop **ret_hop)
         if (rc < 0) return rc;
     }
     zk__bind_to_worker();
-    *ret_hop = l;
-    if (!l) return 0;
-    if (!l->talk) l->talk = talk_take(o->pool);
-    if (!l->talk) {
+    if (l && !l->talk) l->talk = talk_take(o->pool);
+    if (l && !l->talk) {
         hop_free(l);
         return -ENOMEM;
     }
-    if (l->is_reused) o->pool->reused++;
-    zk__hop_begin(l);
+    if (l && l->is_reused) o->pool->reused++;
+    if (l) zk__hop_begin(l);
+    *ret_hop = l;
     return 0;
 }
 
 int zk__origin_take(zk__origin *o, bool must_be_new, zk__hop **ret_hop)
 {
-    int rc = zk__origin_reach(o, must_be_new, ret_hop);
-    return rc || *ret_hop ? rc : ZK_E_HTTP_VERSION;
+    zk__hop *hop;
+    int rc = zk__origin_reach(o, must_be_new, &hop);
+    if (!rc && !hop) rc = ZK_E_HTTP_VERSION;
+    if (!rc) *ret_hop = hop;
+    return rc;
 }
 
 /* ---- origins and pools ---- */

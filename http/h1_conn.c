@@ -41,7 +41,8 @@ typedef enum verdict {
     CLOSE,
     LINGER,
     ABORT,
-    HANDED_OVER, /* the connection is no longer this file's, and may be gone */
+    HANDED_OVER, /* the connection is no longer this file's */
+    GONE,        /* the same: HTTP/2's, which may have ended it already */
 } verdict;
 
 static void conn_start(zk__conn *c);
@@ -403,7 +404,7 @@ static verdict serve(zk__conn *c, zk__session *x)
         if (rc) {
             c->phase = ZK__CONN_H2;
             c->session = NULL;
-            return zk__h2_conn_start(c, x->in, x->in_end) < 0 ? CLOSE : HANDED_OVER;
+            return zk__h2_conn_start(c, x->in, x->in_end) < 0 ? CLOSE : GONE;
         }
     }
     verdict v;
@@ -535,7 +536,7 @@ static verdict conn_serve(zk__conn *c)
     x->stack->on_leave = NULL;
     if (v == PARK && partial_keep(c, x) < 0) v = CLOSE;
     me->scope = x->scope.parent;
-    if (ZK_LIKELY(v != HANDED_OVER || c->phase == ZK__CONN_OTHER)) c->session = NULL;
+    if (ZK_LIKELY(v != GONE)) c->session = NULL;
     session_give(shard, x);
     return v;
 }
@@ -593,7 +594,7 @@ static int conn_run(void *arg)
         verdict v = ZK_LIKELY(c->phase != ZK__CONN_LINGER) ? conn_serve(c)
                     : linger(c)                            ? PARK
                                                            : CLOSE;
-        if (ZK_UNLIKELY(v == HANDED_OVER)) return 0;
+        if (ZK_UNLIKELY(v >= HANDED_OVER)) return 0;
         if (ZK_UNLIKELY(c->shard->is_draining) && v == PARK && c->phase == ZK__CONN_IDLE) v = CLOSE;
         if (ZK_LIKELY(!conn_settle(c, v))) return 0;
         /* A client that always has more must not starve the others. */

@@ -62,12 +62,21 @@ static ssize_t read_now(zk__h2_stream *s, void *buf, size_t size)
     return (ssize_t)n;
 }
 
+/* It holds nothing. */
+static void in_free(zk__h2_stream *s)
+{
+    zk_free(s->in);
+    s->in = NULL;
+    s->in_begin = s->in_end = s->in_capacity = 0;
+}
+
 static ssize_t tunnel_read(zk_stream *stream, void *buf, size_t size, bool try_only)
 {
     zk__h2_stream *s = of(stream)->stream;
     for (;;) {
         ssize_t n = read_now(s, buf, size);
         if (n != -EAGAIN || try_only) return n;
+        in_free(s);
         n = wait_at(&s->reader);
         if (n < 0) return n;
     }
@@ -80,6 +89,7 @@ static ssize_t write_now(zk__h2_stream *s, const struct iovec *iov, int iov_coun
     if (!s->out.buffer && !(s->out.buffer = zk_alloc(ZK__H2_OUT_BYTES_MAX))) return -ENOMEM;
     size_t begin = s->out.size;
     if (begin == ZK__H2_OUT_BYTES_MAX) return -EAGAIN;
+    if (!begin) s->out_since = zk_now(); /* the client's time begins now */
     if (begin && s->out.data != s->out.buffer) memmove(s->out.buffer, s->out.data, begin);
     s->out.data = s->out.buffer;
     for (int i = 0; i < iov_count; i++) {
@@ -125,10 +135,22 @@ static void tunnel_reset_on_close(zk_stream *stream)
 /* The stream of HTTP/2 ends with its handler. */
 static void tunnel_close(zk_stream *stream) { (void)tunnel_shutdown(stream); }
 
+/* Who is quiet has no buffers. */
+static void buffers_free(zk__h2_stream *s)
+{
+    in_free(s);
+    if (s->out.size) return;
+    zk_free(s->out.buffer);
+    s->out.buffer = NULL;
+    s->out.data = NULL;
+}
+
 static int tunnel_park(zk_stream *stream)
 {
-    const zk__h2_stream *s = of(stream)->stream;
-    return s->in_end > s->in_begin || s->is_in_ended || is_gone(s);
+    zk__h2_stream *s = of(stream)->stream;
+    if (s->in_end > s->in_begin || s->is_in_ended || is_gone(s)) return 1;
+    buffers_free(s);
+    return 0;
 }
 
 static void tunnel_unpark(zk_stream *stream) { (void)stream; }

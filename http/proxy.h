@@ -101,6 +101,10 @@ int zk__proxy_head_send(const zk_proxy *p, const zk__upstream *u, zk__hop *hop, 
 /* Gives the response the fields of the answer. returns 0, -ENOMEM. */
 int zk__proxy_head_take(const zk_proxy *p, const zk__talk *talk, zk_response *res);
 
+/* Over HTTP/2 fields have to be the response's own: it writes to the names, and sends them when the
+ * hop may carry another answer already. returns 0, -ENOMEM. */
+int zk__proxy_fields_own(zk_response *res, zk_field *fields, size_t count);
+
 /* ---- proxy_tunnel.c ---- */
 
 /* The upstream has answered 101: hands the answer on, and then all bytes both ways. returns 0; an

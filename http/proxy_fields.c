@@ -337,6 +337,20 @@ int zk__proxy_head_send(const zk_proxy *p, const zk__upstream *u, zk__hop *hop, 
 
 /* ---- the response ---- */
 
+int zk__proxy_fields_own(zk_response *res, zk_field *fields, size_t count)
+{
+    if (ZK_LIKELY(res->req->version != 20)) return 0;
+    zk_arena *arena = &res->req->arena;
+    for (size_t i = 0; i < count; i++) {
+        char *name = zk_arena_copy(arena, fields[i].name.data, fields[i].name.size);
+        char *value = zk_arena_copy(arena, fields[i].value.data, fields[i].value.size);
+        if (!name || !value) return -ENOMEM;
+        fields[i].name.data = name;
+        fields[i].value.data = value;
+    }
+    return 0;
+}
+
 int zk__proxy_head_take(const zk_proxy *p, const zk__talk *talk, zk_response *res)
 {
     const zk__h1_answer *a = &talk->answer;
@@ -357,5 +371,5 @@ int zk__proxy_head_take(const zk_proxy *p, const zk__talk *talk, zk_response *re
     const char *via = p->via_values[a->minor];
     if (*p->via) fields[count++] = (zk_field){ZK_STR("Via"), {via, strlen(via)}};
     res->fields = (zk__field_list){fields, count, count};
-    return 0;
+    return zk__proxy_fields_own(res, fields, count);
 }

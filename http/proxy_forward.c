@@ -141,10 +141,13 @@ static int answer_forward(zk__proxy_worker *w, zk__hop *hop, zk_response *res)
     rc = zk_response_begin(res, a->status, NULL, length);
     if (!rc && a->framing != ZK__H1_NO_BODY) rc = body_forward(w, hop, res);
     if (rc < 0) return rc;
-    for (size_t i = 0; i < t->trailer_count && res->length < 0; i++) {
-        if (res->trailers.count == 0) {
-            res->trailers = (zk__field_list){t->trailers, t->trailer_count, t->trailer_count};
-        }
+    if (t->trailer_count && res->length < 0) {
+        zk_field *own = zk_arena_alloc(&res->req->arena, t->trailer_count * sizeof *own);
+        if (!own) return -ENOMEM;
+        memcpy(own, t->trailers, t->trailer_count * sizeof *own);
+        rc = zk__proxy_fields_own(res, own, t->trailer_count);
+        if (rc < 0) return rc;
+        res->trailers = (zk__field_list){own, t->trailer_count, t->trailer_count};
     }
     return zk_response_end(res);
 }

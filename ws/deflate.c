@@ -236,6 +236,12 @@ int zk__ws_compress(zk__ws_deflate *d, const void *data, size_t size, zk__ws_byt
     return is_kept || made < size;
 }
 
+void zk__ws_compress_drop(zk__ws_deflate *d)
+{
+    if (d->out) out_give(d->out);
+    d->out = NULL;
+}
+
 /* ---- in ---- */
 
 void zk__ws_inflate_drop(zk__ws_deflate *d)

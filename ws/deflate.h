@@ -32,6 +32,9 @@ bool zk__ws_deflate_wants(const zk__ws_deflate *deflate, size_t size);
  */
 int zk__ws_compress(zk__ws_deflate *deflate, const void *data, size_t size, zk__ws_bytes *out);
 
+/* The message that was compressed last is not sent: what follows must not refer to it. */
+void zk__ws_compress_drop(zk__ws_deflate *deflate);
+
 /*
  * Inflates some of a message. *size is what there is, and becomes what was not taken; *room
  * likewise what is left of the room. is_last: the message ends with it.
@@ -72,6 +75,7 @@ static inline int zk__ws_inflate(zk__ws_deflate *deflate, const char **data, siz
     (void)deflate, (void)data, (void)size, (void)is_last, (void)out, (void)room;
     return ZK_E_WS_DEFLATE;
 }
+static inline void zk__ws_compress_drop(zk__ws_deflate *deflate) { (void)deflate; }
 static inline void zk__ws_inflate_drop(zk__ws_deflate *deflate) { (void)deflate; }
 static inline void zk__ws_deflate_pool_free(void *pool) { (void)pool; }
 

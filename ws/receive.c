@@ -428,7 +428,10 @@ static void piece_append(zk__ws_in *in, const zk__ws_event *ev)
 
 static int inflate_refused(zk_ws *ws, int rc)
 {
-    if (rc == -ENOMEM) return rc;
+    if (rc == -ENOMEM) {
+        zk__ws_break(ws, rc); /* the message cannot be had again */
+        return rc;
+    }
     zk__ws_event ev = {.code = 1007, .reason = "not valid compressed data"};
     if (rc == ZK_E_WS_TEXT) ev.reason = "the text is not UTF-8";
     if (rc == ZK_E_WS_TOO_LARGE) {

@@ -431,6 +431,7 @@ static int put_compressed(zk_ws *ws, uint8_t first, const void *data, size_t siz
     int rc = zk__ws_compress(ws->deflate, data, size, out);
     if (rc <= 0) return rc;
     rc = put_frame(ws, first | ZK__WS_RSV1, out->data, out->size);
+    if (rc < 0) zk__ws_compress_drop(ws->deflate);
     return rc < 0 ? rc : 1;
 }
 

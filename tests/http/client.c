@@ -4,6 +4,8 @@
  */
 #include "tests/http/origin.h"
 
+#include <errno.h>
+
 #include <zokio/client.h>
 
 #include "http/client.h"
@@ -410,4 +412,41 @@ CLIENT_TEST(says_why_it_cannot_connect, {OK_ANSWER})
     cr_assert_ok(zk_fetch_open(NULL, &options, &f));
     zk_fetch_close(f);
     expect_log("GET / HTTP/1.1\r\nHost: zokio.invalid\r\nUser-Agent: zokio\r\nAccept: */*\r\n\r\n");
+}
+
+static zk_client *shared;
+static char shared_url[64];
+
+static int get_many(void *arg)
+{
+    (void)arg;
+    for (int i = 0; i < 20; i++) {
+        zk_fetch *f;
+        zk_str body;
+        zk_client *c = i % 2 ? shared : NULL;
+        int rc = zk_fetch_open(c, &(zk_fetch_options){.url = shared_url}, &f);
+        if (rc < 0) return rc;
+        rc = zk_fetch_body(f, &body);
+        bool is_right = !rc && !strcmp(body.data, "ok");
+        zk_fetch_close(f);
+        if (!is_right) return rc < 0 ? rc : -EBADMSG;
+    }
+    return 0;
+}
+
+/* A client serves all workers, each with connections of its own, and is freed for all. */
+ZK_ASYNC_TEST_ON(client, serves_all_workers, 3)
+{
+    origin_open(&o, NULL, 0);
+    snprintf(shared_url, sizeof shared_url, "%s", o.url);
+    cr_assert_ok(zk_client_new(NULL, &shared));
+    ZK_SCOPE(scope) {
+        for (int i = 0; i < 9; i++)
+            cr_assert_ok(zk_spawn_on(&scope, i % 3, get_many, NULL));
+        cr_assert_ok(zk_scope_wait(&scope));
+    }
+    zk_client_free(shared);
+    /* Those of the workers' own clients stay until these end. */
+    origin_until(o.open <= 9);
+    origin_close(&o);
 }

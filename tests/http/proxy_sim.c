@@ -285,5 +285,5 @@ ZK_TEST(proxy_sim, answers_are_right_without_memory)
 {
     static const zk_sim_options poor = {.out_of_memory_chance = 3, .short_read_chance = 100};
     restarts = true;
-    zk_test_seeds("http/proxy_sim", 30, &poor, run_poor, NULL);
+    zk_test_seeds("http/proxy_sim", 20, &poor, run_poor, NULL);
 }

@@ -3,6 +3,9 @@
  */
 #include "tests/http/proxying.h"
 
+#include <errno.h>
+#include <unistd.h>
+
 /* How many requests each origin has been sent. */
 static int asked(const origin *o)
 {
@@ -197,5 +200,59 @@ ZK_ASYNC_TEST(proxy_upstreams, are_not_checked_without_a_path)
     origin_open(&origins[0], NULL, 0);
     proxy_open((zk_proxy_options){0});
     cr_assert_rc(zk_proxy_check(px.proxy), ZK_E_CONFIG);
+    proxy_close();
+}
+
+static int echo_scheme(zk_request *req, zk_response *res)
+{
+    return zk_respond_text(res, 200, zk_request_header(req, "x-forwarded-for").data ? "yes" : "no");
+}
+
+static const zk_route unix_routes[] = {{"GET", "/", echo_scheme, NULL}, {0}};
+
+/* An upstream may be a Unix socket. */
+ZK_ASYNC_TEST(proxy_upstreams, may_be_unix_sockets)
+{
+    ZK_SCOPE(scope) {
+        server s;
+        char address[64];
+        snprintf(address, sizeof address, "unix:@zokio-test-%d", (int)getpid());
+        server_start(&s, &scope, &(zk_server){.listen = address, .routes = unix_routes});
+        zk_upstream upstreams[] = {{address, 1}, {0}};
+        proxy_open((zk_proxy_options){.upstreams = upstreams});
+        for (int i = 0; i < 3; i++)
+            cr_expect(strstr(talk(GET("/")), "yes"));
+        proxy_close();
+        server_stop(&s);
+    }
+}
+
+static int ask_on_worker(void *arg)
+{
+    const zk_addr *addr = arg;
+    for (int i = 0; i < 10; i++) {
+        zk_stream *stream;
+        int rc = zk_connect(addr, &stream);
+        if (rc < 0) return rc;
+        char in[512];
+        rc = zk_stream_write(stream, GET("/"), strlen(GET("/")));
+        ssize_t n = rc < 0 ? rc : zk_stream_read(stream, in, sizeof in);
+        zk_stream_close(stream);
+        if (n < 12 || memcmp(in, "HTTP/1.1 200", 12)) return -EPROTO;
+    }
+    return 0;
+}
+
+/* A proxy serves all workers, each with connections of its own, and is freed for all. */
+ZK_ASYNC_TEST_ON(proxy_upstreams, are_asked_by_all_workers, 3)
+{
+    open_all();
+    proxy_open((zk_proxy_options){.balance = ZK_BALANCE_LEAST});
+    ZK_SCOPE(scope) {
+        for (int i = 0; i < 6; i++)
+            cr_assert_ok(zk_spawn_on(&scope, i % 3, ask_on_worker, &px.server.addr));
+        cr_assert_ok(zk_scope_wait(&scope));
+    }
+    cr_expect_eq(asked(&origins[0]) + asked(&origins[1]) + asked(&origins[2]), 60);
     proxy_close();
 }

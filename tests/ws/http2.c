@@ -76,6 +76,31 @@ ZK_HTTP_TEST(ws_http2, a_reset_ends_the_socket, .routes = echo_routes)
     }
 }
 
+/* write_timeout_ms counts from when there is something to take, not from what was taken last. */
+ZK_HTTP_TEST(ws_http2, a_quiet_socket_has_its_time_for_the_next_message, .routes = echo_routes,
+             .write_timeout_ms = 3000)
+{
+    static const char *const paths[] = {"loop", "parked"};
+    for (size_t i = 0; i < ROWS(paths); i++) {
+        char script[256];
+        h2_client c;
+        h2_open_with(&c, f, "u16:4 u32:4");
+        snprintf(script, sizeof script, CONNECT ":path=/%s " VERSION HI, paths[i]);
+        h2_send(&c, script);
+        cr_assert_h2(&c, "headers 1 200\n" SAID_HI);
+        for (int second = 0; second < 8; second++)
+            pass_ms(1000);
+        h2_send(&c, HI);
+        pass_ms(1001);
+        pass_ms(1001);
+        cr_assert_h2(&c, "");
+        h2_send(&c, "window 1 u32:4");
+        cr_assert_h2(&c, SAID_HI);
+        h2_send(&c, "rst 1 u32:8");
+        h2_close(&c);
+    }
+}
+
 /* A server that stops closes them with 1001. */
 ZK_HTTP_TEST(ws_http2, a_server_that_stops_says_so, .routes = echo_routes)
 {
