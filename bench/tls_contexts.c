@@ -67,7 +67,7 @@ static void contexts_free(side *s)
 static void one_connection(side *s)
 {
     char bytes[RECORD_BYTES] = {0};
-    BIO *a, *b;
+    BIO *a = NULL, *b = NULL;
     double begin_s = clock_s(CLOCK_THREAD_CPUTIME_ID);
     SSL *server = SSL_new(s->server), *client = SSL_new(s->client);
     if (!server || !client || BIO_new_bio_pair(&a, 0, &b, 0) <= 0) fail("no memory");
