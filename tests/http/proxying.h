@@ -6,6 +6,8 @@
 
 #include "tests/http/origin.h"
 
+#include <pthread.h>
+
 #include <zokio/proxy.h>
 
 #include "http/proxy.h"
@@ -36,12 +38,15 @@ static inline int metrics_handler(zk_request *req, zk_response *res)
 
 static inline void proxy_on_access(void *context, const zk_proxy_access *access)
 {
+    static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* any worker may tell */
     (void)context;
+    pthread_mutex_lock(&mutex);
     px.accesses++;
     px.access = *access;
     snprintf(px.reason, sizeof px.reason, "%s", access->reason ? access->reason : "");
     zk_proxy_log_line(access, px.line, sizeof px.line);
     zk_proxy_log_json(access, px.json, sizeof px.json);
+    pthread_mutex_unlock(&mutex);
 }
 
 static inline void proxy_on_health(void *context, const char *upstream, bool is_well,

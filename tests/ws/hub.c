@@ -7,7 +7,7 @@
 
 static zk_hub *hub;
 static zk_ws_options own;
-static zk_ws *last;
+static zk_ws *_Atomic last;
 
 static int on_message(zk_ws *ws, void *context, const zk_ws_message *m)
 {
