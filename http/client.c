@@ -43,6 +43,8 @@ static int complete(const zk_client_options *o, zk_client *c)
     if (rc < 0) return rc;
     c->body_bytes_max = o->body_bytes_max ? o->body_bytes_max : 16 * 1024 * 1024;
     c->no_decoding = o->no_decoding;
+    c->is_h2c = o->h2c;
+    if (o->h2c && (!ZK__H2 || o->no_h2)) return zk_fail(ZK_E_CONFIG, "h2c without HTTP/2");
     c->cookies = o->cookies;
     c->redirects_max = span(o->redirects_max, 10);
     return 0;

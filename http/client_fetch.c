@@ -87,6 +87,7 @@ static zk__origin *origin_of(zk_fetch *f)
     /* Through a proxy plain requests go to that itself, whatever their origin. */
     f->ask.via = tls ? NULL : via;
     const char *to = f->connect ? f->connect : f->ask.via ? via->address : address;
+    if (!tls && !via && f->client->is_h2c) return zk__pool_origin_h2c(f->pool, str(to));
     return zk__pool_origin(f->pool, str(to), tls, url->host, tls ? via : NULL);
 }
 
@@ -209,7 +210,7 @@ static int try_once(zk_fetch *f, bool must_be_new)
 static bool may_try_again(const zk_fetch *f, int rc)
 {
     const zk__h2_call *c = f->call;
-    if (c && c->was_not_begun) return true;
+    if (c && c->was_not_begun) return !f->ask.is_streamed;
     if (c) return c->is_reused && !c->has_answer && is_dead(rc) && is_idempotent(f->ask.method);
     const zk__hop *l = f->hop;
     if (!l || !is_dead(rc) || !l->is_reused || l->has_received) return false;
