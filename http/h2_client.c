@@ -40,6 +40,7 @@ struct zk__h2_link {
     bool is_full;    /* waits for room */
     bool is_leaving; /* takes no more calls */
     bool has_received, has_settings;
+    int *ret_error; /* NULL, or where to leave why it has ended */
     bool has_served; /* an answer has come on it */
     size_t out_begin, out_end;
     char out[OUT_BYTES];
@@ -341,6 +342,7 @@ void zk__h2_link_end(zk__h2_link *l, int error)
     /* What it has answered was not HTTP/2. */
     bool is_other = l->has_received && !l->has_settings;
     if (is_other && (error == ZK_E_CLOSED || error == ZK_E_HTTP_SYNTAX)) error = ZK_E_HTTP_VERSION;
+    if (l->ret_error) *l->ret_error = error;
     while (l->calls)
         call_fail(l->calls, error);
     zk__wheel_remove(&zk__worker_self()->wheel, &l->timer);
@@ -486,8 +488,11 @@ int zk__h2_link_new(zk__origin *o, zk_stream *stream)
     if (!rc) rc = flush(l);
     if (!rc) rc = zk_stream_park(stream, on_ready, l);
     if (rc == 1) {
-        on_ready(l); /* may end it: then only the origin knows */
-        return o->h2 == l ? 0 : ZK_E_CLOSED;
+        int error = 0;
+        l->ret_error = &error;
+        on_ready(l);
+        if (!error) l->ret_error = NULL;
+        return error;
     }
     if (rc < 0) zk__h2_link_end(l, rc);
     return rc;
