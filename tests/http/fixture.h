@@ -48,6 +48,19 @@ static inline int nothing(zk_request *req, zk_response *res)
     return zk_respond(res, 200, NULL, NULL, 0);
 }
 
+/* A handler: the number of bytes of the body, in digits. */
+static inline int count_body(zk_request *req, zk_response *res)
+{
+    static char part[10000];
+    size_t size = 0;
+    ssize_t n;
+    while ((n = zk_body_read(req, part, sizeof part)) > 0)
+        size += (size_t)n;
+    if (n < 0) return (int)n;
+    int digits = snprintf(part, sizeof part, "%zu", size);
+    return zk_respond(res, 200, NULL, part, (size_t)digits);
+}
+
 /* ---- time ---- */
 
 static zk_time time_passed;

@@ -53,18 +53,6 @@ static int begins_first(zk_request *req, zk_response *res)
     return rc;
 }
 
-static int count_body(zk_request *req, zk_response *res)
-{
-    static char part[10000];
-    size_t size = 0;
-    ssize_t n;
-    while ((n = zk_body_read(req, part, sizeof part)) > 0)
-        size += (size_t)n;
-    if (n < 0) return (int)n;
-    int digits = snprintf(part, sizeof part, "%zu", size);
-    return zk_respond(res, 200, NULL, part, (size_t)digits);
-}
-
 static const zk_route routes[] = {
     {"POST", "/whole", echoes_whole, NULL},
     {"POST", "/pieces", echoes_pieces, NULL},

@@ -48,18 +48,6 @@ static int pieces(zk_request *req, zk_response *res)
     return rc;
 }
 
-static int count_body(zk_request *req, zk_response *res)
-{
-    static char part[10000];
-    size_t size = 0;
-    ssize_t n;
-    while ((n = zk_body_read(req, part, sizeof part)) > 0)
-        size += (size_t)n;
-    if (n < 0) return (int)n;
-    int digits = snprintf(part, sizeof part, "%zu", size);
-    return zk_respond(res, 200, NULL, part, (size_t)digits);
-}
-
 static int echoes(zk_request *req, zk_response *res)
 {
     char part[3000];
