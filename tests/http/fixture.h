@@ -61,6 +61,18 @@ static inline int count_body(zk_request *req, zk_response *res)
     return zk_respond(res, 200, NULL, part, (size_t)digits);
 }
 
+/* Answers with the body, at most `piece_max` bytes (3,000) at a time. */
+static inline int echo_by(zk_request *req, zk_response *res, size_t piece_max)
+{
+    char piece[3000];
+    ssize_t n;
+    int rc = zk_response_begin(res, 200, NULL, ZK_LENGTH_UNKNOWN);
+    while (rc >= 0 && (n = zk_body_read(req, piece, piece_max)) != 0) {
+        rc = n < 0 ? (int)n : zk_response_write(res, piece, (size_t)n);
+    }
+    return rc;
+}
+
 /* ---- time ---- */
 
 static zk_time time_passed;
