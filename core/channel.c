@@ -60,20 +60,17 @@ static inline void copy(void *to, const void *from, size_t bytes)
     }
 }
 
-static inline void *slot(zk_channel *c, size_t index)
+/* bytes: c->item_bytes. */
+static inline void push(zk_channel *c, const void *item, size_t bytes)
 {
+    size_t index = c->first + c->count++;
     if (index >= c->capacity) index -= c->capacity;
-    return c->items + index * c->item_bytes;
+    copy(c->items + index * bytes, item, bytes);
 }
 
-static inline void push(zk_channel *c, const void *item)
+static inline void pop(zk_channel *c, void *ret_item, size_t bytes)
 {
-    copy(slot(c, c->first + c->count++), item, c->item_bytes);
-}
-
-static inline void pop(zk_channel *c, void *ret_item)
-{
-    copy(ret_item, slot(c, c->first), c->item_bytes);
+    copy(ret_item, c->items + c->first * bytes, bytes);
     if (++c->first == c->capacity) c->first = 0;
     c->count--;
 }
@@ -90,7 +87,7 @@ static inline int send_now(zk_channel *c, const void *item)
         return 0;
     }
     if (c->count == c->capacity) return -EAGAIN;
-    push(c, item);
+    push(c, item, c->item_bytes);
     return 0;
 }
 
@@ -98,10 +95,10 @@ static inline int recv_now(zk_channel *c, void *ret_item)
 {
     c->receiver = zk__lane.current->site;
     if (c->count) {
-        pop(c, ret_item);
+        pop(c, ret_item, c->item_bytes);
         zk__waiter *sender = zk__line_take(&c->senders);
         if (sender) {
-            push(c, sender->data);
+            push(c, sender->data, c->item_bytes);
             zk__waiter_wake(sender, 0);
         }
         return 0;
@@ -134,7 +131,7 @@ static void describe(zk_channel *c, bool is_receiving, zk__wait_detail *detail)
 
 static zk_channel *channel_of(const zk__wait *wait)
 {
-    return (zk_channel *)(void *)zk__waiter_of(wait)->guard;
+    return (zk_channel *)(void *)zk__guard_waited_for(wait);
 }
 
 static void receiving_describe(const zk__wait *wait, zk__wait_detail *detail)
@@ -152,39 +149,82 @@ static const zk__wait_kind receiving = {
 static const zk__wait_kind sending = {
     .name = "channel send", .is_by_tasks = true, .describe = sending_describe};
 
-/* Apart, so that the usual way needs no such frame. */
-static __attribute__((noinline)) int line_wait(zk_channel *c, zk__line *line, void *item,
-                                               const zk__wait_kind *kind)
-{
-    zk__waiter w;
-    zk__waiter_init(&w, item, 0);
-    return (int)zk__line_wait(&c->guard, line, &w, kind);
-}
-
-APART int zk_channel_send(zk_channel *channel, const void *item)
+/* Any way. */
+static __attribute__((noinline)) int send_slow(zk_channel *c, const void *item)
 {
     int rc = zk__spend();
     if (ZK_UNLIKELY(rc < 0)) return rc;
-    zk__guard_enter(&channel->guard);
-    rc = send_now(channel, item);
-    if (rc != -EAGAIN) {
-        zk__guard_leave(&channel->guard);
-        return rc;
+    zk__guard_enter(&c->guard);
+    rc = send_now(c, item);
+    if (rc == -EAGAIN) return zk__line_wait(&c->guard, &c->senders, (void *)item, &sending);
+    zk__guard_leave(&c->guard);
+    return rc;
+}
+
+static __attribute__((noinline)) int recv_slow(zk_channel *c, void *ret_item)
+{
+    int rc = zk__spend();
+    if (ZK_UNLIKELY(rc < 0)) return rc;
+    zk__guard_enter(&c->guard);
+    rc = recv_now(c, ret_item);
+    if (rc == -EAGAIN) return zk__line_wait(&c->guard, &c->receivers, ret_item, &receiving);
+    zk__guard_leave(&c->guard);
+    return rc;
+}
+
+/*
+ * The usual way: a channel of this worker's, items of 8 bytes, and nothing unusual about who is at
+ * the other end. It calls nothing but at its very end, and so needs no frame.
+ */
+APART int zk_channel_send(zk_channel *channel, const void *item)
+{
+    zk_channel *c = channel;
+    zk__worker *w = zk__lane.worker;
+    if (ZK_UNLIKELY(!w || !zk__guard_own(w, &c->guard))) return send_slow(c, item);
+    if (ZK_UNLIKELY(c->item_bytes != 8 || c->is_closed || !zk__spend_quickly(w))) goto slow;
+    c->sender = zk__lane.current->site;
+    if (c->receivers.first) {
+        zk__waiter *receiver = zk__line_take_quickly(w, &c->receivers);
+        if (ZK_UNLIKELY(!receiver)) goto slow;
+        memcpy(receiver->data, item, 8);
+        zk__waiter_wake_quickly(w, receiver);
+    } else if (c->count < c->capacity) {
+        push(c, item, 8);
+    } else {
+        return zk__line_wait(&c->guard, &c->senders, (void *)item, &sending);
     }
-    return line_wait(channel, &channel->senders, (void *)item, &sending);
+    zk__guard_disown(&c->guard);
+    return 0;
+slow:
+    zk__guard_disown(&c->guard);
+    return send_slow(c, item);
 }
 
 APART int zk_channel_recv(zk_channel *channel, void *ret_item)
 {
-    int rc = zk__spend();
-    if (ZK_UNLIKELY(rc < 0)) return rc;
-    zk__guard_enter(&channel->guard);
-    rc = recv_now(channel, ret_item);
-    if (rc != -EAGAIN) {
-        zk__guard_leave(&channel->guard);
-        return rc;
+    zk_channel *c = channel;
+    zk__worker *w = zk__lane.worker;
+    if (ZK_UNLIKELY(!w || !zk__guard_own(w, &c->guard))) return recv_slow(c, ret_item);
+    if (ZK_UNLIKELY(c->item_bytes != 8 || !zk__spend_quickly(w))) goto slow;
+    c->receiver = zk__lane.current->site;
+    if (c->count) {
+        if (ZK_UNLIKELY(c->senders.first != NULL)) goto slow;
+        pop(c, ret_item, 8);
+    } else if (c->senders.first) {
+        zk__waiter *sender = zk__line_take_quickly(w, &c->senders);
+        if (ZK_UNLIKELY(!sender)) goto slow;
+        memcpy(ret_item, sender->data, 8);
+        zk__waiter_wake_quickly(w, sender);
+    } else if (ZK_LIKELY(!c->is_closed)) {
+        return zk__line_wait(&c->guard, &c->receivers, ret_item, &receiving);
+    } else {
+        goto slow;
     }
-    return line_wait(channel, &channel->receivers, ret_item, &receiving);
+    zk__guard_disown(&c->guard);
+    return 0;
+slow:
+    zk__guard_disown(&c->guard);
+    return recv_slow(c, ret_item);
 }
 
 APART int zk_channel_try_send(zk_channel *channel, const void *item)
