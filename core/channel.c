@@ -7,24 +7,10 @@
  * in the ring. So the order of the items is that of the sends, and nobody is overtaken.
  */
 #include <errno.h>
-#include <string.h>
-
-#include <zokio/channel.h>
 
 #include "core/budget.h"
+#include "core/channel.h"
 #include "core/select.h"
-
-struct zk_channel {
-    zk__guard guard;
-    zk__line receivers, senders;
-    size_t item_bytes, capacity;
-    size_t first, count; /* in the ring */
-    /* Of the tasks that have sent and received last, or tried to; for dumps. Not the tasks, which
-     * may be over. NULL: nobody has. */
-    const zk_site *sender, *receiver;
-    bool is_closed;
-    _Alignas(void *) char items[];
-};
 
 int zk_channel_new(size_t item_bytes, size_t capacity, zk_channel **ret_channel)
 {
@@ -50,31 +36,6 @@ void zk_channel_free(zk_channel *channel) { zk_free(channel); }
  */
 #define APART __attribute__((noinline))
 
-/* Items are mostly pointers, and sometimes pairs of them. */
-static inline void copy(void *to, const void *from, size_t bytes)
-{
-    if (ZK_LIKELY(bytes == 8)) {
-        memcpy(to, from, 8);
-    } else {
-        memcpy(to, from, bytes);
-    }
-}
-
-/* bytes: c->item_bytes. */
-static inline void push(zk_channel *c, const void *item, size_t bytes)
-{
-    size_t index = c->first + c->count++;
-    if (index >= c->capacity) index -= c->capacity;
-    copy(c->items + index * bytes, item, bytes);
-}
-
-static inline void pop(zk_channel *c, void *ret_item, size_t bytes)
-{
-    copy(ret_item, c->items + c->first * bytes, bytes);
-    if (++c->first == c->capacity) c->first = 0;
-    c->count--;
-}
-
 /* The guard is held. returns 0, -EAGAIN, ZK_E_CLOSED. */
 static inline int send_now(zk_channel *c, const void *item)
 {
@@ -82,12 +43,12 @@ static inline int send_now(zk_channel *c, const void *item)
     if (ZK_UNLIKELY(c->is_closed)) return ZK_E_CLOSED;
     zk__waiter *receiver = zk__line_take(&c->receivers);
     if (receiver) {
-        copy(receiver->data, item, c->item_bytes);
+        zk__item_copy(receiver->data, item, c->item_bytes);
         zk__waiter_wake(receiver, 0);
         return 0;
     }
     if (c->count == c->capacity) return -EAGAIN;
-    push(c, item, c->item_bytes);
+    zk__channel_push(c, item, c->item_bytes);
     return 0;
 }
 
@@ -95,17 +56,17 @@ static inline int recv_now(zk_channel *c, void *ret_item)
 {
     c->receiver = zk__lane.current->site;
     if (c->count) {
-        pop(c, ret_item, c->item_bytes);
+        zk__channel_pop(c, ret_item, c->item_bytes);
         zk__waiter *sender = zk__line_take(&c->senders);
         if (sender) {
-            push(c, sender->data, c->item_bytes);
+            zk__channel_push(c, sender->data, c->item_bytes);
             zk__waiter_wake(sender, 0);
         }
         return 0;
     }
     zk__waiter *sender = zk__line_take(&c->senders);
     if (sender) {
-        copy(ret_item, sender->data, c->item_bytes);
+        zk__item_copy(ret_item, sender->data, c->item_bytes);
         zk__waiter_wake(sender, 0);
         return 0;
     }
@@ -172,32 +133,19 @@ static __attribute__((noinline)) int recv_slow(zk_channel *c, void *ret_item)
     return rc;
 }
 
-/*
- * The usual way: a channel of this worker's, items of 8 bytes, and nothing unusual about who is at
- * the other end. It calls nothing but at its very end, and so needs no frame.
- */
 APART int zk_channel_send(zk_channel *channel, const void *item)
 {
     zk_channel *c = channel;
     zk__worker *w = zk__lane.worker;
     if (ZK_UNLIKELY(!w || !zk__guard_own(w, &c->guard))) return send_slow(c, item);
-    if (ZK_UNLIKELY(c->item_bytes != 8 || c->is_closed || !zk__spend_quickly(w))) goto slow;
-    c->sender = zk__lane.current->site;
-    if (c->receivers.first) {
-        zk__waiter *receiver = zk__line_take_quickly(w, &c->receivers);
-        if (ZK_UNLIKELY(!receiver)) goto slow;
-        memcpy(receiver->data, item, 8);
-        zk__waiter_wake_quickly(w, receiver);
-    } else if (c->count < c->capacity) {
-        push(c, item, 8);
-    } else {
-        return zk__line_wait(&c->guard, &c->senders, (void *)item, &sending);
+    if (ZK_UNLIKELY(c->item_bytes != 8 || c->is_closed || !zk__spend_quickly(w))) {
+        zk__guard_disown(&c->guard);
+        return send_slow(c, item);
     }
-    zk__guard_disown(&c->guard);
-    return 0;
-slow:
-    zk__guard_disown(&c->guard);
-    return send_slow(c, item);
+    int rc = zk__channel_send_quickly(w, c, item);
+    if (ZK_LIKELY(!rc)) return 0;
+    if (rc > 0) return send_slow(c, item);
+    return zk__line_wait(&c->guard, &c->senders, (void *)item, &sending);
 }
 
 APART int zk_channel_recv(zk_channel *channel, void *ret_item)
@@ -205,26 +153,14 @@ APART int zk_channel_recv(zk_channel *channel, void *ret_item)
     zk_channel *c = channel;
     zk__worker *w = zk__lane.worker;
     if (ZK_UNLIKELY(!w || !zk__guard_own(w, &c->guard))) return recv_slow(c, ret_item);
-    if (ZK_UNLIKELY(c->item_bytes != 8 || !zk__spend_quickly(w))) goto slow;
-    c->receiver = zk__lane.current->site;
-    if (c->count) {
-        if (ZK_UNLIKELY(c->senders.first != NULL)) goto slow;
-        pop(c, ret_item, 8);
-    } else if (c->senders.first) {
-        zk__waiter *sender = zk__line_take_quickly(w, &c->senders);
-        if (ZK_UNLIKELY(!sender)) goto slow;
-        memcpy(ret_item, sender->data, 8);
-        zk__waiter_wake_quickly(w, sender);
-    } else if (ZK_LIKELY(!c->is_closed)) {
-        return zk__line_wait(&c->guard, &c->receivers, ret_item, &receiving);
-    } else {
-        goto slow;
+    if (ZK_UNLIKELY(c->item_bytes != 8 || !zk__spend_quickly(w))) {
+        zk__guard_disown(&c->guard);
+        return recv_slow(c, ret_item);
     }
-    zk__guard_disown(&c->guard);
-    return 0;
-slow:
-    zk__guard_disown(&c->guard);
-    return recv_slow(c, ret_item);
+    int rc = zk__channel_recv_quickly(w, c, ret_item);
+    if (ZK_LIKELY(!rc)) return 0;
+    if (rc > 0) return recv_slow(c, ret_item);
+    return zk__line_wait(&c->guard, &c->receivers, ret_item, &receiving);
 }
 
 APART int zk_channel_try_send(zk_channel *channel, const void *item)
@@ -297,6 +233,7 @@ static void send_describe(const zk_case *c, zk__wait_detail *detail)
 
 const struct zk__case_ops zk__case_recv = {
     .name = "receive",
+    .quick = ZK__QUICK_RECV,
     .is_guarded = true,
     .poll = recv_poll,
     .enqueue = recv_enqueue,
@@ -304,6 +241,7 @@ const struct zk__case_ops zk__case_recv = {
 };
 const struct zk__case_ops zk__case_send = {
     .name = "send",
+    .quick = ZK__QUICK_SEND,
     .is_guarded = true,
     .poll = send_poll,
     .enqueue = send_enqueue,

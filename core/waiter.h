@@ -96,17 +96,16 @@ static inline void zk__waiter_wake(zk__waiter *waiter, ssize_t result)
 }
 
 /*
- * Takes the first waiter of a line that is not empty, if it is the usual one: of a single selection
- * on the worker `w`, and just to be put into its ring; else NULL. It has to be woken by
+ * Takes the first waiter of a line that is not empty, if it is the usual one: on the worker `w`,
+ * not claimed, and just to be put into the ring; else NULL. It has to be woken by
  * zk__waiter_wake_quickly.
  */
 static inline zk__waiter *zk__line_take_quickly(zk__worker *w, zk__line *line)
 {
     zk__waiter *waiter = line->first;
     const zk__selection *s = waiter->selection;
-    if (ZK_UNLIKELY(!s->is_single || s->worker != w || !zk__ready_is_quick(w, s->wait.task))) {
-        return NULL;
-    }
+    if (ZK_UNLIKELY(s->worker != w || !zk__ready_is_quick(w, s->wait.task))) return NULL;
+    if (ZK_UNLIKELY(!zk__waiter_claim(waiter))) return NULL;
     zk__line_remove(line, waiter);
     return waiter;
 }
