@@ -86,6 +86,7 @@ int zk__h1_flush(zk__session *x)
 
 void zk__h1_try_flush(zk__session *x)
 {
+    if (x->is_leader) zk__batch_hand_over(x);
     if (ZK_UNLIKELY(x->conn->is_staged)) zk__stage_flush(x->conn->shard);
     if (x->out_size && !x->conn->unsent) {
         ssize_t n = zk_stream_try_write(x->conn->stream, x->out, x->out_size);
