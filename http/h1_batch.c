@@ -6,11 +6,11 @@
  * session, which then serves connection after connection. So a request whose handler does not wait
  * pays for no task, session or scope of its own.
  *
- *   on_ready: receive, note --first--> leader queued --> serves ready[begin++] .. --> none left: ends
- *                                        |     ^
- *          its handler is about to wait  |     | the rest
- *                                        v     |
- *            serves this one connection      a new leader queued
+ *   receive, note --first--> leader queued --> serves ready[begin++], .. --> none left: ends
+ *                                                |
+ *                                                | a handler is about to wait
+ *                                                v
+ *                      a new leader queued <-- the rest; this one serves on where it is
  *
  * A leader never waits as such: by the stack's on_leave hook, or where it knows before, it first
  * hands the rest over, and goes on as any task of one connection. There is at most one leader that

@@ -106,8 +106,8 @@ void zk__session_leave(zk__shard *shard, zk__session *x);
 /* Makes it as new. returns false if that cannot be. */
 bool zk__session_renew(zk__session *x);
 
-/* Called by the poller: receives what a parked connection has got, to be served with others. returns
- * false if it has to be served by itself. */
+/* Called by the poller: receives what a parked connection has got, to be served with others.
+ * returns false if it has to be served by itself. */
 bool zk__batch_add(zk__conn *conn);
 /* The connection ends before that. */
 void zk__batch_forget(zk__conn *conn);
