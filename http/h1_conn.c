@@ -156,9 +156,16 @@ static int request_fill(zk__session *x)
                        : head->content_length > INT64_MAX ? INT64_MAX
                                                           : (int64_t)head->content_length;
     req->is_body_done = x->h1.state == ZK__H1_DONE;
+    x->is_simple = head->minor == 1 && head->keep_alive && req->is_body_done;
     x->body_base = x->in_begin;
     x->span = (zk_str){NULL, 0};
     x->owes_continue = head->expects_continue && !req->is_body_done && x->in_begin == x->in_end;
+    if (ZK_LIKELY(head->is_path_plain)) {
+        req->target.path = head->target;
+        req->target.query = (zk_str){head->target.data + head->target.size, 0};
+        req->target.authority = ZK_STR("");
+        return 0;
+    }
     int rc = zk__target_parse(req->method, req->raw_target, &req->arena, &req->target);
     if (ZK_UNLIKELY(rc < 0)) {
         req->target = (zk__target){ZK_STR(""), ZK_STR(""), ZK_STR("")};
@@ -192,7 +199,7 @@ static verdict refuse(zk__session *x, int rc, const char *why)
     zk__exchange_init(&x->req, &x->res, &zk__h1_transport, x->conn->shard, x->conn->stream);
     request_fill_nothing(&x->req);
     rc = zk__exchange_refuse(&x->req, &x->res, rc, why);
-    zk__arena_reset(&x->req.arena, true);
+    zk__arena_renew(&x->req.arena, x->arena_start);
     if (!rc) rc = zk__h1_flush(x);
     return rc < 0 ? CLOSE : LINGER;
 }
@@ -201,7 +208,7 @@ static verdict refuse(zk__session *x, int rc, const char *why)
 static verdict upgraded(zk__session *x)
 {
     zk__conn *c = x->conn;
-    zk__arena_reset(&x->req.arena, true);
+    zk__arena_renew(&x->req.arena, x->arena_start);
     if (x->req.upgrade_end == ZK__UPGRADE_KEEP) return HANDED_OVER;
     c->phase = ZK__CONN_ACTIVE;
     return x->req.upgrade_end == ZK__UPGRADE_LINGER  ? LINGER
@@ -229,7 +236,7 @@ static bool serve_request(zk__session *x, verdict *ret)
     if (c->phase == ZK__CONN_ACTIVE) c->deadline = INT64_MAX;
     bool is_kept = rc >= 0 && !x->res.is_closing;
     bool is_read = x->req.is_body_done || (is_kept && zk__h1_body_discard(x));
-    zk__arena_reset(&x->req.arena, true);
+    zk__arena_renew(&x->req.arena, x->arena_start);
     if (ZK_LIKELY(is_kept && is_read)) return true;
     /* Responses before a broken one must arrive, too. */
     int flushed = zk__h1_flush(x);

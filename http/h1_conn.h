@@ -65,9 +65,11 @@ struct zk__session {
     zk_str span;      /* body bytes parsed, not yet taken */
     size_t out_size;
     bool is_chunked;    /* the response's body is */
+    bool is_simple;     /* the request, of 1.1 and without a body, asks for no end */
     bool owes_continue; /* the client waits for a 100 before it sends the body */
     char *in;
     zk_field *fields, *trailers;
+    const char *arena_start; /* what arena.next is while the arena is not used */
     char arena_block[ZK__H1_ARENA_BYTES];
     char out[ZK__H1_OUT_BYTES];
 };

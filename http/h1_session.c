@@ -22,6 +22,7 @@ static zk__session *session_new(zk__shard *shard)
     zk__scope_root_init(&x->scope, shard->scope, zk__worker_self());
     x->scope.flags = ZK__SCOPE_BOUND; /* what a handler starts may use its request */
     zk__arena_start(&x->req.arena, x->arena_block, sizeof x->arena_block);
+    x->arena_start = x->req.arena.next;
     zk__h1_init(&x->h1, &(zk__h1_limits){
                             .head_bytes_max = config->header_bytes_max,
                             .target_bytes_max = config->target_bytes_max,

@@ -15,7 +15,7 @@
 typedef struct zk__conn zk__conn;
 typedef struct zk__session zk__session;
 
-enum { ZK__COMMON_FIELDS_BYTES = 160 };
+enum { ZK__COMMON_FIELDS_BYTES = 160, ZK__STATUS_OK_BYTES = 17, ZK__LENGTH_NAME_BYTES = 16 };
 enum { ZK__SESSIONS_KEPT = 8 }; /* at least */
 enum { ZK__STAGED_MAX = 32, ZK__STAGE_BYTES = 64 * 1024, ZK__STAGED_BYTES_MAX = 4096 };
 enum { ZK__READY_MAX = 64, ZK__AHEAD_BYTES = 1500 };
@@ -66,11 +66,12 @@ typedef struct zk__shard {
     bool is_pumping;
     struct zk__h2_stream *free_h2_streams;
     uint32_t free_h2_stream_count;
-    /* "Server: ...\r\nDate: ...\r\n", renewed each second. */
+    /* "HTTP/1.1 200 OK\r\n", "Server: ...\r\nDate: ...\r\n", renewed each second, and
+     * "Content-Length: ". */
     zk_time common_checked;
     int64_t common_second;
     size_t common_size, date_at;
-    char common[ZK__COMMON_FIELDS_BYTES];
+    char plain[ZK__STATUS_OK_BYTES + ZK__COMMON_FIELDS_BYTES + ZK__LENGTH_NAME_BYTES];
 } zk__shard;
 
 /* Fills the defaults into a configuration and checks it. returns 0; ZK_E_CONFIG with a trail. */
@@ -95,14 +96,22 @@ void zk__shard_common_renew(zk__shard *shard);
 static inline zk_str zk__shard_common(zk__shard *shard)
 {
     if (ZK_UNLIKELY(shard->common_checked != zk_now())) zk__shard_common_renew(shard);
-    return (zk_str){shard->common, shard->common_size};
+    return (zk_str){shard->plain + ZK__STATUS_OK_BYTES, shard->common_size};
+}
+
+/* What a plain response begins with: its status line, these fields, and the name of the length. At
+ * least 96 bytes of it may be read. */
+static inline zk_str zk__shard_plain(zk__shard *shard)
+{
+    if (ZK_UNLIKELY(shard->common_checked != zk_now())) zk__shard_common_renew(shard);
+    return (zk_str){shard->plain, ZK__STATUS_OK_BYTES + shard->common_size + ZK__LENGTH_NAME_BYTES};
 }
 
 /* The Date of this moment, 29 bytes. */
 static inline zk_str zk__shard_date(zk__shard *shard)
 {
     if (ZK_UNLIKELY(shard->common_checked != zk_now())) zk__shard_common_renew(shard);
-    return (zk_str){shard->common + shard->date_at, 29};
+    return (zk_str){shard->plain + shard->date_at, 29};
 }
 
 #endif
