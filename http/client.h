@@ -80,7 +80,8 @@ zk__pool *zk__client_pool(zk_client *client);
  * there is no memory. */
 zk__origin *zk__client_origin(zk_client *client, zk__pool *pool, const zk_url *url,
                               const char *connect, const zk__via **ret_via);
-/* The same for a WebSocket, which goes through proxies by CONNECT. is_http1: it cannot have HTTP/2 */
+/* The same for a WebSocket, which goes through proxies by CONNECT. is_http1: HTTP/2 is of no use
+ * to it. */
 zk__origin *zk__client_origin_ws(zk_client *client, zk__pool *pool, const zk_url *url,
                                  const char *connect, bool is_http1);
 /* The client that the current worker has for those who bring none. */

@@ -1,6 +1,6 @@
 /*
- * Byte streams over calls of a client's HTTP/2 connection: see h2_client_tunnel.h. DATA frames carry
- * the bytes both ways; END_STREAM is the end of a direction.
+ * Byte streams over calls of a client's HTTP/2 connection: see h2_client_tunnel.h. DATA frames
+ * carry the bytes both ways; END_STREAM is the end of a direction.
  *
  *   open --close--> left: what was written is sent, until the server ends it, too --> freed
  *      \--reset_on_close, close--> RST_STREAM, freed
@@ -34,6 +34,36 @@ static zk__h2_call_pipe *of(const zk_stream *stream)
 }
 
 static bool is_gone(const zk__h2_call *c) { return !c->conn || c->error; }
+
+/* ---- waiting ---- */
+
+typedef struct call_wait {
+    zk__wait wait;
+    zk__wait **place;
+} call_wait;
+
+static void call_cancel(zk__wait *wait)
+{
+    *((call_wait *)(void *)wait)->place = NULL;
+    zk__wait_end(wait, -ECANCELED);
+}
+
+/* Waits for something to happen to the call. */
+int zk__h2_call_wait(zk__wait **place, int timeout_ms)
+{
+    static const zk__wait_kind kind = {.name = "HTTP/2 exchange"};
+    zk_scope limit __attribute__((cleanup(zk__scope_leave)));
+    zk__scope_enter_within(&limit, timeout_ms < 0 ? INT64_MAX : ZK_MS(timeout_ms));
+    int rc = zk__wait_begin();
+    if (rc >= 0) {
+        call_wait w = {.wait = {.cancel = call_cancel, .kind = &kind}, .place = place};
+        *place = &w.wait;
+        rc = (int)zk__wait_for(&w.wait);
+    }
+    if (rc == -ETIMEDOUT && !limit.parent->reason) return ZK_E_HTTP_TIMEOUT;
+    if (rc == -ECANCELED && limit.parent->reason) return limit.parent->reason;
+    return rc;
+}
 
 /* ---- a stream's operations ---- */
 

@@ -1,6 +1,7 @@
 /*
- * The client's handshake (RFC 6455 section 4.1), over HTTP/1.1; that over HTTP/2 is in connect_h2.c.
- * What the server says is checked word by word; anything but a 101 is refused, redirects too.
+ * The client's handshake (RFC 6455 section 4.1), over HTTP/1.1; that over HTTP/2 is in
+ * connect_h2.c. What the server says is checked word by word; anything but a 101 is refused,
+ * redirects too.
  */
 #include <stdio.h>
 #include <string.h>
