@@ -312,12 +312,8 @@ TO_H2_TEST(resets_behind_the_head, "", OPTIONS(0),
 /* What is no HTTP/2 is told as that; so is an answer that is not well-formed. */
 ZK_ASYNC_TEST(proxy_to_h2, upstreams_may_speak_something_else)
 {
-    static const step steps[] = {{.reads_nothing = true,
-                                  .answer = "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n",
-                                  .after = CLOSE},
-                                 {.reads_nothing = true,
-                                  .answer = "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n",
-                                  .after = CLOSE}};
+    static const char bad[] = "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";
+    static const step steps[] = {{.answer = bad}, {.answer = bad}};
     char address[80];
     origin_open(&origins[0], steps, (int)ROWS(steps));
     snprintf(address, sizeof address, "h2c://%s", origins[0].address);
