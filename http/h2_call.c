@@ -1,6 +1,6 @@
 /*
- * Calls of a client's HTTP/2 connection, see h2_client.h: a request goes out, and the tasks that write
- * its body or read the answer wait for what h2_client.c tells them.
+ * Calls of a client's HTTP/2 connection, see h2_client.h: a request goes out, and the tasks that
+ * write its body or read the answer wait for what h2_client.c tells them.
  */
 #include <errno.h>
 #include <stdio.h>

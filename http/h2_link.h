@@ -1,6 +1,6 @@
 /*
- * A client's connection of HTTP/2 as its two halves know it: h2_client.c moves the bytes and hears what
- * the server says, h2_call.c is what the tasks that wait for an answer do.
+ * A client's connection of HTTP/2 as its two halves know it: h2_client.c moves the bytes and hears
+ * what the server says, h2_call.c is what the tasks that wait for an answer do.
  */
 #ifndef ZOKIO_HTTP_H2_LINK_H
 #define ZOKIO_HTTP_H2_LINK_H

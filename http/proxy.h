@@ -64,6 +64,7 @@ typedef struct zk__proxy_worker {
 struct zk_proxy {
     zk_proxy_options options; /* with the defaults filled in */
     zk__hop_limits limits;
+    char **connect_allow; /* NULL: CONNECT is not for this proxy; ended by NULL */
     char *via, *upgrade, *via_values[3], *hash_header, *health_path;
     zk_tls *tls;
     int count;
@@ -129,10 +130,18 @@ int zk__proxy_fields_own(zk_response *res, zk_field *fields, size_t count);
 int zk__proxy_tunnel(const zk_proxy *p, zk__hop *hop, zk_response *res);
 /* The same for a 2xx over HTTP/2 to what asked for `protocol`. Takes the call over. */
 int zk__proxy_tunnel_h2(const zk_proxy *p, zk__h2_call *call, zk_str protocol, zk_response *res);
-/* Agrees with the client, whose response has its fields, and carries bytes; `early` are those that the
- * upstream has sent already. */
+/* Agrees with the client, whose response has its fields, and carries bytes; `early` are those that
+ * the upstream has sent already. */
 int zk__proxy_carry(const zk_proxy *p, zk_stream *upstream, zk_str early, zk_str protocol,
                     zk_response *res);
+
+/* ---- proxy_connect.c ---- */
+
+/* Copies the list of where CONNECT may go to. returns 0; ZK_E_CONFIG, -ENOMEM. */
+int zk__proxy_connect_init(zk_proxy *p, const char *const *allow);
+void zk__proxy_connect_done(zk_proxy *p);
+/* Answers CONNECT, by a tunnel if it may be. As zk_proxy_run. */
+int zk__proxy_connect(const zk_proxy *p, zk_request *req, zk_response *res);
 
 /* ---- proxy_forward.c ---- */
 

@@ -9,8 +9,8 @@
 #include "http/proxy.h"
 #include "http/websocket_key.h"
 
-/* That a request gets here: X-Forwarded-For, -Proto, -Host, Forwarded, Via, and what a version of HTTP
- * adds. */
+/* That a request gets here: X-Forwarded-For, -Proto, -Host, Forwarded, Via, and what a version of
+ * HTTP adds. */
 enum { HEAD_FIELDS = 8 };
 
 enum kind {

@@ -1,7 +1,7 @@
 /*
- * One try of forwarding a request to an upstream that speaks HTTP/2: see proxy_forward.c, which does
- * the same over HTTP/1.1. Each request is a call of a connection that all requests of the worker
- * share; what one of them does not take stays with the upstream, by flow control.
+ * One try of forwarding a request to an upstream that speaks HTTP/2: see proxy_forward.c, which
+ * does the same over HTTP/1.1. Each request is a call of a connection that all requests of the
+ * worker share; what one of them does not take stays with the upstream, by flow control.
  */
 #include <errno.h>
 #include <string.h>

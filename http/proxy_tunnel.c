@@ -1,11 +1,11 @@
 /*
- * Upgrades through the proxy (WebSocket and others): once the upstream has agreed, bytes go both ways
- * as they come, until both sides have ended or nothing has come for too long.
+ * Upgrades through the proxy (WebSocket and others): once the upstream has agreed, bytes go both
+ * ways as they come, until both sides have ended or nothing has come for too long.
  *
  * Over HTTP/1.1 it is an Upgrade, over HTTP/2 an extended CONNECT (RFC 8441), which has no
  * Sec-WebSocket-Key. So for a client of HTTP/2 the proxy brings one of its own to an upstream of
- * HTTP/1.1, and checks nothing of the answer's but keeps it to itself; the other way round it answers
- * the client's.
+ * HTTP/1.1, and checks nothing of the answer's but keeps it to itself; the other way round it
+ * answers the client's.
  */
 #include <errno.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /*
- * The keys by which the two sides of a WebSocket's handshake know each other (RFC 6455 section 4). A
- * proxy needs them, too, where one of its sides has none (RFC 8441).
+ * The keys by which the two sides of a WebSocket's handshake know each other (RFC 6455 section 4).
+ * A proxy needs them, too, where one of its sides has none (RFC 8441).
  */
 #ifndef ZOKIO_HTTP_WEBSOCKET_KEY_H
 #define ZOKIO_HTTP_WEBSOCKET_KEY_H
