@@ -5,10 +5,10 @@
  *           [--health PATH] [--tls CERT KEY] [--log combined|json] [--metrics PATH]
  *           [--upstream-host] [--trust-forwarded] [--tries N] [--connect HOST:PORT]...
  *
- * An upstream is "http://host:port", "https://host", "h2c://host:port", "host:port" or "unix:/path",
- * with its weight behind a '*' if that is not 1: "10.0.0.1:80*3". --connect makes it a forward proxy
- * for that host and port, too, or just that without upstreams; '*' is all of either. Errors go to standard error, the log to standard
- * output.
+ * An upstream is "http://host:port", "https://host", "h2c://host:port", "host:port" or
+ * "unix:/path", with its weight behind a '*' if that is not 1: "10.0.0.1:80*3". --connect makes it
+ * a forward proxy for that host and port, too, or just that without upstreams; '*' is all of
+ * either. Errors go to standard error, the log to standard output.
  */
 #include <errno.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /*
- * A forward proxy's CONNECT (RFC 9110 section 9.3.6; over HTTP/2 RFC 9113 section 8.5): a tunnel to a
- * host and port that the client names, if the proxy's list has it.
+ * A forward proxy's CONNECT (RFC 9110 section 9.3.6; over HTTP/2 RFC 9113 section 8.5): a tunnel to
+ * a host and port that the client names, if the proxy's list has it.
  */
 #include <errno.h>
 #include <stdlib.h>

@@ -1,6 +1,7 @@
 /*
  * A server of HTTP/2 without TLS that does as it is told, made of single frames: for the tests of
- * the client and of the proxy. As origin.h; the language of scripts and of the log is h2_frames.h's.
+ * the client and of the proxy. As origin.h; the language of scripts and of the log is
+ * h2_frames.h's.
  *
  * Each request (its HEADERS) takes the next of the steps, whose script is sent with '$' for the
  * number of the stream. Without steps left it answers 204.
