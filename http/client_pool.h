@@ -78,6 +78,10 @@ zk__origin *zk__pool_origin(zk__pool *pool, zk_str address, zk_tls *tls, zk_str 
 int zk__origin_take(zk__origin *origin, bool must_be_new, zk__hop **ret_hop);
 /* The same where the server may choose HTTP/2: then *ret_hop is NULL, and origin->h2 is there. */
 int zk__origin_reach(zk__origin *origin, bool must_be_new, zk__hop **ret_hop);
+/* zk__origin_take where connections begin with a header of the PROXY protocol: only for who is
+ * greeted so. */
+int zk__origin_take_for(zk__origin *origin, const struct zk__greeting *greeting, bool must_be_new,
+                        zk__hop **ret_hop);
 
 /* Ends the exchange: the connection becomes idle if it can carry another one, else it is closed. */
 void zk__hop_give(zk__hop *hop);

@@ -142,6 +142,10 @@ int zk_proxy_new(const zk_proxy_options *options, zk_proxy **ret_proxy)
     p->options = *options;
     complete(&p->options);
     int rc = zk__client_limits(options->client, &p->limits);
+    p->limits.proxy_protocol = options->proxy_protocol;
+    if (!rc && (options->proxy_protocol < 0 || options->proxy_protocol > 2)) {
+        rc = zk_fail(ZK_E_CONFIG, "there are versions 1 and 2 of the PROXY protocol");
+    }
     if (!rc) rc = texts_fill(p);
     if (!rc) rc = upstreams_fill(p);
     p->options.upstreams = NULL;

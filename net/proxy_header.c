@@ -348,5 +348,13 @@ static size_t v2_write(const zk_addr *from, const zk_addr *to, char *text)
 size_t zk__proxy_header_write(int version, const zk_addr *from, const zk_addr *to,
                               char text[ZK__PROXY_HEADER_BYTES])
 {
+    /* Who the client is counts for more than what it has connected to. */
+    zk_addr nothing = {.size = sizeof nothing.in};
+    nothing.in = (struct sockaddr_in){.sin_family = AF_INET};
+    if (from && is_ip(from) && from->sa.sa_family != AF_INET) {
+        nothing.size = sizeof nothing.in6;
+        nothing.in6 = (struct sockaddr_in6){.sin6_family = AF_INET6};
+    }
+    if (from && is_ip(from) && !is_ip(to)) to = &nothing;
     return version == 1 ? v1_write(from, to, text) : v2_write(from, to, text);
 }

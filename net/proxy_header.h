@@ -35,7 +35,8 @@ ptrdiff_t zk__proxy_header_parse(const void *data, size_t size, size_t *ret_want
 
 /*
  * Writes a header of version 1 or 2. from: NULL for a connection of the proxy's own. Addresses of
- * different families become IPv6; what the version cannot say is unknown.
+ * different families become IPv6; of a client that has come over a Unix socket in between, `to` is
+ * zeros; what the version cannot say is unknown.
  * returns its size
  */
 size_t zk__proxy_header_write(int version, const zk_addr *from, const zk_addr *to,

@@ -223,8 +223,10 @@ ZK_TEST(proxy_header, reads_what_it_writes)
         {2, "[::1]:5", "1.2.3.4:80", "[::1]:5", "[::ffff:1.2.3.4]:80"},
         {1, "unix:/run/a", "unix:/run/b", NULL, NULL},
         {2, "unix:/run/a", "unix:@b", "unix:/run/a", "unix:@b"},
-        {1, "1.2.3.4:5", "unix:/run/b", NULL, NULL},
-        {2, "1.2.3.4:5", "unix:/run/b", NULL, NULL},
+        {1, "1.2.3.4:5", "unix:/run/b", "1.2.3.4:5", "0.0.0.0:0"},
+        {2, "[::1]:5", "unix:/run/b", "[::1]:5", "[::]:0"},
+        {1, "unix:/run/a", "1.2.3.4:5", NULL, NULL},
+        {2, "unix:/run/a", "1.2.3.4:5", NULL, NULL},
         {1, NULL, NULL, NULL, NULL},
         {2, NULL, NULL, NULL, NULL},
     };
