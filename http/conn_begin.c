@@ -20,14 +20,15 @@
 
 /* ---- the header of the PROXY protocol ---- */
 
-/* Whether the peer is one of those who begin with a header. Nobody else is believed. */
-static bool is_announced(const zk__shard *shard, const zk_stream *stream)
+/* Whether the peer is one of those who begin with a header; nobody else is believed. returns 1 or
+ * 0; an error: it has gone already, as checks do that end with a reset, and nobody knows. */
+static int is_announced(const zk__shard *shard, const zk_stream *stream)
 {
     zk_addr peer;
-    if (zk_stream_peer(stream, &peer) < 0) return false;
-    for (int i = 0; i < shard->announcer_count; i++)
-        if (zk__network_has(&shard->announcers[i], &peer)) return true;
-    return false;
+    int rc = zk_stream_peer(stream, &peer);
+    for (int i = 0; i < shard->announcer_count && !rc; i++)
+        rc = zk__network_has(&shard->announcers[i], &peer);
+    return rc;
 }
 
 static int header_read(zk_stream *stream, zk__proxy_header *header)
@@ -60,8 +61,8 @@ static int conn_introduce(zk__conn *c)
 {
     int timeout_ms = c->shard->config->header_timeout_ms;
     zk__proxy_header header;
-    int rc = 0;
-    if (!is_announced(c->shard, c->stream)) return 0;
+    int rc = is_announced(c->shard, c->stream);
+    if (rc <= 0) return rc;
     {
         zk_scope wait __attribute__((cleanup(zk__scope_leave)));
         zk__scope_enter_within(&wait, timeout_ms < 0 ? INT64_MAX : ZK_MS(timeout_ms));
