@@ -24,6 +24,7 @@ struct zk__origin {
     zk__timer timer;                   /* ends idle connections */
     struct zk__h2_link *h2, *h2_links; /* the one for new requests; all of them */
     bool is_kept;              /* somebody holds on to it even while it has no connections */
+    bool is_http1;             /* whatever the server may have */
     zk_tls *tls;               /* NULL: plain */
     const struct zk__via *via; /* NULL, or the proxy that it is reached through by CONNECT */
     char *host;                /* that the certificate has to be for */
@@ -69,6 +70,9 @@ void zk__pool_free_on(zk__pool *pool, int worker_index);
  */
 zk__origin *zk__pool_origin(zk__pool *pool, zk_str address, zk_tls *tls, zk_str host,
                             const struct zk__via *via);
+/* The same for connections that are to speak HTTP/1.1 where `tls` would offer more. */
+zk__origin *zk__pool_origin_http1(zk__pool *pool, zk_str address, zk_tls *tls, zk_str host,
+                                  const struct zk__via *via);
 
 /*
  * A connection for one exchange, which has begun (zk__hop_begin): an idle one if there is one and
@@ -82,6 +86,8 @@ int zk__origin_reach(zk__origin *origin, bool must_be_new, zk__hop **ret_hop);
  * greeted so. */
 int zk__origin_take_for(zk__origin *origin, const struct zk__greeting *greeting, bool must_be_new,
                         zk__hop **ret_hop);
+/* Takes a connection out of the pool that nothing was asked on: it is the caller's. */
+zk_stream *zk__hop_leave(zk__hop *hop);
 
 /* Ends the exchange: the connection becomes idle if it can carry another one, else it is closed. */
 void zk__hop_give(zk__hop *hop);

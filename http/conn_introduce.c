@@ -57,7 +57,7 @@ static void header_report(const zk__conn *c, int rc)
     config->on_error(config->context, NULL, rc, text);
 }
 
-static int conn_introduce(zk__conn *c)
+static int header_take(zk__conn *c)
 {
     int timeout_ms = c->shard->config->header_timeout_ms;
     zk__proxy_header header;
@@ -94,7 +94,7 @@ static void conn_explain(zk__conn *c)
 
 /* ---- both ---- */
 
-bool zk__conn_begin(zk__conn *c)
+bool zk__conn_introduce(zk__conn *c)
 {
     zk__shard *shard = c->shard;
     int rc = 0;
@@ -103,7 +103,7 @@ bool zk__conn_begin(zk__conn *c)
     if (shard->is_draining) zk__conn_deadline(c, zk_now() + zk__last_shake_time);
     ZK_SCOPE(shaking) {
         c->shaking = &shaking;
-        if (shard->announcer_count) rc = conn_introduce(c);
+        if (shard->announcer_count) rc = header_take(c);
         if (rc >= 0 && shard->tls) {
             c->is_secured = true;
             rc = zk__tls_secure(shard->tls, &c->stream);
