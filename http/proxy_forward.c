@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "http/client_greeting.h"
 #include "http/proxy.h"
 
 enum { PIECE_BYTES = 16 * 1024, LONG_BYTES = 64 * 1024 };
@@ -250,8 +251,14 @@ static bool is_dead(int rc)
 static int forward_once(zk__proxy_worker *w, int index, zk__proxy_try *try, bool must_be_new,
                         zk_request *req, zk_response *res)
 {
+    zk__greeting greeting;
+    bool is_greeted = w->pool->limits.proxy_protocol != 0;
+    if (ZK_UNLIKELY(is_greeted)) {
+        is_greeted = zk__greeting_make(&greeting, w->pool->limits.proxy_protocol, req->stream);
+    }
     try->hop = NULL;
-    int rc = zk__origin_reach(w->uses[index].origin, must_be_new, &try->hop);
+    int rc = zk__origin_reach(w->uses[index].origin, is_greeted ? &greeting : NULL, must_be_new,
+                              &try->hop);
     try->is_stale = false;
     if (rc >= 0 && !try->hop) return zk__proxy_h2_forward(w, index, try, req, res);
     if (rc >= 0) {
