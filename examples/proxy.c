@@ -4,6 +4,7 @@
  *     proxy LISTEN UPSTREAM... [--balance round-robin|least|two-choices|hash] [--hash-header NAME]
  *           [--health PATH] [--tls CERT KEY] [--log combined|json] [--metrics PATH]
  *           [--upstream-host] [--trust-forwarded] [--tries N] [--connect HOST:PORT]...
+ *           [--accept-proxy-protocol NET]... [--send-proxy-protocol v1|v2]
  *
  * An upstream is "http://host:port", "https://host", "h2c://host:port", "host:port" or
  * "unix:/path", with its weight behind a '*' if that is not 1: "10.0.0.1:80*3". --connect makes it
@@ -18,7 +19,7 @@
 
 #include <zokio/proxy.h>
 
-enum { UPSTREAMS_MAX = 64, CONNECT_MAX = 64 };
+enum { UPSTREAMS_MAX = 64, CONNECT_MAX = 64, NETWORKS_MAX = 16 };
 
 typedef struct settings {
     const char *listen;
@@ -27,6 +28,8 @@ typedef struct settings {
     const char *metrics_path;
     const char *connect[CONNECT_MAX + 1];
     int connect_count;
+    const char *announcers[NETWORKS_MAX + 1]; /* for --accept-proxy-protocol */
+    int announcer_count;
     bool logs_json;
     zk_proxy_options options;
     zk_proxy *proxy;
@@ -96,6 +99,7 @@ static int serve(void *arg)
         .on_listening = on_listening,
         .on_error = on_error,
         .body_stream_bytes_max = UINT64_MAX,
+        .proxy_protocol_from = s->announcers,
     };
     zk_tls_server tls = {.certificates = s->certificates};
     if (s->certificates[0].cert_file) server.tls = &tls;
@@ -141,6 +145,15 @@ static int option_take(settings *s, char **words)
         s->options.on_access = on_access;
         return 2;
     }
+    if (!strcmp(name, "--accept-proxy-protocol")) {
+        if (s->announcer_count == NETWORKS_MAX) return 0;
+        s->announcers[s->announcer_count++] = value;
+        return 2;
+    }
+    if (!strcmp(name, "--send-proxy-protocol")) {
+        s->options.proxy_protocol = !strcmp(value, "v1") ? 1 : !strcmp(value, "v2") ? 2 : 0;
+        return s->options.proxy_protocol ? 2 : 0;
+    }
     if (strcmp(name, "--tls") || !words[2]) return 0;
     s->certificates[0] = (zk_tls_certificate){.cert_file = value, .key_file = words[2]};
     return 3;
@@ -176,7 +189,8 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: proxy LISTEN UPSTREAM... [--balance HOW] [--hash-header NAME] "
                         "[--health PATH]\n             [--tls CERT KEY] [--log combined|json] "
                         "[--metrics PATH] [--upstream-host]\n             [--trust-forwarded] "
-                        "[--tries N] [--connect HOST:PORT]...\n");
+                        "[--tries N] [--connect HOST:PORT]...\n             "
+                        "[--accept-proxy-protocol NET]... [--send-proxy-protocol v1|v2]\n");
         return 2;
     }
     int rc = zk_proxy_new(&s.options, &s.proxy);

@@ -88,12 +88,13 @@ zk__origin *zk__pool_origin_h2c(zk__pool *pool, zk_str address);
 
 /*
  * A connection for one exchange, which has begun (zk__hop_begin): an idle one if there is one and
- * must_be_new is not set, else a new one, else waits for one. Suspends sometimes.
+ * must_be_new is not set, else a new one, else waits for one. Where the server has chosen HTTP/2
+ * *ret_hop is NULL, and origin->h2 is there. greeting: what connections begin with, so only one
+ * that has begun so will do; NULL: nothing. Suspends sometimes.
  * returns 0; ZK_E_HTTP_TIMEOUT; what zk_connect_host and zk_tls_connect return; -ENOMEM.
  */
-int zk__origin_take(zk__origin *origin, bool must_be_new, zk__hop **ret_hop);
-/* The same where the server may choose HTTP/2: then *ret_hop is NULL, and origin->h2 is there. */
-int zk__origin_reach(zk__origin *origin, bool must_be_new, zk__hop **ret_hop);
+int zk__origin_reach(zk__origin *origin, const struct zk__greeting *greeting, bool must_be_new,
+                     zk__hop **ret_hop);
 /* Takes a connection out of the pool that nothing was asked on: it is the caller's. */
 zk_stream *zk__hop_leave(zk__hop *hop);
 

@@ -104,13 +104,17 @@ static int upstreams_fill(zk_proxy *p)
     for (int i = 0; i < p->count; i++) {
         int rc = upstream_fill(&p->upstreams[i], &given[i]);
         if (rc < 0) return rc;
+        if (p->upstreams[i].is_h2c && p->options.proxy_protocol) {
+            return zk_fail(ZK_E_CONFIG, "the PROXY protocol names one client, h2c is for many");
+        }
         wants_tls = wants_tls || p->upstreams[i].is_secure;
     }
     if (!wants_tls) return 0;
     const zk_client_options *c = p->options.client;
     zk_tls_client tls = c && c->tls ? *c->tls : (zk_tls_client){0};
     static const char *const both[] = {"h2", "http/1.1", NULL};
-    tls.alpn = ZK__H2 && !(c && c->no_h2) ? both : both + 1;
+    bool has_h2 = ZK__H2 && !(c && c->no_h2) && !p->options.proxy_protocol;
+    tls.alpn = has_h2 ? both : both + 1;
     return zk__dial_tls_new(&tls, &p->tls);
 }
 
@@ -148,6 +152,10 @@ int zk_proxy_new(const zk_proxy_options *options, zk_proxy **ret_proxy)
     p->options = *options;
     complete(&p->options);
     int rc = zk__client_limits(options->client, &p->limits);
+    p->limits.proxy_protocol = options->proxy_protocol;
+    if (!rc && (options->proxy_protocol < 0 || options->proxy_protocol > 2)) {
+        rc = zk_fail(ZK_E_CONFIG, "there are versions 1 and 2 of the PROXY protocol");
+    }
     if (!rc) rc = texts_fill(p);
     if (!rc) rc = zk__proxy_connect_init(p, options->connect_allow);
     if (!rc) rc = upstreams_fill(p);

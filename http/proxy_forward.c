@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "http/client_greeting.h"
 #include "http/proxy.h"
 
 enum { PIECE_BYTES = 16 * 1024, LONG_BYTES = 64 * 1024 };
@@ -250,6 +251,11 @@ static bool is_dead(int rc)
 static int forward_once(zk__proxy_worker *w, int index, zk__proxy_try *try, bool must_be_new,
                         zk_request *req, zk_response *res)
 {
+    zk__greeting greeting;
+    bool is_greeted = w->pool->limits.proxy_protocol != 0;
+    if (ZK_UNLIKELY(is_greeted)) {
+        is_greeted = zk__greeting_make(&greeting, w->pool->limits.proxy_protocol, req->stream);
+    }
     try->hop = NULL;
     zk__origin *origin = w->uses[index].origin;
     if (ZK_UNLIKELY(try->needs_http1)) {
@@ -258,7 +264,7 @@ static int forward_once(zk__proxy_worker *w, int index, zk__proxy_try *try, bool
         origin = zk__pool_origin_http1(w->pool, address, origin->tls, host, NULL);
         if (!origin) return -ENOMEM;
     }
-    int rc = zk__origin_reach(origin, must_be_new, &try->hop);
+    int rc = zk__origin_reach(origin, is_greeted ? &greeting : NULL, must_be_new, &try->hop);
     try->is_stale = false;
     if (rc >= 0 && !try->hop) return zk__proxy_h2_forward(w, index, try, req, res);
     if (rc >= 0) {

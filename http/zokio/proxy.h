@@ -68,6 +68,10 @@ typedef struct zk_proxy_options {
      * "*.example.org:443" for names below one. NULL: nowhere, it is answered 501. A forward proxy
      * like that needs no upstreams, and a route with the method CONNECT. */
     const char *const *connect_allow;
+    /* 1 or 2: connections to upstreams begin with a header of the PROXY protocol of that version,
+     * which names the client; so each is for the requests of one client's connection only, and in
+     * HTTP/1.1. 0: none */
+    int proxy_protocol;
     int tunnel_timeout_ms;   /* without a byte either way, behind an upgrade or CONNECT: 600,000 */
     int tries_max;           /* per request, each with another upstream: 3 */
     int retry_percent_max;   /* retries beside this share of the requests: 20 */
