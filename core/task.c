@@ -477,6 +477,7 @@ _Noreturn void zk__loop(void)
             if (ZK_UNLIKELY(!task)) continue;
         }
         if (task->state == ZK__TASK_STARTED) {
+            zk__look_ahead(w, head);
             loop_stack_put(w, mine);
             zk__lane.current = task;
             loop_switch(w, mine, task->stack, task->sp);
