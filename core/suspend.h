@@ -23,7 +23,7 @@ enum { ZK__STACK_LINES = 6, ZK__LINE_BYTES = 64 };
  * Where many tasks are ready their stacks are not in the nearest caches, and often not in the TLB:
  * what will be needed soon is asked for ahead of time, the tasks a little before their stacks.
  */
-enum { ZK__AHEAD_OF_STACK = 4, ZK__AHEAD_OF_TASK = 10 };
+enum { ZK__AHEAD_OF_STACK = 4, ZK__AHEAD_OF_TASK = 10, ZK__LOOPS_NEAR = 64 };
 
 /* Inlined, or gcc takes it for a function without effects and drops the call. */
 ZK__INLINE void zk__look_ahead(const zk__worker *w, uint32_t head)
@@ -37,13 +37,16 @@ ZK__INLINE void zk__look_ahead(const zk__worker *w, uint32_t head)
         __builtin_prefetch(sp + i * ZK__LINE_BYTES, 1);
 }
 
-static inline zk__stack *zk__loop_stack_take(zk__worker *w)
+ZK__INLINE zk__stack *zk__loop_stack_take(zk__worker *w)
 {
-    zk__stack *stack = w->loops, *next = stack->next;
-    w->loops = next;
-    for (int i = 0; i < 4; i++)
-        __builtin_prefetch((const char *)next - i * ZK__LINE_BYTES, 1);
-    if (--w->loop_count < w->loops_spare) w->loops_spare = w->loop_count;
+    uint32_t count = --w->loop_count;
+    zk__stack *stack = w->loops[count];
+    if (count < w->loops_spare) w->loops_spare = count;
+    if (ZK_UNLIKELY(count > ZK__LOOPS_NEAR)) {
+        const char *record = (const char *)w->loops[count - ZK__AHEAD_OF_STACK];
+        for (int i = 0; i <= ZK__STACK_LINES; i++)
+            __builtin_prefetch(record - i * ZK__LINE_BYTES, 1);
+    }
     return stack;
 }
 
