@@ -16,7 +16,7 @@
 /* Calls the stack's on_leave. */
 void zk__leave_hook(zk__stack *stack);
 
-/* The lines at the top of a stack that was left, upwards from there or downwards from its record. */
+/* Lines at the top of a stack that was left, upwards from there or downwards from its record. */
 enum { ZK__STACK_LINES = 6, ZK__LINE_BYTES = 64 };
 
 /*
