@@ -71,23 +71,28 @@ void zk__conn_close(zk__conn *c)
 }
 
 /* An earlier timer stays and finds out that it is. */
-void zk__conn_deadline(zk__conn *c, zk_time deadline)
+static __attribute__((noinline)) void timer_move(zk__conn *c, zk_time when)
+{
+    zk__wheel *wheel = &zk__worker_self()->wheel;
+    zk__wheel_remove(wheel, &c->timer);
+    zk__wheel_add(wheel, &c->timer, when);
+    c->timer_due = when;
+}
+
+static inline void conn_deadline(zk__conn *c, zk_time deadline)
 {
     c->deadline = deadline;
-    if (deadline == INT64_MAX) return;
-    uint64_t tick = (uint64_t)(deadline / ZK__TICK_NS);
-    if (zk__timer_is_pending(&c->timer)) {
-        if (c->timer.tick <= tick + 1) return;
-        zk__wheel_remove(&zk__worker_self()->wheel, &c->timer);
-    }
-    zk__wheel_add(&zk__worker_self()->wheel, &c->timer, deadline);
+    if (ZK_UNLIKELY(deadline < c->timer_due)) timer_move(c, deadline);
 }
+
+void zk__conn_deadline(zk__conn *c, zk_time deadline) { conn_deadline(c, deadline); }
 
 static zk_time after_ms(int ms) { return ms < 0 ? INT64_MAX : zk_now() + ZK_MS(ms); }
 
 static void on_timer(zk__timer *timer)
 {
     zk__conn *c = (zk__conn *)(void *)((char *)timer - offsetof(zk__conn, timer));
+    c->timer_due = INT64_MAX;
     if (c->deadline == INT64_MAX) return;
     /* Bytes have arrived in this very turn: a task is on its way, which will see to the deadline
      * when it parks. */
@@ -95,7 +100,7 @@ static void on_timer(zk__timer *timer)
     bool is_coming = !has_task && !c->stream->on_ready;
     if (is_coming) return;
     if (zk_now() < c->deadline) {
-        zk__wheel_add(&zk__worker_self()->wheel, timer, c->deadline);
+        timer_move(c, c->deadline);
         return;
     }
     c->deadline = INT64_MAX;
@@ -156,7 +161,7 @@ static int request_fill(zk__session *x)
                        : head->content_length > INT64_MAX ? INT64_MAX
                                                           : (int64_t)head->content_length;
     req->is_body_done = x->h1.state == ZK__H1_DONE;
-    x->is_simple = head->minor == 1 && head->keep_alive && req->is_body_done;
+    x->res.is_asked_oddly = !(head->keep_alive & head->minor & req->is_body_done);
     x->body_base = x->in_begin;
     x->span = (zk_str){NULL, 0};
     x->owes_continue = head->expects_continue && !req->is_body_done && x->in_begin == x->in_end;
@@ -288,7 +293,7 @@ static bool serve_buffered(zk__session *x, verdict *ret)
         }
         if (ZK_UNLIKELY(x->head.framing == ZK__H1_CHUNKED)) head_to_front(x, (size_t)n);
         x->in_begin += (size_t)n;
-        c->head_deadline = 0;
+        c->has_head_begun = false;
         if (!serve_request(x, ret)) return false;
         zk__h1_next(&x->h1);
     }
@@ -353,7 +358,7 @@ static int partial_keep(zk__conn *c, const zk__session *x)
 {
     if (!x->in_end) {
         c->phase = ZK__CONN_IDLE;
-        zk__conn_deadline(c, after_ms(c->shard->config->idle_timeout_ms));
+        conn_deadline(c, after_ms(c->shard->config->idle_timeout_ms));
         return 0;
     }
     c->partial = zk_alloc(x->in_end);
@@ -362,11 +367,12 @@ static int partial_keep(zk__conn *c, const zk__session *x)
     c->partial_size = (uint32_t)x->in_end;
     if (is_blank(x->in, x->in_end)) {
         c->phase = ZK__CONN_IDLE;
-        zk__conn_deadline(c, after_ms(c->shard->config->idle_timeout_ms));
+        conn_deadline(c, after_ms(c->shard->config->idle_timeout_ms));
         return 0;
     }
     /* A head that was begun before this task keeps the deadline that it has. */
-    if (!c->head_deadline) c->head_deadline = after_ms(c->shard->config->header_timeout_ms);
+    if (!c->has_head_begun) c->head_deadline = after_ms(c->shard->config->header_timeout_ms);
+    c->has_head_begun = true;
     zk__conn_deadline(c, c->head_deadline);
     c->phase = ZK__CONN_HEAD;
     return 0;
@@ -563,7 +569,7 @@ void zk__conn_open(zk__shard *shard, zk_stream *stream)
     c->shard = shard;
     c->stream = stream;
     c->timer.fire = on_timer;
-    c->deadline = INT64_MAX;
+    c->deadline = c->timer_due = INT64_MAX;
     c->next = shard->conns;
     c->link = &shard->conns;
     if (c->next) c->next->link = &c->next;

@@ -25,28 +25,31 @@ enum zk__conn_phase {
     ZK__CONN_LINGER,
 };
 
+/* What each request needs comes first, in one cache line. */
 struct zk__conn {
     zk__shard *shard;
     zk_stream *stream;
-    zk__conn *next, **link;
     union {
         zk__session *session; /* while ACTIVE */
         zk_scope *shaking;    /* while SHAKING: around the handshake */
     };
+    zk_time deadline;     /* INT64_MAX: none */
+    zk_time timer_due;    /* when the timer fires, maybe earlier than that; INT64_MAX: never */
+    char *partial;        /* of a head, while parked */
+    char *unsent;         /* of staged bytes: what the client has not taken yet */
+    uint8_t phase;        /* enum zk__conn_phase */
+    bool is_staged;       /* bytes of it are in the shard's stage */
+    bool has_served;      /* a request of HTTP/1.1 */
+    bool is_secured;      /* the TLS handshake has been done, if there is to be one */
+    bool has_head_begun;  /* head_deadline is that of a head that has begun to arrive */
+    uint16_t ready_place; /* in the shard's list of what was received; 0: in none */
+    zk_time head_deadline;
     zk__timer timer;
-    zk_time deadline;      /* the timer may be set to an earlier moment */
-    zk_time head_deadline; /* of the head that has begun to arrive; 0: none has */
-    char *partial;
     uint32_t partial_size;
-    uint8_t phase;               /* enum zk__conn_phase */
-    bool is_staged;              /* bytes of it are in the shard's stage */
-    uint16_t ready_place;        /* in the shard's list of what was received; 0: in none */
-    bool has_served;             /* a request of HTTP/1.1 */
-    bool is_secured;             /* the TLS handshake has been done, if there is to be one */
+    uint32_t unsent_size;
+    zk__conn *next, **link;
     struct zk__h2_conn *h2;      /* in that phase */
     struct zk__upgrade *upgrade; /* likewise */
-    uint32_t unsent_size;
-    char *unsent; /* of staged bytes: what the client has not taken yet */
 };
 
 struct zk__session {
@@ -65,7 +68,6 @@ struct zk__session {
     zk_str span;      /* body bytes parsed, not yet taken */
     size_t out_size;
     bool is_chunked;    /* the response's body is */
-    bool is_simple;     /* the request, of 1.1 and without a body, asks for no end */
     bool owes_continue; /* the client waits for a 100 before it sends the body */
     char *in;
     zk_field *fields, *trailers;
