@@ -87,7 +87,10 @@ static inline void conn_deadline(zk__conn *c, zk_time deadline)
 
 void zk__conn_deadline(zk__conn *c, zk_time deadline) { conn_deadline(c, deadline); }
 
-static zk_time after_ms(int ms) { return ms < 0 ? INT64_MAX : zk_now() + ZK_MS(ms); }
+static inline zk_time after_ms(int ms)
+{
+    return ms < 0 ? INT64_MAX : zk__worker_self()->now + ZK_MS(ms);
+}
 
 static void on_timer(zk__timer *timer)
 {
@@ -361,10 +364,10 @@ static int partial_keep(zk__conn *c, const zk__session *x)
         conn_deadline(c, after_ms(c->shard->config->idle_timeout_ms));
         return 0;
     }
-    c->partial = zk_alloc(x->in_end);
+    c->partial = zk_alloc(sizeof *c->partial + x->in_end);
     if (!c->partial) return -ENOMEM;
-    memcpy(c->partial, x->in, x->in_end);
-    c->partial_size = (uint32_t)x->in_end;
+    memcpy(c->partial->data, x->in, x->in_end);
+    c->partial->size = (uint32_t)x->in_end;
     if (is_blank(x->in, x->in_end)) {
         c->phase = ZK__CONN_IDLE;
         conn_deadline(c, after_ms(c->shard->config->idle_timeout_ms));
@@ -400,7 +403,7 @@ static bool linger(zk__conn *c)
 
 /* Ends the task's part: parks the connection or closes it. returns true if there is more to read at
  * once. */
-static bool conn_settle(zk__conn *c, verdict v)
+static __attribute__((noinline)) bool conn_settle(zk__conn *c, verdict v)
 {
     if (ZK_UNLIKELY(v == LINGER)) {
         c->phase = ZK__CONN_LINGER;
@@ -429,8 +432,8 @@ void zk__conn_begin(zk__conn *c, zk__session *x)
     x->conn = c;
     c->session = x;
     if (ZK_LIKELY(!c->partial)) return;
-    memcpy(x->in, c->partial, c->partial_size);
-    x->in_end = c->partial_size;
+    memcpy(x->in, c->partial->data, c->partial->size);
+    x->in_end = c->partial->size;
     zk_free(c->partial);
     c->partial = NULL;
 }
@@ -447,8 +450,13 @@ bool zk__conn_turn(zk__conn *c, zk__session *x, ssize_t n)
     if (ZK_UNLIKELY(v == GONE)) return false;
     c->session = NULL;
     if (v == PARK && partial_keep(c, x) < 0) v = CLOSE;
-    if (ZK_UNLIKELY(v == HANDED_OVER)) return false;
-    if (ZK_UNLIKELY(c->shard->is_draining) && v == PARK && c->phase == ZK__CONN_IDLE) v = CLOSE;
+    if (ZK_LIKELY(v == PARK && !c->shard->is_draining)) {
+        int rc = zk_stream_park(c->stream, on_ready, c);
+        if (ZK_LIKELY(rc >= 0)) return rc;
+        v = CLOSE;
+    }
+    if (v == HANDED_OVER) return false;
+    if (v == PARK && c->phase == ZK__CONN_IDLE) v = CLOSE; /* draining */
     return conn_settle(c, v);
 }
 
@@ -544,14 +552,14 @@ void zk__conn_start(zk__conn *c)
 bool zk__conn_send_later(zk__conn *c, const char *data, size_t size)
 {
     /* Two responses may have been staged; the second follows the first. */
-    size_t before = c->unsent_size;
-    char *unsent = zk_alloc(before + size);
+    size_t before = c->unsent ? c->unsent->size : 0;
+    zk__bytes *unsent = zk_alloc(sizeof *unsent + before + size);
     if (!unsent) return false;
-    if (before) memcpy(unsent, c->unsent, before);
-    memcpy(unsent + before, data, size);
+    if (before) memcpy(unsent->data, c->unsent->data, before);
+    memcpy(unsent->data + before, data, size);
+    unsent->size = (uint32_t)(before + size);
     zk_free(c->unsent);
     c->unsent = unsent;
-    c->unsent_size = (uint32_t)(before + size);
     /* An active connection sends it itself, before anything else. */
     if (!c->stream->on_ready) return true;
     if (conn_spawn(c) < 0) return false;

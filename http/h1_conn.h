@@ -25,7 +25,14 @@ enum zk__conn_phase {
     ZK__CONN_LINGER,
 };
 
-/* What each request needs comes first, in one cache line. */
+/* Some bytes that are kept. */
+typedef struct zk__bytes {
+    uint32_t size;
+    char data[];
+} zk__bytes;
+
+/* What each request needs comes first: all in one cache line, for zk_alloc aligns what has a
+ * multiple of its size. */
 struct zk__conn {
     zk__shard *shard;
     zk_stream *stream;
@@ -35,8 +42,8 @@ struct zk__conn {
     };
     zk_time deadline;     /* INT64_MAX: none */
     zk_time timer_due;    /* when the timer fires, maybe earlier than that; INT64_MAX: never */
-    char *partial;        /* of a head, while parked */
-    char *unsent;         /* of staged bytes: what the client has not taken yet */
+    zk__bytes *partial;   /* of a head, while parked; NULL: none */
+    zk__bytes *unsent;    /* of staged bytes: what the client has not taken yet */
     uint8_t phase;        /* enum zk__conn_phase */
     bool is_staged;       /* bytes of it are in the shard's stage */
     bool has_served;      /* a request of HTTP/1.1 */
@@ -45,12 +52,15 @@ struct zk__conn {
     uint16_t ready_place; /* in the shard's list of what was received; 0: in none */
     zk_time head_deadline;
     zk__timer timer;
-    uint32_t partial_size;
-    uint32_t unsent_size;
     zk__conn *next, **link;
-    struct zk__h2_conn *h2;      /* in that phase */
-    struct zk__upgrade *upgrade; /* likewise */
+    union { /* in that phase */
+        struct zk__h2_conn *h2;
+        struct zk__upgrade *upgrade;
+    };
 };
+
+_Static_assert(sizeof(zk__conn) % 64 == 0 || sizeof(void *) != 8, "is not aligned any more");
+_Static_assert(offsetof(zk__conn, ready_place) < 64, "is not in the first cache line");
 
 struct zk__session {
     zk__session *next; /* in the shard's pool */

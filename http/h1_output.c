@@ -51,10 +51,9 @@ static int send_all(zk__session *x, struct iovec *iov, int count)
 int zk__h1_send_unsent(zk__session *x)
 {
     zk__conn *c = x->conn;
-    struct iovec iov = {c->unsent, c->unsent_size};
-    char *unsent = c->unsent;
+    zk__bytes *unsent = c->unsent;
+    struct iovec iov = {unsent->data, unsent->size};
     c->unsent = NULL;
-    c->unsent_size = 0;
     int rc = send_all(x, &iov, 1);
     zk_free(unsent);
     return rc;
