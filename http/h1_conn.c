@@ -147,11 +147,12 @@ void zk__conn_cancel(zk__conn *c)
 
 /* ---- serving ---- */
 
-static int request_fill(zk__session *x)
+/* head: x->head, or what that is to be a copy of. Inline, for a plain head is still in registers. */
+static inline __attribute__((always_inline)) int request_fill(zk__session *x,
+                                                              const zk__h1_head *head)
 {
     zk__conn *c = x->conn;
     zk_request *req = &x->req;
-    const zk__h1_head *head = &x->head;
     zk__exchange_init(req, &x->res, &zk__h1_transport, c->shard, c->stream);
     req->method = head->method;
     req->raw_target = head->target;
@@ -224,14 +225,14 @@ static verdict upgraded(zk__session *x)
                                                      : CLOSE;
 }
 
-/* One request whose head has been parsed. returns whether the connection goes on; else *ret says
+/* One request whose head has been parsed; rc: what request_fill says. returns whether the connection goes on; else *ret says
  * how not. */
-static bool serve_request(zk__session *x, verdict *ret)
+static inline __attribute__((always_inline)) bool serve_request(zk__session *x, int rc,
+                                                                verdict *ret)
 {
     zk__conn *c = x->conn;
     *ret = CLOSE;
     c->has_served = true;
-    int rc = request_fill(x);
     if (ZK_UNLIKELY(rc < 0)) {
         rc = zk__exchange_refuse(&x->req, &x->res, rc, "the request target is not valid");
     } else {
@@ -287,17 +288,28 @@ static bool serve_buffered(zk__session *x, verdict *ret)
 {
     zk__conn *c = x->conn;
     while (x->in_begin < x->in_end) {
-        ptrdiff_t n = zk__h1_parse_head(&x->h1, x->in + x->in_begin, x->in_end - x->in_begin,
-                                        x->fields, &x->head);
-        if (n == 0) break;
-        if (ZK_UNLIKELY(n < 0)) {
-            *ret = refuse(x, (int)n, zk__h1_reason(&x->h1));
-            return false;
+        const char *data = x->in + x->in_begin;
+        size_t size = x->in_end - x->in_begin;
+        zk__h1_head plain;
+        int rc;
+        ptrdiff_t n = zk__h1_quick_head(&x->h1, data, size, x->fields, &plain, false);
+        if (ZK_LIKELY(n > 0)) {
+            x->head = plain;
+            x->in_begin += (size_t)n;
+            rc = request_fill(x, &plain);
+        } else {
+            n = zk__h1_slow_head(&x->h1, data, size, x->fields, &x->head);
+            if (n == 0) break;
+            if (n < 0) {
+                *ret = refuse(x, (int)n, zk__h1_reason(&x->h1));
+                return false;
+            }
+            if (x->head.framing == ZK__H1_CHUNKED) head_to_front(x, (size_t)n);
+            x->in_begin += (size_t)n;
+            rc = request_fill(x, &x->head);
         }
-        if (ZK_UNLIKELY(x->head.framing == ZK__H1_CHUNKED)) head_to_front(x, (size_t)n);
-        x->in_begin += (size_t)n;
         c->has_head_begun = false;
-        if (!serve_request(x, ret)) return false;
+        if (!serve_request(x, rc, ret)) return false;
         zk__h1_next(&x->h1);
     }
     size_t rest = x->in_end - x->in_begin;
