@@ -147,7 +147,7 @@ void zk__conn_cancel(zk__conn *c)
 
 /* ---- serving ---- */
 
-/* head: x->head, or what that is to be a copy of. Inline, for a plain head is still in registers. */
+/* head: x->head, or what that is a copy of. Inline, for a plain head is still in registers then. */
 static inline __attribute__((always_inline)) int request_fill(zk__session *x,
                                                               const zk__h1_head *head)
 {
@@ -225,8 +225,8 @@ static verdict upgraded(zk__session *x)
                                                      : CLOSE;
 }
 
-/* One request whose head has been parsed; rc: what request_fill says. returns whether the connection goes on; else *ret says
- * how not. */
+/* One request whose head has been parsed; rc: what request_fill says. returns whether the connection
+ * goes on; else *ret says how not. */
 static inline __attribute__((always_inline)) bool serve_request(zk__session *x, int rc,
                                                                 verdict *ret)
 {

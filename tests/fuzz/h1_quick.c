@@ -4,9 +4,9 @@
  *
  * One engine reads with zk__h1_parse_head(), the other with the slow path only. Both must tell the
  * same of every head and every body, and refuse the same with the same reason. A path that is
- * called plain is held against http/path.h. Before each head, the quick path alone: what it takes is
- * the same without the bytes behind the head, and is not taken with a byte less; what it does not
- * take it leaves as it was.
+ * called plain is held against http/path.h. Before each head, the quick path alone: what it takes
+ * is the same without the bytes behind the head, and is not taken with a byte less; what it does
+ * not take it leaves as it was.
  */
 #include <stdlib.h>
 #include <string.h>
