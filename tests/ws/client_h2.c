@@ -477,8 +477,8 @@ static const scripted_row scripted_rows[] = {
     {"a protocol error", BYTES(SETTINGS_CONNECT), BYTES(RST("\x1")), ZK_E_HTTP_SYNTAX, 0, 1, 0},
     {"refused before it began: asked again, in vain", BYTES(SETTINGS_CONNECT), BYTES(RST("\x7")),
      ZK_E_WS_TIMEOUT, 0, 1, 0},
-    {"not HTTP/2, however often it is tried", BYTES("HTTP/1.1 400 Bad Request\r\n\r\n"), BYTES(""),
-     ZK_E_CLOSED, 0, 3, 0},
+    {"not HTTP/2", BYTES("HTTP/1.1 400 Bad Request\r\n\r\n"), BYTES(""), ZK_E_HTTP_VERSION, 0, 1,
+     0},
     {"silent", BYTES(""), BYTES(""), ZK_E_WS_TIMEOUT, 0, 1, 0},
     {"silent then", BYTES(SETTINGS_CONNECT), BYTES(""), ZK_E_WS_TIMEOUT, 0, 1, 0},
 };
