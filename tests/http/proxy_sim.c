@@ -264,21 +264,21 @@ static int run_poor(void *arg)
 /* Without faults every request is answered, in whatever order things happen. */
 ZK_TEST(proxy_sim, answers_all_without_faults)
 {
-    zk_test_seeds("http/proxy_sim", 80, NULL, run_quiet, NULL);
+    zk_test_seeds("http/proxy_sim", 50, NULL, run_quiet, NULL);
 }
 
 /* With faults every answer is right. */
 ZK_TEST(proxy_sim, answers_are_right_with_faults)
 {
     restarts = true;
-    zk_test_seeds("http/proxy_sim", 80, &ZK_SIM_FAULTS, run, NULL);
+    zk_test_seeds("http/proxy_sim", 50, &ZK_SIM_FAULTS, run, NULL);
 }
 
 /* Upstreams that restart cost requests that may have been done, and no others. */
 ZK_TEST(proxy_sim, answers_are_right_when_upstreams_restart)
 {
     restarts = true;
-    zk_test_seeds("http/proxy_sim", 80, NULL, run, NULL);
+    zk_test_seeds("http/proxy_sim", 50, NULL, run, NULL);
     cr_expect(answered > failed, "%d of %d", answered, IDS);
 }
 
@@ -287,5 +287,5 @@ ZK_TEST(proxy_sim, answers_are_right_without_memory)
 {
     static const zk_sim_options poor = {.out_of_memory_chance = 3, .short_read_chance = 100};
     restarts = true;
-    zk_test_seeds("http/proxy_sim", 60, &poor, run_poor, NULL);
+    zk_test_seeds("http/proxy_sim", 40, &poor, run_poor, NULL);
 }

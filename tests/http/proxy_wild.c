@@ -407,18 +407,18 @@ static void reset_counts(void)
 ZK_TEST(proxy_wild, tells_what_wild_upstreams_do)
 {
     reset_counts();
-    zk_test_seeds("http/proxy_wild", 150, NULL, run, NULL);
+    zk_test_seeds("http/proxy_wild", 80, NULL, run, NULL);
     if (getenv("ZOKIO_SEED")) return;
     for (int i = 1; i < DEEDS; i++)
-        cr_expect(counts[i] > 20, "deed %d: %d times", i, counts[i]);
-    cr_expect(answered > 1000 && failed > 300 && left > 100, "%d, %d, %d", answered, failed, left);
+        cr_expect(counts[i] > 10, "deed %d: %d times", i, counts[i]);
+    cr_expect(answered > 500 && failed > 150 && left > 50, "%d, %d, %d", answered, failed, left);
 }
 
 /* On a kernel with faults of its own as well, no answer is wrong and no POST is seen twice. */
 ZK_TEST(proxy_wild, gives_no_wrong_answers_on_a_bad_day)
 {
     has_faults = true;
-    zk_test_seeds("http/proxy_wild", 150, &ZK_SIM_FAULTS, run, NULL);
+    zk_test_seeds("http/proxy_wild", 80, &ZK_SIM_FAULTS, run, NULL);
     has_faults = false;
 }
 
@@ -426,7 +426,7 @@ ZK_TEST(proxy_wild, gives_no_wrong_answers_on_a_bad_day)
 ZK_TEST(proxy_wild, tells_it_in_small_pieces_too)
 {
     static const zk_sim_options pieces = {.short_read_chance = 300, .short_write_chance = 300};
-    zk_test_seeds("http/proxy_wild", 60, &pieces, run, NULL);
+    zk_test_seeds("http/proxy_wild", 30, &pieces, run, NULL);
 }
 
 /* Upstreams that behave lose nothing. */
