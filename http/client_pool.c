@@ -303,7 +303,8 @@ static int hop_open(zk__origin *o, const zk__greeting *greeting, zk__hop **ret_h
         if (rc < 0) rc = zk_fail(rc, "TLS with %s", o->address);
     }
     if (rc >= 0) o->pool->opened++;
-    bool is_h2 = rc >= 0 && o->tls && zk__dial_is_h2(l->stream);
+    bool is_h2 = rc >= 0 && (o->is_h2c || (o->tls && zk__dial_is_h2(l->stream)));
+    if (rc >= 0) o->is_h2 = is_h2;
     if (is_h2) rc = zk__h2_link_new(o, l->stream);
     if (rc < 0 || is_h2) {
         zk_free(l->greeting);
@@ -327,11 +328,17 @@ static zk__hop *idle_take(zk__origin *o, const zk__greeting *greeting)
     return l;
 }
 
+/* With HTTP/2 one connection is made, for all that wait. */
+static uint32_t places_max(const zk__origin *o)
+{
+    return o->is_h2 ? 1 : o->pool->limits.connections_max;
+}
+
 /* returns 0 with a connection or, *ret_hop being NULL, a place to make one in. */
 static int place_take(zk__origin *o, bool must_be_new, zk__hop **ret_hop)
 {
     *ret_hop = NULL;
-    if (o->count < o->pool->limits.connections_max) {
+    if (o->count < places_max(o)) {
         o->count++;
         return 0;
     }
@@ -344,7 +351,7 @@ static int place_take(zk__origin *o, bool must_be_new, zk__hop **ret_hop)
         int rc = line_wait(o, ret_hop);
         if (rc < 0 || !*ret_hop || !must_be_new) return rc;
         hop_free(*ret_hop); /* and its place goes to the next, who may be us */
-        if (o->count < o->pool->limits.connections_max) {
+        if (o->count < places_max(o)) {
             o->count++;
             *ret_hop = NULL;
             return 0;
@@ -358,7 +365,7 @@ static int hop_get(zk__origin *o, const zk__greeting *greeting, bool must_be_new
     int rc = place_take(o, must_be_new || greeting, &l);
     if (rc < 0) return rc;
     /* While it has waited for a place another may have found that the server speaks HTTP/2. */
-    if (!l && !o->h2) rc = hop_open(o, greeting, &l);
+    if (!l && !zk__h2_has_room(o, 1)) rc = hop_open(o, greeting, &l);
     if (rc < 0 || !l) place_free(o);
     if (rc < 0) return rc;
     *ret_hop = l;
@@ -377,12 +384,14 @@ static int hop_get_in_time(zk__origin *o, const zk__greeting *greeting, bool mus
     return rc;
 }
 
-static int reach(zk__origin *o, const zk__greeting *greeting, bool must_be_new, zk__hop **ret_hop)
+int zk__origin_reach(zk__origin *o, const zk__greeting *greeting, bool must_be_new,
+                     zk__hop **ret_hop)
 {
     zk__hop *l = NULL;
     if (!must_be_new && !o->h2) l = idle_take(o, greeting);
-    if (!l && !o->h2) {
+    if (!l && !zk__h2_has_room(o, 0)) {
         int rc = hop_get_in_time(o, greeting, must_be_new, &l);
+        if (rc < 0 && o->h2 && !zk_cancelled()) rc = 0; /* then that one, which is full */
         if (rc == ZK_E_HTTP_TIMEOUT) return zk_fail(rc, "connecting to %s", o->address);
         if (rc < 0) return rc;
     }
@@ -396,26 +405,6 @@ static int reach(zk__origin *o, const zk__greeting *greeting, bool must_be_new, 
     if (l) zk__hop_begin(l);
     *ret_hop = l;
     return 0;
-}
-
-int zk__origin_reach(zk__origin *o, bool must_be_new, zk__hop **ret_hop)
-{
-    return reach(o, NULL, must_be_new, ret_hop);
-}
-
-int zk__origin_take_for(zk__origin *o, const zk__greeting *greeting, bool must_be_new,
-                        zk__hop **ret_hop)
-{
-    zk__hop *hop;
-    int rc = reach(o, greeting, must_be_new, &hop);
-    if (!rc && !hop) rc = ZK_E_HTTP_VERSION;
-    if (!rc) *ret_hop = hop;
-    return rc;
-}
-
-int zk__origin_take(zk__origin *o, bool must_be_new, zk__hop **ret_hop)
-{
-    return zk__origin_take_for(o, NULL, must_be_new, ret_hop);
 }
 
 /* ---- origins and pools ---- */
@@ -442,11 +431,11 @@ static void origins_trim(zk__pool *pool)
 }
 
 static zk__origin *origin_get(zk__pool *pool, zk_str address, zk_tls *tls, zk_str host,
-                              const struct zk__via *via, bool is_http1)
+                              const struct zk__via *via, bool is_http1, bool is_h2c)
 {
     for (zk__origin **at = &pool->origins, *o; (o = *at); at = &o->next) {
         bool is_it =
-            o->tls == tls && o->via == via && o->is_http1 == is_http1 &&
+            o->tls == tls && o->via == via && o->is_http1 == is_http1 && o->is_h2c == is_h2c &&
             strlen(o->address) == address.size && !memcmp(o->address, address.data, address.size) &&
             (!tls || (strlen(o->host) == host.size && !memcmp(o->host, host.data, host.size)));
         if (!is_it) continue;
@@ -464,6 +453,7 @@ static zk__origin *origin_get(zk__pool *pool, zk_str address, zk_tls *tls, zk_st
     o->tls = tls;
     o->via = via;
     o->is_http1 = is_http1;
+    o->is_h2c = o->is_h2 = is_h2c;
     memcpy(o->address, address.data, address.size);
     o->host = o->address + address.size + 1;
     if (host.size) memcpy(o->host, host.data, host.size);
@@ -476,13 +466,18 @@ static zk__origin *origin_get(zk__pool *pool, zk_str address, zk_tls *tls, zk_st
 zk__origin *zk__pool_origin(zk__pool *pool, zk_str address, zk_tls *tls, zk_str host,
                             const struct zk__via *via)
 {
-    return origin_get(pool, address, tls, host, via, false);
+    return origin_get(pool, address, tls, host, via, false, false);
 }
 
 zk__origin *zk__pool_origin_http1(zk__pool *pool, zk_str address, zk_tls *tls, zk_str host,
                                   const struct zk__via *via)
 {
-    return origin_get(pool, address, tls, host, via, true);
+    return origin_get(pool, address, tls, host, via, true, false);
+}
+
+zk__origin *zk__pool_origin_h2c(zk__pool *pool, zk_str address)
+{
+    return origin_get(pool, address, NULL, (zk_str){"", 0}, NULL, false, true);
 }
 
 void zk__origin_close_idle(zk__origin *o)
