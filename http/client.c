@@ -145,7 +145,7 @@ zk__origin *zk__client_origin_ws(zk_client *c, zk__pool *pool, const zk_url *url
     zk_tls *tls = url->is_secure && !c->local ? c->tls : NULL;
     const char *to = connect ? connect : address;
     zk_str at = {to, strlen(to)};
-    if (c->is_h2c && !tls && !via && !is_http1) return zk__pool_origin_h2c(pool, at);
+    if (!tls && !via && c->is_h2c && !is_http1) return zk__pool_origin_h2c(pool, at);
     return is_http1 ? zk__pool_origin_http1(pool, at, tls, url->host, via)
                     : zk__pool_origin(pool, at, tls, url->host, via);
 }

@@ -348,6 +348,25 @@ ZK_ASYNC_TEST(ws_client_h2, in_memory)
     zk_client_free(x.c);
 }
 
+/* A client that knows that servers speak HTTP/2 in plain has WebSockets so as well. */
+ZK_ASYNC_TEST(ws_client_h2, in_plain)
+{
+    char url[128];
+    zk_ws *ws;
+    ZK_SCOPE(scope) {
+        server_start(&x.s, &scope, &(zk_server){.routes = routes});
+        cr_assert_ok(zk_client_new(&(zk_client_options){.h2c = true}, &x.c));
+        snprintf(url, sizeof url, "ws://127.0.0.1:%u/loop", zk_addr_port(&x.s.addr));
+        cr_assert_ok(zk_ws_connect(url, &(zk_ws_options){.client = x.c}, &ws));
+        echo_one(ws, "hi", 2, ZK_WS_TEXT);
+        cr_assert_eq(version_of_last, 20);
+        cr_assert_ok(zk_ws_close(ws, 1000, NULL));
+        zk_ws_free(ws);
+        zk_client_free(x.c);
+        server_stop(&x.s);
+    }
+}
+
 /* ---- a server that says what it is told to ---- */
 
 typedef struct scripted {
