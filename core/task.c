@@ -27,9 +27,8 @@
 #include <errno.h>
 #include <string.h>
 
-#include "core/probe.h"
 #include "core/select.h"
-#include "core/switch.h"
+#include "core/suspend.h"
 
 /*
  * Parked loop stacks that a worker keeps. A burst of waiting tasks will probably come again, and
@@ -158,23 +157,25 @@ void zk__pending_flush(zk__worker *w)
 
 /* ---- suspending ---- */
 
-bool zk__loop_stack_reserve(zk__worker *w)
+/* Makes room for one more than all stacks that there are. */
+static bool loops_grow(zk__worker *w)
 {
-    if (w->loops) return true;
-    zk__stack *stack = zk__stack_new(&w->stacks);
-    if (!stack) return false;
-    stack->next = NULL;
-    w->loops = stack;
-    w->loop_count++;
+    uint32_t capacity = w->loop_capacity ? 2 * w->loop_capacity : 64;
+    zk__stack **loops = realloc(w->loops, capacity * sizeof *loops);
+    if (!loops) return false;
+    w->loops = loops;
+    w->loop_capacity = capacity;
     return true;
 }
 
-static inline zk__stack *loop_stack_take(zk__worker *w)
+bool zk__loop_stack_reserve(zk__worker *w)
 {
-    zk__stack *stack = w->loops;
-    w->loops = stack->next;
-    if (--w->loop_count < w->loops_spare) w->loops_spare = w->loop_count;
-    return stack;
+    if (w->loop_count) return true;
+    if (w->stacks.made_count >= w->loop_capacity && !loops_grow(w)) return false;
+    zk__stack *stack = zk__stack_new(&w->stacks);
+    if (!stack) return false;
+    w->loops[w->loop_count++] = stack;
+    return true;
 }
 
 void zk__loop_stacks_look(zk__worker *w)
@@ -183,7 +184,7 @@ void zk__loop_stacks_look(zk__worker *w)
     uint32_t spare = w->loops_spare;
     uint32_t count = spare < LOOPS_FREED_AT_ONCE ? spare : LOOPS_FREED_AT_ONCE;
     for (uint32_t i = 0; i < count && w->loop_count > LOOPS_KEPT; i++)
-        zk__stack_free(&w->stacks, loop_stack_take(w));
+        zk__stack_free(&w->stacks, zk__loop_stack_take(w));
     w->loops_spare = spare > count ? spare - count : w->loop_count;
     w->loops_look_at = w->now + (spare > count ? ZK_MS(10) : ZK_SEC(1));
 }
@@ -191,86 +192,30 @@ void zk__loop_stacks_look(zk__worker *w)
 void zk__loop_stacks_trim(zk__worker *w)
 {
     while (w->loop_count > LOOPS_IDLE) {
-        zk__stack_free(&w->stacks, loop_stack_take(w));
+        zk__stack_free(&w->stacks, zk__loop_stack_take(w));
     }
 }
 
 static inline void loop_stack_put(zk__worker *w, zk__stack *stack)
 {
-    stack->next = w->loops;
-    w->loops = stack;
-    w->loop_count++;
+    w->loops[w->loop_count++] = stack;
 }
 
-static __attribute__((noinline)) void leave_hook(zk__stack *stack)
+__attribute__((noinline)) void zk__leave_hook(zk__stack *stack)
 {
     void (*fn)(void *) = stack->on_leave;
     stack->on_leave = NULL;
     fn(stack->on_leave_context);
 }
 
-/* Leaves the current stack to the current task, until that is taken from the ring again. wait: for
- * dumps; NULL for a yield. */
-static __attribute__((noinline)) void suspend(zk__worker *w, const zk__wait *wait)
-{
-    zk_task *me = zk__lane.current;
-    zk__stack *mine = w->stack, *to;
-    if (ZK_UNLIKELY(zk__lane.pending != NULL)) zk__pending_flush(w);
-    if (ZK_UNLIKELY(mine->on_leave != NULL)) leave_hook(mine);
-    me->stack = mine;
-    me->state = ZK__TASK_STARTED;
-    mine->wait = wait;
-    uint32_t head = w->head;
-    zk_task *next = head != w->tail && head != w->turn_end ? w->ring[head & w->ring_mask] : NULL;
-    void *to_sp;
-    if (next && next->state == ZK__TASK_STARTED) {
-        w->head = head + 1;
-        if (ZK_UNLIKELY(next == me)) return; /* what it waits for has come while it was leaving */
-        zk__lane.current = next;
-        to = next->stack;
-        to_sp = next->sp;
-    } else {
-        to = loop_stack_take(w);
-        to_sp = to->sp;
-    }
-    w->stack = to;
-    zk__switch(mine, &me->sp, to, to_sp, false);
-}
-
 ssize_t zk__wait_for(zk__wait *wait)
 {
-    zk_task *me = zk__lane.current;
-    zk_scope *scope = me->scope;
-    zk__worker *w = zk__lane.worker;
-    wait->task = me;
-    wait->since = w->now;
-    wait->link = NULL;
-    zk__count(&w->waits, 1);
-    if (wait->cancel) {
-        wait->next = scope->waits;
-        wait->link = &scope->waits;
-        if (wait->next) wait->next->link = &wait->next;
-        scope->waits = wait;
-    }
-    ZK__PROBE(park, wait->task, wait);
-    suspend(w, wait);
-    ZK__PROBE(resume, wait->task, wait->result);
-    return wait->result == -ECANCELED && scope->reason ? scope->reason : wait->result;
-}
-
-void zk__wait_unlink(zk__wait *wait)
-{
-    if (!wait->link) return;
-    *wait->link = wait->next;
-    if (wait->next) wait->next->link = wait->link;
-    wait->link = NULL;
+    return zk__wait_here(zk__lane.worker, wait, wait->cancel != NULL);
 }
 
 void zk__wait_end(zk__wait *wait, ssize_t result)
 {
-    zk__wait_unlink(wait);
-    wait->result = result;
-    zk__ready(zk__lane.worker, wait->task);
+    zk__wait_end_on(zk__lane.worker, wait, result);
 }
 
 void zk__on_suspend(void (*fn)(void *context), void *context)
@@ -292,7 +237,7 @@ int zk_yield(void)
     }
     if (zk__lane.pending) zk__pending_flush(w); /* they go first: this is their turn */
     zk__ready(w, zk__lane.current);
-    suspend(w, NULL);
+    zk__suspend(w, zk__lane.current, NULL);
     return 0;
 }
 
@@ -344,6 +289,20 @@ static __attribute__((noinline)) void finish_slow(zk__worker *w, zk_task *task, 
 
 void zk__task_finished(zk__worker *w, zk_task *task, int rc) { finish_slow(w, task, rc); }
 
+/* Spawned, on its scope's worker, with nothing else about it. */
+enum { KIND_PLAIN = ZK__TASK_QUEUED | ZK__TASK_SPAWNED << 8 };
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "zk__kind is made of state and flags");
+
+static inline void finish_plain(zk__worker *w, zk_task *task)
+{
+    scope_child_finished(w, task->scope);
+    if (ZK_LIKELY(w->task_count < ZK__TASKS_CACHED)) {
+        w->tasks[w->task_count++] = task;
+    } else {
+        zk__heap_free(w->heap, task);
+    }
+}
+
 static inline void finish(zk__worker *w, zk_task *task, int rc)
 {
     if (ZK_UNLIKELY(zk__lane.pending != NULL)) {
@@ -356,12 +315,7 @@ static inline void finish(zk__worker *w, zk_task *task, int rc)
         finish_slow(w, task, rc);
         return;
     }
-    scope_child_finished(w, task->scope);
-    if (ZK_LIKELY(w->task_count < ZK__TASKS_CACHED)) {
-        w->tasks[w->task_count++] = task;
-    } else {
-        zk__heap_free(w->heap, task);
-    }
+    finish_plain(w, task);
 }
 
 /* ---- joining ---- */
@@ -436,11 +390,11 @@ static __attribute__((noinline)) void join_without_memory(zk__worker *w, const z
     if (w->turn_end == w->head) w->turn_goal = ++w->turn_end;
 }
 
-static void join_as(zk_task **ret_waiter, const zk_scope *scope, const zk__wait_kind *kind)
+ZK__INLINE void join_as(zk_task **ret_waiter, const zk_scope *scope, const zk__wait_kind *kind)
 {
     zk__worker *w = zk__lane.worker;
     *ret_waiter = zk__lane.current;
-    if (ZK_UNLIKELY(!w->loops && !zk__loop_stack_reserve(w))) {
+    if (ZK_UNLIKELY(!w->loop_count && !zk__loop_stack_reserve(w))) {
         /* It may be made ready before it has been left; then it just goes on. */
         zk__lane.current->state = ZK__TASK_STARTED;
         if (zk__lane.pending) zk__pending_flush(w);
@@ -453,7 +407,7 @@ static void join_as(zk_task **ret_waiter, const zk_scope *scope, const zk__wait_
     wait.wait.since = w->now;
     zk__count(&w->waits, 1);
     ZK__PROBE(park, wait.wait.task, &wait.wait);
-    suspend(w, &wait.wait);
+    zk__suspend(w, wait.wait.task, &wait.wait);
     ZK__PROBE(resume, wait.wait.task, 0);
 }
 
@@ -467,7 +421,7 @@ void zk__wait_begin_always(void)
 {
     zk__worker *w = zk__lane.worker;
     /* Only this thread is held up, and only at the very end of memory. */
-    while (!w->loops && !zk__loop_stack_reserve(w)) {
+    while (!w->loop_count && !zk__loop_stack_reserve(w)) {
         nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     }
 }
@@ -488,7 +442,7 @@ static void loop_retire(zk__worker *w, zk__stack *mine)
     if (!zk__loop_stack_reserve(w)) return;
     mine->next = w->dead;
     w->dead = mine;
-    w->stack = loop_stack_take(w);
+    w->stack = zk__loop_stack_take(w);
     zk__switch(mine, &mine->sp, w->stack, w->stack->sp, true);
 }
 
@@ -503,7 +457,10 @@ static void loop_run_first(zk__worker *w, zk__stack *mine)
 static void loop_start_on_own_stack(zk__worker *w, zk__stack *mine, zk_task *task)
 {
     task->flags &= (uint8_t)~ZK__TASK_OWN_STACK;
-    zk__stack *own = zk__stack_new_special(&w->stacks, task->stack_bytes);
+    zk__stack *own = NULL;
+    if (w->stacks.made_count < w->loop_capacity || loops_grow(w)) {
+        own = zk__stack_new_special(&w->stacks, task->stack_bytes);
+    }
     if (!own) {
         finish(w, task, -ENOMEM);
         return;
@@ -540,6 +497,7 @@ _Noreturn void zk__loop(void)
             if (ZK_UNLIKELY(!task)) continue;
         }
         if (task->state == ZK__TASK_STARTED) {
+            zk__look_ahead(w, head);
             loop_stack_put(w, mine);
             zk__lane.current = task;
             loop_switch(w, mine, task->stack, task->sp);
@@ -547,6 +505,16 @@ _Noreturn void zk__loop(void)
         }
         if (ZK_UNLIKELY(atomic_load_explicit(&rt->idle_workers, memory_order_relaxed))) {
             zk__donate(w);
+        }
+        if (ZK_LIKELY(task->zk__kind == KIND_PLAIN)) {
+            zk__lane.current = task;
+            int rc = task->fn(task->arg);
+            if (ZK_LIKELY(task->zk__kind == KIND_PLAIN && rc >= 0 && !zk__lane.pending)) {
+                finish_plain(w, task);
+            } else {
+                finish(w, task, rc);
+            }
+            continue;
         }
         if (ZK_UNLIKELY(task->flags & ZK__TASK_OWN_STACK)) {
             loop_start_on_own_stack(w, mine, task);
@@ -594,15 +562,10 @@ void zk__check_sole_awaiter(const zk_future *future)
               future->site->line);
 }
 
-int zk__await_slow(zk_future *future)
+/* Sees to a future that is neither finished nor waiting for something: it is run in place, or found
+ * in the run queue and run in place, or left there. */
+static __attribute__((noinline)) void await_unstarted(zk__worker *w, zk_future *future)
 {
-    zk__worker *w = zk__lane.worker;
-    if (future->is_away) {
-        zk__check_sole_awaiter(future);
-        join_as(&future->awaiter, NULL, &zk__future_kind);
-        if (future->flags) zk__await_flags(future);
-        return future->result;
-    }
     if (future->state == ZK__TASK_PENDING) {
         /* Older than other pending ones. All of them are queued, for an await that searched would
          * be quadratic. */
@@ -614,16 +577,29 @@ int zk__await_slow(zk_future *future)
             if (!*link) zk__panic("zk_await of a future that zk_async did not start");
             *link = future->next;
             run_in_place(future);
+            return;
         }
     }
-    if (future->state != ZK__TASK_FINISHED) zk__check_sole_awaiter(future);
+    zk__check_sole_awaiter(future);
     if (future->state == ZK__TASK_QUEUED && !(future->flags & ZK__TASK_OVERFLOWED) &&
         ring_has(w, future)) {
         ring_remove(w, future);
         run_in_place(future);
     }
-    if (future->state != ZK__TASK_FINISHED) join_as(&future->awaiter, NULL, &zk__future_kind);
-    if (future->flags) zk__await_flags(future);
+}
+
+int zk__await_slow(zk_future *future)
+{
+    /* While it is away its state is the other worker's. */
+    if (!future->is_away && future->state != ZK__TASK_STARTED &&
+        future->state != ZK__TASK_FINISHED) {
+        await_unstarted(zk__lane.worker, future);
+    }
+    if (future->is_away || future->state != ZK__TASK_FINISHED) {
+        zk__check_sole_awaiter(future);
+        join_as(&future->awaiter, NULL, &zk__future_kind);
+    }
+    if (ZK_UNLIKELY(future->flags)) zk__await_flags(future);
     return future->result;
 }
 

@@ -92,8 +92,10 @@ struct zk__worker {
     uint32_t task_count;
 
     zk__stack *stack; /* the one in use */
-    zk__stack *loops; /* those with a parked loop frame, or fresh */
-    uint32_t loop_count;
+    /* Those with a parked loop frame, or fresh: an array, with room for all stacks that there are;
+     * the last one is taken first. */
+    zk__stack **loops;
+    uint32_t loop_count, loop_capacity;
     uint32_t loops_spare; /* that have not been needed since the last look */
     zk_time loops_look_at;
     uint32_t turn_end;  /* ring index at which the loop looks up: turn_goal, or earlier */
@@ -182,23 +184,50 @@ static inline int zk__wait_begin(void)
     if (ZK_UNLIKELY(!w || zk__lane.current == &w->root_task)) return ZK_E_NO_RUNTIME;
     int reason = zk__lane.current->scope->reason;
     if (ZK_UNLIKELY(reason != 0)) return reason;
-    return ZK_LIKELY(w->loops != NULL) || zk__loop_stack_reserve(w) ? 0 : -ENOMEM;
+    return ZK_LIKELY(w->loop_count) || zk__loop_stack_reserve(w) ? 0 : -ENOMEM;
 }
 
 /* Grows the ring, or falls back to the overflow list. */
 void zk__ready_slow(zk__worker *w, zk_task *task);
 
+/* Whether a task that becomes ready now just goes to the end of the ring. */
+static inline bool zk__ready_is_quick(const zk__worker *w, const zk_task *task)
+{
+    return ZK_LIKELY(w->tail - w->head <= w->ring_mask && !w->overflow &&
+                     !(task->flags & ZK__TASK_URGENT));
+}
+
+/* Puts it there. */
+static inline void zk__ready_quickly(zk__worker *w, zk_task *task)
+{
+    w->ring[w->tail++ & w->ring_mask] = task;
+}
+
 /* Puts a task at the end of the run queue. */
 static inline void zk__ready(zk__worker *w, zk_task *task)
 {
-    uint32_t tail = w->tail;
-    if (ZK_UNLIKELY(tail - w->head > w->ring_mask || w->overflow ||
-                    task->flags & ZK__TASK_URGENT)) {
+    if (zk__ready_is_quick(w, task)) {
+        zk__ready_quickly(w, task);
+    } else {
         zk__ready_slow(w, task);
-        return;
     }
-    w->ring[tail & w->ring_mask] = task;
-    w->tail = tail + 1;
+}
+
+/* Takes a wait that has ended out of the scope's list. */
+static inline void zk__wait_unlink(zk__wait *wait)
+{
+    if (!wait->link) return;
+    *wait->link = wait->next;
+    if (wait->next) wait->next->link = wait->link;
+    wait->link = NULL;
+}
+
+/* zk__wait_end, on the worker `w`. */
+static inline void zk__wait_end_on(zk__worker *w, zk__wait *wait, ssize_t result)
+{
+    zk__wait_unlink(wait);
+    wait->result = result;
+    zk__ready(w, wait->task);
 }
 
 /* Queues the futures that the current stack has pending: it is about to wait. */
@@ -282,7 +311,13 @@ void zk__bind_to_worker(void);
 /* Cancels a scope of this worker with a reason. */
 void zk__scope_cancel_as(zk_scope *scope, int reason);
 void zk__scope_root_init(zk_scope *scope, zk_scope *parent, zk__worker *w);
-void zk__scope_unlink(zk_scope *scope);
+
+/* Takes a scope out of its parent's list. */
+static inline void zk__scope_unlink(zk_scope *scope)
+{
+    *scope->link = scope->sibling;
+    if (scope->sibling) scope->sibling->link = scope->link;
+}
 
 /* Moves the error trail of a task to the current one, or frees it. */
 void zk__trail_take(zk_task *from, zk_task *to);

@@ -15,6 +15,7 @@
 
 #include <string.h>
 
+#include "http/client_greeting.h"
 #include "http/client_local.h"
 #include "http/client_via.h"
 #include "http/dial.h"
@@ -134,8 +135,17 @@ static void hop_free(zk__hop *l)
     zk__origin *o = l->origin;
     zk_stream_close(l->stream);
     if (l->talk) zk__talk_give(o->pool, l->talk);
+    zk_free(l->greeting);
     zk_free(l);
     place_free(o);
+}
+
+zk_stream *zk__hop_leave(zk__hop *l)
+{
+    zk_stream *stream = l->stream;
+    l->stream = NULL;
+    hop_free(l);
+    return stream;
 }
 
 static void idle_remove(zk__hop *l)
@@ -203,8 +213,10 @@ static void hop_settle(zk__hop *l, bool is_good)
 {
     zk__origin *o = l->origin;
     l->is_reused = true;
-    if (is_good && line_serve(o, l)) return;
-    if (!is_good || o->idle_count >= o->pool->limits.idle_max ||
+    /* A greeted one is nobody else's, so it makes room for who waits. */
+    bool is_wanted = l->greeting && o->waiting;
+    if (is_good && !is_wanted && line_serve(o, l)) return;
+    if (!is_good || is_wanted || o->idle_count >= o->pool->limits.idle_max ||
         zk_stream_park(l->stream, on_unasked, l)) {
         hop_free(l);
         return;
@@ -271,7 +283,7 @@ static int tunnel_open(zk__hop *l)
 }
 
 /* Makes a connection in a place that has been taken. */
-static int hop_open(zk__origin *o, zk__hop **ret_hop)
+static int hop_open(zk__origin *o, const zk__greeting *greeting, zk__hop **ret_hop)
 {
     zk__hop *l = zk_alloc_zeroed(sizeof *l);
     if (!l) return -ENOMEM;
@@ -280,16 +292,22 @@ static int hop_open(zk__origin *o, zk__hop **ret_hop)
     int rc = local    ? zk__local_dial(local, &l->stream)
              : o->via ? tunnel_open(l)
                       : zk__dial(o->address, &l->stream);
+    if (ZK_UNLIKELY(rc >= 0 && o->pool->limits.proxy_protocol)) {
+        rc = zk__greeting_send(o->pool->limits.proxy_protocol, greeting, l->stream, &l->greeting);
+        if (rc < 0) zk_stream_close(l->stream);
+    }
     if (rc >= 0 && o->tls) {
         zk_stream *inner = l->stream;
-        rc = zk__dial_tls(o->tls, inner, o->host, &l->stream);
+        rc = zk__dial_tls(o->tls, o->speaks == ZK__SPEAKS_HTTP1, inner, o->host, &l->stream);
         if (rc < 0) zk_stream_close(inner);
         if (rc < 0) rc = zk_fail(rc, "TLS with %s", o->address);
     }
     if (rc >= 0) o->pool->opened++;
-    bool is_h2 = rc >= 0 && o->tls && zk__dial_is_h2(l->stream);
+    bool is_h2 = rc >= 0 && (o->speaks == ZK__SPEAKS_H2 || (o->tls && zk__dial_is_h2(l->stream)));
+    if (rc >= 0) o->is_h2 = is_h2;
     if (is_h2) rc = zk__h2_link_new(o, l->stream);
     if (rc < 0 || is_h2) {
+        zk_free(l->greeting);
         zk_free(l);
         *ret_hop = NULL;
         return rc;
@@ -299,20 +317,28 @@ static int hop_open(zk__origin *o, zk__hop **ret_hop)
 }
 
 /* An idle connection to be used. */
-static zk__hop *idle_take(zk__origin *o)
+static zk__hop *idle_take(zk__origin *o, const zk__greeting *greeting)
 {
     zk__hop *l = o->idle;
+    while (l && ZK_UNLIKELY(l->greeting != greeting) && !zk__greeting_equal(l->greeting, greeting))
+        l = l->next;
     if (!l) return NULL;
     idle_remove(l);
     zk_stream_unpark(l->stream);
     return l;
 }
 
+/* With HTTP/2 one connection is made, for all that wait. */
+static uint32_t places_max(const zk__origin *o)
+{
+    return o->is_h2 ? 1 : o->pool->limits.connections_max;
+}
+
 /* returns 0 with a connection or, *ret_hop being NULL, a place to make one in. */
 static int place_take(zk__origin *o, bool must_be_new, zk__hop **ret_hop)
 {
     *ret_hop = NULL;
-    if (o->count < o->pool->limits.connections_max) {
+    if (o->count < places_max(o)) {
         o->count++;
         return 0;
     }
@@ -325,7 +351,7 @@ static int place_take(zk__origin *o, bool must_be_new, zk__hop **ret_hop)
         int rc = line_wait(o, ret_hop);
         if (rc < 0 || !*ret_hop || !must_be_new) return rc;
         hop_free(*ret_hop); /* and its place goes to the next, who may be us */
-        if (o->count < o->pool->limits.connections_max) {
+        if (o->count < places_max(o)) {
             o->count++;
             *ret_hop = NULL;
             return 0;
@@ -333,36 +359,39 @@ static int place_take(zk__origin *o, bool must_be_new, zk__hop **ret_hop)
     }
 }
 
-static int hop_get(zk__origin *o, bool must_be_new, zk__hop **ret_hop)
+static int hop_get(zk__origin *o, const zk__greeting *greeting, bool must_be_new, zk__hop **ret_hop)
 {
     zk__hop *l;
-    int rc = place_take(o, must_be_new, &l);
+    int rc = place_take(o, must_be_new || greeting, &l);
     if (rc < 0) return rc;
     /* While it has waited for a place another may have found that the server speaks HTTP/2. */
-    if (!l && !o->h2) rc = hop_open(o, &l);
+    if (!l && !zk__h2_has_room(o, 1)) rc = hop_open(o, greeting, &l);
     if (rc < 0 || !l) place_free(o);
     if (rc < 0) return rc;
     *ret_hop = l;
     return 0;
 }
 
-static int hop_get_in_time(zk__origin *o, bool must_be_new, zk__hop **ret_hop)
+static int hop_get_in_time(zk__origin *o, const zk__greeting *greeting, bool must_be_new,
+                           zk__hop **ret_hop)
 {
     int timeout_ms = o->pool->limits.connect_timeout_ms;
     zk_scope wait __attribute__((cleanup(zk__scope_leave)));
     zk__scope_enter_within(&wait, timeout_ms < 0 ? INT64_MAX : ZK_MS(timeout_ms));
-    int rc = hop_get(o, must_be_new, ret_hop);
+    int rc = hop_get(o, greeting, must_be_new, ret_hop);
     if (rc == -ETIMEDOUT && wait.reason && !wait.parent->reason) rc = ZK_E_HTTP_TIMEOUT;
     if (rc == -ECANCELED && wait.parent->reason) rc = wait.parent->reason;
     return rc;
 }
 
-int zk__origin_reach(zk__origin *o, bool must_be_new, zk__hop **ret_hop)
+int zk__origin_reach(zk__origin *o, const zk__greeting *greeting, bool must_be_new,
+                     zk__hop **ret_hop)
 {
     zk__hop *l = NULL;
-    if (!must_be_new && !o->h2) l = idle_take(o);
-    if (!l && !o->h2) {
-        int rc = hop_get_in_time(o, must_be_new, &l);
+    if (!must_be_new && !o->h2) l = idle_take(o, greeting);
+    if (!l && !zk__h2_has_room(o, 0)) {
+        int rc = hop_get_in_time(o, greeting, must_be_new, &l);
+        if (rc < 0 && o->h2 && !zk_cancelled()) rc = 0; /* then that one, which is full */
         if (rc == ZK_E_HTTP_TIMEOUT) return zk_fail(rc, "connecting to %s", o->address);
         if (rc < 0) return rc;
     }
@@ -376,15 +405,6 @@ int zk__origin_reach(zk__origin *o, bool must_be_new, zk__hop **ret_hop)
     if (l) zk__hop_begin(l);
     *ret_hop = l;
     return 0;
-}
-
-int zk__origin_take(zk__origin *o, bool must_be_new, zk__hop **ret_hop)
-{
-    zk__hop *hop;
-    int rc = zk__origin_reach(o, must_be_new, &hop);
-    if (!rc && !hop) rc = ZK_E_HTTP_VERSION;
-    if (!rc) *ret_hop = hop;
-    return rc;
 }
 
 /* ---- origins and pools ---- */
@@ -410,13 +430,13 @@ static void origins_trim(zk__pool *pool)
     }
 }
 
-zk__origin *zk__pool_origin(zk__pool *pool, zk_str address, zk_tls *tls, zk_str host,
-                            const struct zk__via *via)
+static zk__origin *origin_get(zk__pool *pool, zk_str address, zk_tls *tls, zk_str host,
+                              const struct zk__via *via, enum zk__speaks speaks)
 {
     for (zk__origin **at = &pool->origins, *o; (o = *at); at = &o->next) {
         bool is_it =
-            o->tls == tls && strlen(o->address) == address.size &&
-            !memcmp(o->address, address.data, address.size) &&
+            o->tls == tls && o->via == via && o->speaks == speaks &&
+            strlen(o->address) == address.size && !memcmp(o->address, address.data, address.size) &&
             (!tls || (strlen(o->host) == host.size && !memcmp(o->host, host.data, host.size)));
         if (!is_it) continue;
         *at = o->next; /* to the front */
@@ -432,6 +452,8 @@ zk__origin *zk__pool_origin(zk__pool *pool, zk_str address, zk_tls *tls, zk_str 
     o->timer.fire = on_timer;
     o->tls = tls;
     o->via = via;
+    o->speaks = speaks;
+    o->is_h2 = speaks == ZK__SPEAKS_H2;
     memcpy(o->address, address.data, address.size);
     o->host = o->address + address.size + 1;
     if (host.size) memcpy(o->host, host.data, host.size);
@@ -439,6 +461,23 @@ zk__origin *zk__pool_origin(zk__pool *pool, zk_str address, zk_tls *tls, zk_str 
     pool->origins = o;
     pool->origin_count++;
     return o;
+}
+
+zk__origin *zk__pool_origin(zk__pool *pool, zk_str address, zk_tls *tls, zk_str host,
+                            const struct zk__via *via)
+{
+    return origin_get(pool, address, tls, host, via, ZK__SPEAKS_AGREED);
+}
+
+zk__origin *zk__pool_origin_h2c(zk__pool *pool, zk_str address)
+{
+    return origin_get(pool, address, NULL, (zk_str){"", 0}, NULL, ZK__SPEAKS_H2);
+}
+
+zk__origin *zk__pool_origin_http1(zk__pool *pool, zk_str address, zk_tls *tls, zk_str host,
+                                  const struct zk__via *via)
+{
+    return origin_get(pool, address, tls, host, via, ZK__SPEAKS_HTTP1);
 }
 
 void zk__origin_close_idle(zk__origin *o)

@@ -58,10 +58,22 @@ static __attribute__((noinline)) int other_method(zk_request *req, zk_response *
                                      : zk_respond_status(res, 405);
 }
 
+/* CONNECT has no path: the first route that names the method has it. */
+static zk_handler *connect_find(zk_request *req, zk_middleware *const **ret_with)
+{
+    for (const zk_route *route = req->shard->config->routes; route->handler; route++) {
+        if (!route->method || strcmp(route->method, "CONNECT") != 0) continue;
+        *ret_with = route->with;
+        return route->handler;
+    }
+    return not_found;
+}
+
 static zk_handler *handler_find(zk_request *req, zk_middleware *const **ret_with)
 {
     zk_str path = req->target.path;
     if (path.size == 1 && path.data[0] == '*') return other_method;
+    if (ZK_UNLIKELY(!path.size)) return connect_find(req, ret_with);
     int index = zk__route_table_match(req->shard->routes, req->method, path, &req->match);
     if (index >= 0) {
         *ret_with = req->shard->config->routes[index].with;
@@ -119,7 +131,9 @@ int zk__exchange_upgrade(zk_response *res, zk_str protocol, zk__upgrade *upgrade
 {
     zk_request *req = res->req;
     if (res->error) return res->error;
-    if (res->state != ZK__RESPONSE_NONE || !zk__exchange_protocol(req).size) return ZK_E_HTTP_STATE;
+    bool is_connect = !protocol.size && !req->target.path.size && is_method(req, "CONNECT");
+    bool is_asked = is_connect || zk__exchange_protocol(req).size;
+    if (res->state != ZK__RESPONSE_NONE || !is_asked) return ZK_E_HTTP_STATE;
     res->state = ZK__RESPONSE_ENDED;
     res->length = ZK_LENGTH_UNKNOWN;
     int rc = req->transport->upgrade(res, protocol, upgrade, ret_received);

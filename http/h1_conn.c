@@ -20,20 +20,16 @@
 #include "http/h1_conn.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "core/arena.h"
 #include "core/task.h"
 #include "http/h2_conn.h"
-#include "http/secure.h"
 #include "http/upgrade.h"
 #include "net/stream.h"
 
 enum { LINGER_BYTES = 1024 * 1024, ROUNDS = 16 };
 static const zk_time linger_time = ZK_SEC(2);
-/* What a handshake that is going on when the server stops still has. */
-static const zk_time last_shake_time = ZK_SEC(1);
 
 /* What a connection's task leaves behind. */
 typedef enum verdict {
@@ -472,51 +468,6 @@ bool zk__conn_turn(zk__conn *c, zk__session *x, ssize_t n)
     return conn_settle(c, v);
 }
 
-/* Who speaks HTTP where TLS is expected is told so. returns whether to go on here. */
-static bool conn_explain(zk__conn *c)
-{
-    static const char page[] = "This port is for HTTPS.\n";
-    char text[512];
-    zk_str common = zk__shard_common(c->shard);
-    int size = snprintf(text, sizeof text,
-                        "HTTP/1.1 400 Bad Request\r\n%.*sContent-Length: %zu\r\n"
-                        "Connection: close\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n%s",
-                        (int)common.size, common.data, sizeof page - 1, page);
-    if (zk_stream_try_write(c->stream, text, (size_t)size) == size) return conn_settle(c, LINGER);
-    zk__conn_close(c);
-    return false;
-}
-
-/* What comes before the first byte of HTTP. returns whether to go on here. */
-static bool conn_secure(zk__conn *c)
-{
-    int rc = 0;
-    c->is_secured = true;
-    c->phase = ZK__CONN_SHAKING;
-    if (c->shard->is_draining) zk__conn_deadline(c, zk_now() + last_shake_time);
-    ZK_SCOPE(shaking) {
-        c->shaking = &shaking;
-        rc = zk__tls_secure(c->shard->tls, &c->stream);
-    }
-    c->shaking = NULL;
-    c->phase = ZK__CONN_IDLE;
-    c->deadline = INT64_MAX;
-    if (rc == 0) return true;
-    if (rc == ZK_E_TLS_NOT_TLS) {
-        zk__trail_drop(zk__lane.current);
-        return conn_explain(c);
-    }
-    if (rc > 0) {
-        c->phase = ZK__CONN_H2;
-        rc = zk__h2_conn_start(c, NULL, 0);
-    }
-    if (rc < 0) {
-        zk__trail_drop(zk__lane.current); /* the client knows; others do not care */
-        zk__conn_close(c);
-    }
-    return false;
-}
-
 /* Serves what is there. returns whether there is more at once. */
 static bool conn_serve(zk__conn *c)
 {
@@ -539,7 +490,7 @@ static bool conn_serve(zk__conn *c)
 static int conn_run(void *arg)
 {
     zk__conn *c = arg;
-    if (ZK_UNLIKELY(c->shard->tls && !c->is_secured) && !conn_secure(c)) return 0;
+    if (ZK_UNLIKELY(!c->has_begun) && !zk__conn_introduce(c)) return 0;
     for (int round = 1;; round++) {
         bool has_more = ZK_LIKELY(c->phase != ZK__CONN_LINGER)
                             ? conn_serve(c)
@@ -588,6 +539,7 @@ void zk__conn_open(zk__shard *shard, zk_stream *stream)
     }
     c->shard = shard;
     c->stream = stream;
+    c->has_begun = !shard->tls && !shard->announcer_count;
     c->timer.fire = on_timer;
     c->deadline = c->timer_due = INT64_MAX;
     c->next = shard->conns;
@@ -615,7 +567,7 @@ void zk__conn_drain(zk__conn *c)
         return;
     }
     if (c->phase == ZK__CONN_SHAKING) {
-        zk__conn_deadline(c, zk_now() + last_shake_time);
+        zk__conn_deadline(c, zk_now() + zk__last_shake_time);
         return;
     }
     /* What has arrived just now is still answered: a task looks, and then closes. */

@@ -18,7 +18,7 @@ enum zk__conn_phase {
     ZK__CONN_HEAD,    /* parked with part of a head in `partial` */
     ZK__CONN_LATE,    /* that part has not become whole in time */
     ZK__CONN_ACTIVE,  /* a task serves it */
-    ZK__CONN_SHAKING, /* a task does the TLS handshake; it parks the stream itself */
+    ZK__CONN_SHAKING, /* a task sees to what comes before HTTP: see conn_introduce.c */
     ZK__CONN_H2,      /* it speaks HTTP/2: see h2_conn.c */
     ZK__CONN_OTHER,   /* it has left HTTP: see upgrade.h */
     /* parked; what still comes is discarded so that the client gets to read the last response */
@@ -38,7 +38,7 @@ struct zk__conn {
     zk_stream *stream;
     union {
         zk__session *session; /* while ACTIVE */
-        zk_scope *shaking;    /* while SHAKING: around the handshake */
+        zk_scope *shaking;    /* while SHAKING: around that */
     };
     zk_time deadline;     /* INT64_MAX: none */
     zk_time timer_due;    /* when the timer fires, maybe earlier than that; INT64_MAX: never */
@@ -47,7 +47,8 @@ struct zk__conn {
     uint8_t phase;        /* enum zk__conn_phase */
     bool is_staged;       /* bytes of it are in the shard's stage */
     bool has_served;      /* a request of HTTP/1.1 */
-    bool is_secured;      /* the TLS handshake has been done, if there is to be one */
+    bool has_begun;       /* what comes before HTTP is done */
+    bool is_secured;      /* the TLS handshake is a part of it */
     bool has_head_begun;  /* head_deadline is that of a head that has begun to arrive */
     uint16_t ready_place; /* in the shard's list of what was received; 0: in none */
     zk_time head_deadline;
@@ -113,6 +114,12 @@ bool zk__conn_send_later(zk__conn *conn, const char *data, size_t size);
 void zk__conn_cancel(zk__conn *conn);
 /* Ends it at once. */
 void zk__conn_abort(zk__conn *conn);
+
+/* What comes before the first byte of HTTP: the header of the PROXY protocol, TLS. Suspends.
+ * returns whether HTTP/1.1 is to follow; else the connection is no longer the caller's. */
+bool zk__conn_introduce(zk__conn *conn);
+/* What that still has when the server stops. */
+static const zk_time zk__last_shake_time = ZK_SEC(1);
 
 /* A session for the current task. returns NULL if there is no memory. */
 zk__session *zk__session_enter(zk__shard *shard);

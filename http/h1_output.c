@@ -273,8 +273,10 @@ int zk__h1_put_switching(zk_response *res, zk_str protocol)
     x->out_size += put_status_line(x->out + x->out_size, res->status);
     zk_str common = zk__shard_common(x->conn->shard);
     rc = put(x, common.data, common.size);
-    if (!rc) rc = put_field(x, ZK_STR("Connection"), ZK_STR("Upgrade"));
-    if (!rc) rc = put_field(x, ZK_STR("Upgrade"), protocol);
+    if (!rc && protocol.size) {
+        rc = put_field(x, ZK_STR("Connection"), ZK_STR("Upgrade"));
+        if (!rc) rc = put_field(x, ZK_STR("Upgrade"), protocol);
+    }
     if (!rc) rc = put_fields(x, &res->fields);
     return rc ? rc : put(x, "\r\n", 2);
 }

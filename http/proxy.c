@@ -48,7 +48,7 @@ static uint64_t hash_of(const char *text)
     return h;
 }
 
-/* "http://host:port", "https://host", "host:port", "unix:/path" */
+/* "http://host:port", "https://host", "h2c://host:port", "host:port", "unix:/path" */
 static int upstream_fill(zk__upstream *u, const zk_upstream *given)
 {
     const char *text = given->address;
@@ -65,6 +65,9 @@ static int upstream_fill(zk__upstream *u, const zk_upstream *given)
         u->host = copy("localhost", 9);
         u->authority = copy("localhost", 9);
     } else {
+        u->is_h2c = !strncmp(text, "h2c://", 6);
+        if (u->is_h2c && !ZK__H2) return zk_fail(ZK_E_CONFIG, "h2c without HTTP/2");
+        if (u->is_h2c) text += 6;
         bool is_url = strstr(text, "://") != NULL;
         int n = snprintf(url_text, sizeof url_text, "%s%s", is_url ? "" : "http://", text);
         if (n < 0 || (size_t)n >= sizeof url_text) return ZK_E_HTTP_URL;
@@ -91,6 +94,7 @@ static int upstreams_fill(zk_proxy *p)
     const zk_upstream *given = p->options.upstreams;
     while (given && given[p->count].address)
         p->count++;
+    if (!p->count && p->connect_allow) return 0;
     if (p->count < 1 || p->count > ZK__UPSTREAMS_MAX) {
         return zk_fail(ZK_E_CONFIG, "a proxy needs 1 to %d upstreams", ZK__UPSTREAMS_MAX);
     }
@@ -100,13 +104,17 @@ static int upstreams_fill(zk_proxy *p)
     for (int i = 0; i < p->count; i++) {
         int rc = upstream_fill(&p->upstreams[i], &given[i]);
         if (rc < 0) return rc;
+        if (p->upstreams[i].is_h2c && p->options.proxy_protocol) {
+            return zk_fail(ZK_E_CONFIG, "the PROXY protocol names one client, h2c is for many");
+        }
         wants_tls = wants_tls || p->upstreams[i].is_secure;
     }
     if (!wants_tls) return 0;
     const zk_client_options *c = p->options.client;
     zk_tls_client tls = c && c->tls ? *c->tls : (zk_tls_client){0};
-    static const char *const alpn[] = {"http/1.1", NULL};
-    tls.alpn = alpn;
+    static const char *const both[] = {"h2", "http/1.1", NULL};
+    bool has_h2 = ZK__H2 && !(c && c->no_h2) && !p->options.proxy_protocol;
+    tls.alpn = has_h2 ? both : both + 1;
     return zk__dial_tls_new(&tls, &p->tls);
 }
 
@@ -118,9 +126,10 @@ static int texts_fill(zk_proxy *p)
         return zk_fail(ZK_E_CONFIG, "the name in Via is no token");
     }
     char value[256];
-    for (int minor = 0; minor < 2; minor++) {
-        snprintf(value, sizeof value, "1.%d %.200s", minor, via);
-        p->via_values[minor] = copy(value, strlen(value));
+    static const char *const versions[] = {"1.0", "1.1", "2.0"};
+    for (int i = 0; i < 3; i++) {
+        snprintf(value, sizeof value, "%s %.200s", versions[i], via);
+        p->via_values[i] = copy(value, strlen(value));
     }
     p->via = copy(via, strlen(via));
     p->upgrade =
@@ -131,7 +140,8 @@ static int texts_fill(zk_proxy *p)
         return zk_fail(ZK_E_CONFIG, "health_path does not begin with '/'");
     }
     bool is_whole = p->via && p->upgrade && p->via_values[0] && p->via_values[1] &&
-                    !p->hash_header == !o->hash_header && !p->health_path == !o->health_path;
+                    p->via_values[2] && !p->hash_header == !o->hash_header &&
+                    !p->health_path == !o->health_path;
     return is_whole ? 0 : -ENOMEM;
 }
 
@@ -142,7 +152,12 @@ int zk_proxy_new(const zk_proxy_options *options, zk_proxy **ret_proxy)
     p->options = *options;
     complete(&p->options);
     int rc = zk__client_limits(options->client, &p->limits);
+    p->limits.proxy_protocol = options->proxy_protocol;
+    if (!rc && (options->proxy_protocol < 0 || options->proxy_protocol > 2)) {
+        rc = zk_fail(ZK_E_CONFIG, "there are versions 1 and 2 of the PROXY protocol");
+    }
     if (!rc) rc = texts_fill(p);
+    if (!rc) rc = zk__proxy_connect_init(p, options->connect_allow);
     if (!rc) rc = upstreams_fill(p);
     p->options.upstreams = NULL;
     p->options.client = options->client;
@@ -182,7 +197,8 @@ static zk__proxy_worker *worker_new(zk_proxy *p)
         const zk__upstream *u = &p->upstreams[i];
         zk_str address = {u->address, strlen(u->address)}, host = {u->host, strlen(u->host)};
         zk_tls *tls = u->is_secure ? p->tls : NULL;
-        w->uses[i].origin = zk__pool_origin(pool, address, tls, host, NULL);
+        w->uses[i].origin = u->is_h2c ? zk__pool_origin_h2c(pool, address)
+                                      : zk__pool_origin(pool, address, tls, host, NULL);
         if (!w->uses[i].origin) {
             zk__pool_free(pool);
             return NULL;
@@ -221,10 +237,12 @@ void zk_proxy_free(zk_proxy *p)
         free(p->upstreams[i].authority);
     }
     free(p->upstreams);
+    zk__proxy_connect_done(p);
     free(p->via);
     free(p->upgrade);
     free(p->via_values[0]);
     free(p->via_values[1]);
+    free(p->via_values[2]);
     free(p->hash_header);
     free(p->health_path);
     zk__dial_tls_free(p->tls);
@@ -374,12 +392,13 @@ int zk_proxy_run(zk_proxy *p, zk_request *req, zk_response *res)
     char reason[512];
     reason[0] = '\0';
     r.began = zk_now();
-    if (!req->target.path.size) return zk_respond_status(res, 501); /* CONNECT */
     double share = p->options.retry_percent_max / 100.0;
     if (r.w->retry_tokens < RETRY_TOKENS_MAX) r.w->retry_tokens += share;
     r.try.protocol = protocol_of(p, req);
     body_look(&r.try, req);
-    r.rc = try_all(&r, zk__proxy_key(p, req));
+    bool is_connect = !req->target.path.size;
+    r.rc = ZK_UNLIKELY(is_connect) ? zk__proxy_connect(p, req, res)
+                                   : try_all(&r, zk__proxy_key(p, req));
     int rc = r.rc;
     bool is_gone = rc < 0 && (r.try.is_client_gone || res->error || zk_cancelled() < 0);
     if (ZK_UNLIKELY(rc < 0) && !is_gone) rc = respond_failure(&r, rc, reason, sizeof reason);

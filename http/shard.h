@@ -38,6 +38,9 @@ typedef struct zk__shard {
     zk_serving *serving;
     const zk__route_table *routes;
     zk_tls *tls;     /* NULL: connections are plain */
+    /* whose connections begin with a header of the PROXY protocol */
+    const struct zk__network *announcers;
+    int announcer_count;
     zk_scope *scope; /* of the tasks of its connections */
     zk_listener *listener;
     zk__conn *conns;

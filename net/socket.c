@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "core/worker.h"
@@ -15,7 +16,7 @@ typedef struct socket_stream {
     zk_stream head;
     zk__io io;
     /* The peer's address once it was asked for: it stays, and proxies ask for each request. */
-    sa_family_t peer_family; /* AF_INET or AF_INET6; 0: not known */
+    sa_family_t peer_family; /* 0: not known */
     uint16_t peer_port;      /* as on the wire */
     union {
         struct in_addr in;
@@ -161,6 +162,9 @@ static zk_addr peer_kept(const socket_stream *s)
     if (s->peer_family == AF_INET) {
         addr.in = (struct sockaddr_in){
             .sin_family = AF_INET, .sin_port = s->peer_port, .sin_addr = s->peer.in};
+    } else if (s->peer_family == AF_UNIX) {
+        addr.size = offsetof(struct sockaddr_un, sun_path);
+        addr.un = (struct sockaddr_un){.sun_family = AF_UNIX};
     } else {
         addr.size = sizeof addr.in6;
         addr.in6 = (struct sockaddr_in6){
@@ -222,6 +226,14 @@ int zk__fd_stream(int fd, uint32_t bits, zk_stream **ret_stream)
 int zk__socket_stream(int fd, uint32_t bits, zk_stream **ret_stream)
 {
     return zk__fd_stream(fd, ZK__IO_SOCKET | ZK__IO_STREAM | bits, ret_stream);
+}
+
+void zk__socket_stream_set_peer(zk_stream *stream, const zk_addr *addr)
+{
+    socket_stream *s = of(stream);
+    ZK_ASSERT(stream->ops == &socket_ops);
+    peer_keep(s, addr);
+    s->peer_family = addr->sa.sa_family;
 }
 
 zk__io *zk__socket_stream_io(zk_stream *stream) { return &of(stream)->io; }
