@@ -19,17 +19,17 @@
 
 #include <zokio/proxy.h>
 
-enum { UPSTREAMS_MAX = 64, NETWORKS_MAX = 16, CONNECT_MAX = 64 };
+enum { UPSTREAMS_MAX = 64, CONNECT_MAX = 64, NETWORKS_MAX = 16 };
 
 typedef struct settings {
     const char *listen;
     zk_upstream upstreams[UPSTREAMS_MAX + 1];
     zk_tls_certificate certificates[2];
     const char *metrics_path;
-    const char *announcers[NETWORKS_MAX + 1]; /* for --accept-proxy-protocol */
-    int announcer_count;
     const char *connect[CONNECT_MAX + 1];
     int connect_count;
+    const char *announcers[NETWORKS_MAX + 1]; /* for --accept-proxy-protocol */
+    int announcer_count;
     bool logs_json;
     zk_proxy_options options;
     zk_proxy *proxy;
@@ -190,7 +190,7 @@ int main(int argc, char **argv)
                         "[--health PATH]\n             [--tls CERT KEY] [--log combined|json] "
                         "[--metrics PATH] [--upstream-host]\n             [--trust-forwarded] "
                         "[--tries N] [--connect HOST:PORT]...\n             "
-                        "[--accept-proxy-protocol NET] [--send-proxy-protocol v1|v2]\n");
+                        "[--accept-proxy-protocol NET]... [--send-proxy-protocol v1|v2]\n");
         return 2;
     }
     int rc = zk_proxy_new(&s.options, &s.proxy);

@@ -32,7 +32,7 @@ struct zk__origin {
     struct zk__h2_link *h2, *h2_links; /* the one for new requests; all of them */
     bool is_h2c;                       /* it speaks HTTP/2 in plain, without being asked */
     bool is_h2;                        /* it has spoken HTTP/2 when last connected to */
-    bool is_kept;              /* somebody holds on to it even while it has no connections */
+    bool is_kept; /* somebody holds on to it even while it has no connections */
     enum zk__speaks speaks;
     zk_tls *tls;               /* NULL: plain */
     const struct zk__via *via; /* NULL, or the proxy that it is reached through by CONNECT */
@@ -95,6 +95,9 @@ zk__origin *zk__pool_origin_h2c(zk__pool *pool, zk_str address);
  */
 int zk__origin_reach(zk__origin *origin, const struct zk__greeting *greeting, bool must_be_new,
                      zk__hop **ret_hop);
+/* Makes the connection anew, for a request nothing of which has been sent. returns 0; as
+ * zk__origin_reach. */
+int zk__hop_redial(zk__hop *hop);
 /* Takes a connection out of the pool that nothing was asked on: it is the caller's. */
 zk_stream *zk__hop_leave(zk__hop *hop);
 
