@@ -7,6 +7,8 @@
 #ifndef ZOKIO_HTTP_CLIENT_HOP_H
 #define ZOKIO_HTTP_CLIENT_HOP_H
 
+#include <string.h>
+
 #include <zokio/stream.h>
 
 #include "http/h1_response.h"
@@ -52,11 +54,11 @@ struct zk__hop {
     zk__hop *next, **link; /* among the idle ones of its origin */
     zk_time idle_until;
     struct zk__greeting *greeting; /* NULL: it may be used for anybody */
-    bool is_reused;       /* it has carried an exchange before this one */
-    bool has_sent;        /* bytes of this request may have reached the server */
-    bool has_received;    /* bytes of this response have come */
-    bool is_request_done; /* all of it has been sent */
-    bool is_broken;       /* nothing can follow */
+    bool is_reused;                /* it has carried an exchange before this one */
+    bool has_sent;                 /* bytes of this request may have reached the server */
+    bool has_received;             /* bytes of this response have come */
+    bool is_request_done;          /* all of it has been sent */
+    bool is_broken;                /* nothing can follow */
 };
 
 /* Begins an exchange on it. */
@@ -64,7 +66,9 @@ void zk__hop_begin(zk__hop *hop);
 
 /* Gathers bytes of a request. Suspends sometimes. returns 0; ZK_E_HTTP_TIMEOUT, -ECANCELED,
  * -ETIMEDOUT, errors of the stream: then the hop is broken. */
-int zk__hop_put(zk__hop *hop, const void *data, size_t size);
+static inline int zk__hop_put(zk__hop *hop, const void *data, size_t size);
+/* The same where there is not room for all. */
+int zk__hop_put_more(zk__hop *hop, const void *data, size_t size);
 /* As zk__hop_put; what is large is sent at once from where it lies. */
 int zk__hop_write(zk__hop *hop, const void *data, size_t size);
 /* As zk__hop_write, as a chunk. */
@@ -91,6 +95,18 @@ ssize_t zk__hop_read(zk__hop *hop, void *buf, size_t size);
 
 /* Forgets what is here of the body, without waiting for more. */
 void zk__hop_forget_body(zk__hop *hop);
+
+/* Inline, since a head is some thirty pieces. */
+static inline int zk__hop_put(zk__hop *hop, const void *data, size_t size)
+{
+    zk__talk *t = hop->talk;
+    if (ZK_UNLIKELY(size > ZK__HOP_OUT_BYTES - t->out_size)) {
+        return zk__hop_put_more(hop, data, size);
+    }
+    if (size) memcpy(t->out + t->out_size, data, size);
+    t->out_size += size;
+    return 0;
+}
 
 /* Whether what comes next can be read straight into a buffer: nothing of the body is here, and it
  * has no framing of its own. */
