@@ -3,12 +3,13 @@
  *
  *     proxy LISTEN UPSTREAM... [--balance round-robin|least|two-choices|hash] [--hash-header NAME]
  *           [--health PATH] [--tls CERT KEY] [--log combined|json] [--metrics PATH]
- *           [--upstream-host] [--trust-forwarded] [--tries N]
+ *           [--upstream-host] [--trust-forwarded] [--tries N] [--connect HOST:PORT]...
  *           [--accept-proxy-protocol NET]... [--send-proxy-protocol v1|v2]
  *
- * An upstream is "http://host:port", "https://host", "host:port" or "unix:/path", with its weight
- * behind a '*' if that is not 1: "10.0.0.1:80*3". Errors go to standard error, the log to standard
- * output.
+ * An upstream is "http://host:port", "https://host", "h2c://host:port", "host:port" or
+ * "unix:/path", with its weight behind a '*' if that is not 1: "10.0.0.1:80*3". --connect makes it
+ * a forward proxy for that host and port, too, or just that without upstreams; '*' is all of
+ * either. Errors go to standard error, the log to standard output.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -18,7 +19,7 @@
 
 #include <zokio/proxy.h>
 
-enum { UPSTREAMS_MAX = 64, NETWORKS_MAX = 16 };
+enum { UPSTREAMS_MAX = 64, NETWORKS_MAX = 16, CONNECT_MAX = 64 };
 
 typedef struct settings {
     const char *listen;
@@ -27,6 +28,8 @@ typedef struct settings {
     const char *metrics_path;
     const char *announcers[NETWORKS_MAX + 1]; /* for --accept-proxy-protocol */
     int announcer_count;
+    const char *connect[CONNECT_MAX + 1];
+    int connect_count;
     bool logs_json;
     zk_proxy_options options;
     zk_proxy *proxy;
@@ -86,8 +89,9 @@ static int check(void *arg)
 static int serve(void *arg)
 {
     settings *s = arg;
-    zk_route routes[3] = {{NULL, "/{path...}", forward, NULL}, {0}};
-    if (s->metrics_path) routes[1] = (zk_route){"GET", s->metrics_path, metrics, NULL};
+    zk_route routes[4] = {
+        {NULL, "/{path...}", forward, NULL}, {"CONNECT", "/{path...}", forward, NULL}, {0}};
+    if (s->metrics_path) routes[2] = (zk_route){"GET", s->metrics_path, metrics, NULL};
     zk_server server = {
         .listen = s->listen,
         .routes = routes,
@@ -129,6 +133,11 @@ static int option_take(settings *s, char **words)
     if (!strcmp(name, "--balance")) return balance_parse(value, &s->options.balance) ? 2 : 0;
     if (!strcmp(name, "--hash-header")) return s->options.hash_header = value, 2;
     if (!strcmp(name, "--health")) return s->options.health_path = value, 2;
+    if (!strcmp(name, "--connect") && s->connect_count < CONNECT_MAX) {
+        s->connect[s->connect_count++] = value;
+        s->options.connect_allow = s->connect;
+        return 2;
+    }
     if (!strcmp(name, "--metrics")) return s->metrics_path = value, 2;
     if (!strcmp(name, "--tries")) return s->options.tries_max = atoi(value), 2;
     if (!strcmp(name, "--log")) {
@@ -168,7 +177,7 @@ static bool settings_parse(settings *s, char **words)
             return false;
         }
     }
-    return s->listen && count > 0;
+    return s->listen && (count > 0 || s->connect_count > 0);
 }
 
 int main(int argc, char **argv)
@@ -180,8 +189,8 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: proxy LISTEN UPSTREAM... [--balance HOW] [--hash-header NAME] "
                         "[--health PATH]\n             [--tls CERT KEY] [--log combined|json] "
                         "[--metrics PATH] [--upstream-host]\n             [--trust-forwarded] "
-                        "[--tries N] [--accept-proxy-protocol NET]\n             "
-                        "[--send-proxy-protocol v1|v2]\n");
+                        "[--tries N] [--connect HOST:PORT]...\n             "
+                        "[--accept-proxy-protocol NET] [--send-proxy-protocol v1|v2]\n");
         return 2;
     }
     int rc = zk_proxy_new(&s.options, &s.proxy);

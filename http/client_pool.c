@@ -298,12 +298,12 @@ static int hop_open(zk__origin *o, const zk__greeting *greeting, zk__hop **ret_h
     }
     if (rc >= 0 && o->tls) {
         zk_stream *inner = l->stream;
-        rc = zk__dial_tls(o->tls, o->is_http1, inner, o->host, &l->stream);
+        rc = zk__dial_tls(o->tls, o->speaks == ZK__SPEAKS_HTTP1, inner, o->host, &l->stream);
         if (rc < 0) zk_stream_close(inner);
         if (rc < 0) rc = zk_fail(rc, "TLS with %s", o->address);
     }
     if (rc >= 0) o->pool->opened++;
-    bool is_h2 = rc >= 0 && (o->is_h2c || (o->tls && zk__dial_is_h2(l->stream)));
+    bool is_h2 = rc >= 0 && (o->speaks == ZK__SPEAKS_H2 || (o->tls && zk__dial_is_h2(l->stream)));
     if (rc >= 0) o->is_h2 = is_h2;
     if (is_h2) rc = zk__h2_link_new(o, l->stream);
     if (rc < 0 || is_h2) {
@@ -431,11 +431,11 @@ static void origins_trim(zk__pool *pool)
 }
 
 static zk__origin *origin_get(zk__pool *pool, zk_str address, zk_tls *tls, zk_str host,
-                              const struct zk__via *via, bool is_http1, bool is_h2c)
+                              const struct zk__via *via, enum zk__speaks speaks)
 {
     for (zk__origin **at = &pool->origins, *o; (o = *at); at = &o->next) {
         bool is_it =
-            o->tls == tls && o->via == via && o->is_http1 == is_http1 && o->is_h2c == is_h2c &&
+            o->tls == tls && o->via == via && o->speaks == speaks &&
             strlen(o->address) == address.size && !memcmp(o->address, address.data, address.size) &&
             (!tls || (strlen(o->host) == host.size && !memcmp(o->host, host.data, host.size)));
         if (!is_it) continue;
@@ -452,8 +452,8 @@ static zk__origin *origin_get(zk__pool *pool, zk_str address, zk_tls *tls, zk_st
     o->timer.fire = on_timer;
     o->tls = tls;
     o->via = via;
-    o->is_http1 = is_http1;
-    o->is_h2c = o->is_h2 = is_h2c;
+    o->speaks = speaks;
+    o->is_h2 = speaks == ZK__SPEAKS_H2;
     memcpy(o->address, address.data, address.size);
     o->host = o->address + address.size + 1;
     if (host.size) memcpy(o->host, host.data, host.size);
@@ -466,18 +466,18 @@ static zk__origin *origin_get(zk__pool *pool, zk_str address, zk_tls *tls, zk_st
 zk__origin *zk__pool_origin(zk__pool *pool, zk_str address, zk_tls *tls, zk_str host,
                             const struct zk__via *via)
 {
-    return origin_get(pool, address, tls, host, via, false, false);
+    return origin_get(pool, address, tls, host, via, ZK__SPEAKS_AGREED);
+}
+
+zk__origin *zk__pool_origin_h2c(zk__pool *pool, zk_str address)
+{
+    return origin_get(pool, address, NULL, (zk_str){"", 0}, NULL, ZK__SPEAKS_H2);
 }
 
 zk__origin *zk__pool_origin_http1(zk__pool *pool, zk_str address, zk_tls *tls, zk_str host,
                                   const struct zk__via *via)
 {
-    return origin_get(pool, address, tls, host, via, true, false);
-}
-
-zk__origin *zk__pool_origin_h2c(zk__pool *pool, zk_str address)
-{
-    return origin_get(pool, address, NULL, (zk_str){"", 0}, NULL, false, true);
+    return origin_get(pool, address, tls, host, via, ZK__SPEAKS_HTTP1);
 }
 
 void zk__origin_close_idle(zk__origin *o)

@@ -14,6 +14,13 @@
 /* Somebody who waits for a connection of an origin that has as many as it may. */
 typedef struct zk__hop_wait zk__hop_wait;
 
+/* Which HTTP the connections of an origin are for. */
+enum zk__speaks {
+    ZK__SPEAKS_AGREED, /* what TLS agrees upon; else HTTP/1.1 */
+    ZK__SPEAKS_HTTP1,  /* whatever the server may have */
+    ZK__SPEAKS_H2,     /* in plain, without asking (RFC 9113 section 3.3) */
+};
+
 struct zk__origin {
     zk__pool *pool;
     zk__origin *next; /* in its pool */
@@ -26,7 +33,7 @@ struct zk__origin {
     bool is_h2c;                       /* it speaks HTTP/2 in plain, without being asked */
     bool is_h2;                        /* it has spoken HTTP/2 when last connected to */
     bool is_kept;              /* somebody holds on to it even while it has no connections */
-    bool is_http1;             /* whatever the server may have */
+    enum zk__speaks speaks;
     zk_tls *tls;               /* NULL: plain */
     const struct zk__via *via; /* NULL, or the proxy that it is reached through by CONNECT */
     char *host;                /* that the certificate has to be for */

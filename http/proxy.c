@@ -94,6 +94,7 @@ static int upstreams_fill(zk_proxy *p)
     const zk_upstream *given = p->options.upstreams;
     while (given && given[p->count].address)
         p->count++;
+    if (!p->count && p->connect_allow) return 0;
     if (p->count < 1 || p->count > ZK__UPSTREAMS_MAX) {
         return zk_fail(ZK_E_CONFIG, "a proxy needs 1 to %d upstreams", ZK__UPSTREAMS_MAX);
     }
@@ -156,6 +157,7 @@ int zk_proxy_new(const zk_proxy_options *options, zk_proxy **ret_proxy)
         rc = zk_fail(ZK_E_CONFIG, "there are versions 1 and 2 of the PROXY protocol");
     }
     if (!rc) rc = texts_fill(p);
+    if (!rc) rc = zk__proxy_connect_init(p, options->connect_allow);
     if (!rc) rc = upstreams_fill(p);
     p->options.upstreams = NULL;
     p->options.client = options->client;
@@ -235,6 +237,7 @@ void zk_proxy_free(zk_proxy *p)
         free(p->upstreams[i].authority);
     }
     free(p->upstreams);
+    zk__proxy_connect_done(p);
     free(p->via);
     free(p->upgrade);
     free(p->via_values[0]);
@@ -389,12 +392,13 @@ int zk_proxy_run(zk_proxy *p, zk_request *req, zk_response *res)
     char reason[512];
     reason[0] = '\0';
     r.began = zk_now();
-    if (!req->target.path.size) return zk_respond_status(res, 501); /* CONNECT */
     double share = p->options.retry_percent_max / 100.0;
     if (r.w->retry_tokens < RETRY_TOKENS_MAX) r.w->retry_tokens += share;
     r.try.protocol = protocol_of(p, req);
     body_look(&r.try, req);
-    r.rc = try_all(&r, zk__proxy_key(p, req));
+    bool is_connect = !req->target.path.size;
+    r.rc = ZK_UNLIKELY(is_connect) ? zk__proxy_connect(p, req, res)
+                                   : try_all(&r, zk__proxy_key(p, req));
     int rc = r.rc;
     bool is_gone = rc < 0 && (r.try.is_client_gone || res->error || zk_cancelled() < 0);
     if (ZK_UNLIKELY(rc < 0) && !is_gone) rc = respond_failure(&r, rc, reason, sizeof reason);

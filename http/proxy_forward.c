@@ -257,8 +257,14 @@ static int forward_once(zk__proxy_worker *w, int index, zk__proxy_try *try, bool
         is_greeted = zk__greeting_make(&greeting, w->pool->limits.proxy_protocol, req->stream);
     }
     try->hop = NULL;
-    int rc = zk__origin_reach(w->uses[index].origin, is_greeted ? &greeting : NULL, must_be_new,
-                              &try->hop);
+    zk__origin *origin = w->uses[index].origin;
+    if (ZK_UNLIKELY(try->needs_http1)) {
+        zk_str address = {origin->address, strlen(origin->address)};
+        zk_str host = {origin->host, strlen(origin->host)};
+        origin = zk__pool_origin_http1(w->pool, address, origin->tls, host, NULL);
+        if (!origin) return -ENOMEM;
+    }
+    int rc = zk__origin_reach(origin, is_greeted ? &greeting : NULL, must_be_new, &try->hop);
     try->is_stale = false;
     if (rc >= 0 && !try->hop) return zk__proxy_h2_forward(w, index, try, req, res);
     if (rc >= 0) {
@@ -273,7 +279,9 @@ static int forward_once(zk__proxy_worker *w, int index, zk__proxy_try *try, bool
 int zk__proxy_forward(zk__proxy_worker *w, int index, zk__proxy_try *try, zk_request *req,
                       zk_response *res)
 {
+    try->needs_http1 = false;
     int rc = forward_once(w, index, try, false, req, res);
+    if (ZK_UNLIKELY(try->needs_http1)) rc = forward_once(w, index, try, false, req, res);
     /* A pooled connection that the upstream has closed meanwhile is no fault of anybody's. */
     if (ZK_UNLIKELY(rc < 0) && try->is_stale) {
         if (try->hop) try->hop->is_broken = true;
