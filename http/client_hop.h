@@ -89,9 +89,9 @@ int zk__hop_flush(zk__hop *hop);
 
 /*
  * Waits for the head of the final response, or 101: hop->talk->answer. Suspends sometimes.
- * returns 0, again if it has been here already; ZK_E_HTTP_TIMEOUT; ZK_E_CLOSED (the server has ended the connection); what
- *         zk__h1_parse_response() refuses; -ECANCELED, -ETIMEDOUT; errors of the stream. The hop
- *         is then broken.
+ * returns 0, again if it has been here already; ZK_E_HTTP_TIMEOUT; ZK_E_CLOSED (the server has
+ *         ended the connection); what zk__h1_parse_response() refuses; -ECANCELED, -ETIMEDOUT;
+ *         errors of the stream. The hop is then broken.
  */
 int zk__hop_answer(zk__hop *hop);
 
