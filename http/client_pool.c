@@ -204,7 +204,7 @@ static void hop_settle(zk__hop *l, bool is_good)
     zk__origin *o = l->origin;
     l->is_reused = true;
     if (is_good && line_serve(o, l)) return;
-    if (!is_good || o->idle_count >= o->pool->limits.idle_max ||
+    if (!is_good || o->is_retired || o->idle_count >= o->pool->limits.idle_max ||
         zk_stream_park(l->stream, on_unasked, l)) {
         hop_free(l);
         return;
@@ -402,7 +402,7 @@ static void origin_free(zk__origin **at)
 static void origins_trim(zk__pool *pool)
 {
     for (zk__origin **at = &pool->origins; *at;) {
-        if ((*at)->count || (*at)->is_kept || (*at)->h2_links) {
+        if ((*at)->count || (*at)->keepers || (*at)->h2_links) {
             at = &(*at)->next;
         } else {
             origin_free(at);
@@ -445,6 +445,25 @@ void zk__origin_close_idle(zk__origin *o)
 {
     while (o->idle)
         idle_end(o->idle);
+}
+
+void zk__origin_keep(zk__origin *o)
+{
+    o->keepers++;
+    o->is_retired = false;
+}
+
+void zk__origin_retire(zk__origin *o)
+{
+    if (o->keepers > 1) return;
+    o->is_retired = true;
+    zk__origin_close_idle(o);
+}
+
+void zk__origin_release(zk__origin *o)
+{
+    zk__origin_retire(o);
+    o->keepers--;
 }
 
 static void pools_done(void *state)

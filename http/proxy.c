@@ -1,5 +1,5 @@
 /*
- * The proxy: its configuration, its parts on the workers, and a request's way through its tries.
+ * The proxy: its configuration, and a request's way through its tries.
  */
 #include "http/proxy.h"
 
@@ -11,8 +11,6 @@
 #include "http/dial.h"
 #include "http/shard.h"
 #include "http/upgrade.h"
-
-enum { RETRY_TOKENS_MAX = 100 };
 
 /* ---- making one ---- */
 
@@ -38,76 +36,6 @@ static char *copy(const char *text, size_t size)
     memcpy(own, text, size);
     own[size] = '\0';
     return own;
-}
-
-static uint64_t hash_of(const char *text)
-{
-    uint64_t h = 0xcbf29ce484222325u;
-    for (; *text; text++)
-        h = (h ^ (unsigned char)*text) * 0x100000001b3u;
-    return h;
-}
-
-/* "http://host:port", "https://host", "host:port", "unix:/path" */
-static int upstream_fill(zk__upstream *u, const zk_upstream *given)
-{
-    const char *text = given->address;
-    char url_text[1024], address[ZK_URL_AUTHORITY_BYTES + 8], authority[ZK_URL_AUTHORITY_BYTES];
-    u->weight = number(given->weight, 1);
-    if (u->weight < 1 || u->weight > 100) return zk_fail(ZK_E_CONFIG, "weights are 1 to 100");
-    u->hash = hash_of(text);
-    u->name = copy(text, strlen(text));
-    if (!strncmp(text, "unix:", 5)) {
-        zk_addr addr;
-        int rc = zk_addr_parse(text, &addr);
-        if (rc < 0) return rc;
-        u->address = copy(text, strlen(text));
-        u->host = copy("localhost", 9);
-        u->authority = copy("localhost", 9);
-    } else {
-        bool is_url = strstr(text, "://") != NULL;
-        int n = snprintf(url_text, sizeof url_text, "%s%s", is_url ? "" : "http://", text);
-        if (n < 0 || (size_t)n >= sizeof url_text) return ZK_E_HTTP_URL;
-        zk_url url;
-        int rc = zk_url_parse((zk_str){url_text, (size_t)n}, &url);
-        if (rc < 0) return zk_fail(rc, "upstream \"%.200s\"", text);
-        if (url.user_info.data || url.query.data || url.path.size > 1 ||
-            url.scheme.data[0] != 'h') {
-            return zk_fail(ZK_E_CONFIG, "upstream \"%.200s\": only scheme, host and port", text);
-        }
-        snprintf(address, sizeof address, url.is_ipv6 ? "[%.*s]:%u" : "%.*s:%u", (int)url.host.size,
-                 url.host.data, url.port);
-        size_t size = zk_url_authority(&url, authority);
-        u->is_secure = url.is_secure;
-        u->address = copy(address, strlen(address));
-        u->host = copy(url.host.data, url.host.size);
-        u->authority = copy(authority, size);
-    }
-    return u->name && u->address && u->host && u->authority ? 0 : -ENOMEM;
-}
-
-static int upstreams_fill(zk_proxy *p)
-{
-    const zk_upstream *given = p->options.upstreams;
-    while (given && given[p->count].address)
-        p->count++;
-    if (p->count < 1 || p->count > ZK__UPSTREAMS_MAX) {
-        return zk_fail(ZK_E_CONFIG, "a proxy needs 1 to %d upstreams", ZK__UPSTREAMS_MAX);
-    }
-    p->upstreams = calloc((size_t)p->count, sizeof *p->upstreams);
-    if (!p->upstreams) return -ENOMEM;
-    bool wants_tls = false;
-    for (int i = 0; i < p->count; i++) {
-        int rc = upstream_fill(&p->upstreams[i], &given[i]);
-        if (rc < 0) return rc;
-        wants_tls = wants_tls || p->upstreams[i].is_secure;
-    }
-    if (!wants_tls) return 0;
-    const zk_client_options *c = p->options.client;
-    zk_tls_client tls = c && c->tls ? *c->tls : (zk_tls_client){0};
-    static const char *const alpn[] = {"http/1.1", NULL};
-    tls.alpn = alpn;
-    return zk__dial_tls_new(&tls, &p->tls);
 }
 
 static int texts_fill(zk_proxy *p)
@@ -139,11 +67,12 @@ int zk_proxy_new(const zk_proxy_options *options, zk_proxy **ret_proxy)
 {
     zk_proxy *p = calloc(1, sizeof *p);
     if (!p) return -ENOMEM;
+    pthread_mutex_init(&p->lock, NULL);
     p->options = *options;
     complete(&p->options);
     int rc = zk__client_limits(options->client, &p->limits);
     if (!rc) rc = texts_fill(p);
-    if (!rc) rc = upstreams_fill(p);
+    if (!rc) rc = zk__proxy_names_set(p, options->upstreams);
     p->options.upstreams = NULL;
     p->options.client = options->client;
     if (rc < 0) {
@@ -152,56 +81,6 @@ int zk_proxy_new(const zk_proxy_options *options, zk_proxy **ret_proxy)
     }
     *ret_proxy = p;
     return 0;
-}
-
-/* ---- a worker's part ---- */
-
-static void worker_free(void *context)
-{
-    zk__proxy_worker *w = context;
-    while (w->big_count)
-        zk_free(w->big[--w->big_count]);
-    if (w->proxy) atomic_store(&w->proxy->workers[zk_worker_index()], NULL);
-    zk_free(w);
-}
-
-static zk__proxy_worker *worker_new(zk_proxy *p)
-{
-    zk__proxy_worker *w = zk_alloc_zeroed(sizeof *w + (size_t)p->count * sizeof *w->uses);
-    zk__pool *pool = w ? zk__pool_new(&p->limits) : NULL;
-    if (!pool) {
-        zk_free(w);
-        return NULL;
-    }
-    w->proxy = p;
-    w->pool = pool;
-    w->retry_tokens = RETRY_TOKENS_MAX / 10;
-    pool->owner = w;
-    pool->owner_free = worker_free;
-    for (int i = 0; i < p->count; i++) {
-        const zk__upstream *u = &p->upstreams[i];
-        zk_str address = {u->address, strlen(u->address)}, host = {u->host, strlen(u->host)};
-        zk_tls *tls = u->is_secure ? p->tls : NULL;
-        w->uses[i].origin = zk__pool_origin(pool, address, tls, host, NULL);
-        if (!w->uses[i].origin) {
-            zk__pool_free(pool);
-            return NULL;
-        }
-        w->uses[i].origin->is_kept = true;
-    }
-    return w;
-}
-
-zk__proxy_worker *zk__proxy_worker_get(zk_proxy *p)
-{
-    int index = zk_worker_index();
-    if (index < 0 || index >= ZK__PROXY_WORKERS_MAX) return NULL;
-    zk__proxy_worker *w = atomic_load_explicit(&p->workers[index], memory_order_relaxed);
-    if (ZK_UNLIKELY(!w)) {
-        w = worker_new(p);
-        atomic_store_explicit(&p->workers[index], w, memory_order_release);
-    }
-    return w;
 }
 
 void zk_proxy_free(zk_proxy *p)
@@ -214,13 +93,8 @@ void zk_proxy_free(zk_proxy *p)
         w->proxy = NULL;
         zk__pool_free_on(w->pool, i);
     }
-    for (int i = 0; p->upstreams && i < p->count; i++) {
-        free(p->upstreams[i].name);
-        free(p->upstreams[i].address);
-        free(p->upstreams[i].host);
-        free(p->upstreams[i].authority);
-    }
-    free(p->upstreams);
+    zk__upstream_set_give(atomic_load(&p->set));
+    zk__proxy_names_free(p);
     free(p->via);
     free(p->upgrade);
     free(p->via_values[0]);
@@ -228,6 +102,7 @@ void zk_proxy_free(zk_proxy *p)
     free(p->hash_header);
     free(p->health_path);
     zk__dial_tls_free(p->tls);
+    pthread_mutex_destroy(&p->lock);
     free(p);
 }
 
@@ -235,11 +110,12 @@ void zk_proxy_free(zk_proxy *p)
 
 typedef struct run {
     zk__proxy_worker *w;
+    zk__proxy_view *view;
+    zk__upstream_use *use; /* the last upstream that was tried; NULL: none */
     zk_request *req;
     zk_response *res;
     zk__proxy_try try;
     zk_time began;
-    int index; /* the upstream; -1: none */
     int tries, rc;
 } run;
 
@@ -280,7 +156,7 @@ static void account(run *r, const char *reason)
     if (ZK_LIKELY(!p->options.on_access)) return;
     zk_proxy_access access = {
         .req = r->req,
-        .upstream = r->index >= 0 ? p->upstreams[r->index].name : NULL,
+        .upstream = r->use ? r->use->upstream->name : NULL,
         .status = is_gone ? 499 : status,
         .rc = r->rc,
         .reason = is_gone     ? gone
@@ -302,16 +178,15 @@ static int try_all(run *r, uint64_t key)
     uint64_t tried[4] = {0, 0, 0, 0};
     int rc = -EAGAIN;
     for (;;) {
-        int index = zk__proxy_pick(w, key, tried);
+        int index = zk__proxy_pick(r->view, key, tried);
         if (index < 0) return rc;
-        r->index = index;
         tried[index / 64] |= 1ull << (index % 64);
-        zk__upstream_use *use = &w->uses[index];
+        zk__upstream_use *use = r->use = r->view->at[index];
         use->active++;
         w->active++;
         r->tries++;
         zk__count(&use->requests, 1);
-        rc = zk__proxy_forward(w, index, &r->try, r->req, r->res);
+        rc = zk__proxy_forward(w, use, &r->try, r->req, r->res);
         use->active--;
         w->active--;
         if (ZK_LIKELY(rc >= 0)) return 0;
@@ -319,7 +194,7 @@ static int try_all(run *r, uint64_t key)
         bool is_ours = r->try.is_client_gone || r->res->error || zk_cancelled() < 0;
         if (is_ours) return rc;
         zk__count(&use->failures, 1);
-        zk__proxy_note(w->proxy, index, rc);
+        zk__proxy_note(w->proxy, use->upstream, rc);
         bool goes_on = r->try.may_repeat && r->tries < o->tries_max && retry_allowed(w);
         if (!goes_on) return rc;
         if (r->try.hop) zk__hop_give(r->try.hop);
@@ -355,11 +230,11 @@ static zk_str protocol_of(const zk_proxy *p, const zk_request *req)
 static int respond_failure(run *r, int rc, char *reason, size_t reason_size)
 {
     const char *trail = zk_trail();
-    const char *upstream = r->index >= 0 ? r->w->proxy->upstreams[r->index].name : "none";
+    const char *upstream = r->use ? r->use->upstream->name : "none";
     snprintf(reason, reason_size, "upstream %s: %s", upstream,
-             rc == -EAGAIN && r->index < 0 ? "none is available"
-             : *trail                      ? trail
-                                           : zk_strerror(rc));
+             rc == -EAGAIN && !r->use ? "none is available"
+             : *trail                 ? trail
+                                      : zk_strerror(rc));
     if (r->res->state != ZK__RESPONSE_NONE) return rc; /* broken off by the server */
     const zk_server *config = r->req->shard->config;
     if (config->on_error) config->on_error(config->context, r->req, rc, reason);
@@ -369,21 +244,23 @@ static int respond_failure(run *r, int rc, char *reason, size_t reason_size)
 
 int zk_proxy_run(zk_proxy *p, zk_request *req, zk_response *res)
 {
-    run r = {.w = zk__proxy_worker_get(p), .req = req, .res = res, .index = -1};
+    run r = {.w = zk__proxy_worker_get(p), .req = req, .res = res};
     if (!r.w) return zk_respond_status(res, 503);
     char reason[512];
     reason[0] = '\0';
     r.began = zk_now();
     if (!req->target.path.size) return zk_respond_status(res, 501); /* CONNECT */
     double share = p->options.retry_percent_max / 100.0;
-    if (r.w->retry_tokens < RETRY_TOKENS_MAX) r.w->retry_tokens += share;
+    if (r.w->retry_tokens < ZK__RETRY_TOKENS_MAX) r.w->retry_tokens += share;
     r.try.protocol = protocol_of(p, req);
     body_look(&r.try, req);
+    r.view = zk__proxy_view_take(r.w);
     r.rc = try_all(&r, zk__proxy_key(p, req));
     int rc = r.rc;
     bool is_gone = rc < 0 && (r.try.is_client_gone || res->error || zk_cancelled() < 0);
     if (ZK_UNLIKELY(rc < 0) && !is_gone) rc = respond_failure(&r, rc, reason, sizeof reason);
     account(&r, reason);
     if (r.try.hop) zk__hop_give(r.try.hop);
+    zk__proxy_view_give(r.view);
     return rc;
 }

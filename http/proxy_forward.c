@@ -177,11 +177,11 @@ static int answer_wait(zk__proxy_try *try, zk_request *req)
 }
 
 /* A request whose body, if any, is in memory. */
-static int exchange_whole(zk__proxy_worker *w, int index, zk__proxy_try *try, zk_request *req,
-                          zk_response *res)
+static int exchange_whole(zk__proxy_worker *w, zk__upstream_use *use, zk__proxy_try *try,
+                          zk_request *req, zk_response *res)
 {
     zk__hop *hop = try->hop;
-    int rc = zk__proxy_head_send(w->proxy, &w->proxy->upstreams[index], hop, req, try->protocol);
+    int rc = zk__proxy_head_send(w->proxy, use->upstream, hop, req, try->protocol);
     if (!rc && try->body.size) {
         rc = upload_piece(hop, req, try->body.data, try->body.size);
     }
@@ -197,23 +197,23 @@ static int exchange_whole(zk__proxy_worker *w, int index, zk__proxy_try *try, zk
         if (rc < 0 && sent < 0) rc = sent;
     }
     if (rc < 0) return rc;
-    zk__proxy_note(w->proxy, index, 0);
+    zk__proxy_note(w->proxy, use->upstream, 0);
     if (ZK_UNLIKELY(hop->talk->answer.is_switched)) return zk__proxy_tunnel(w->proxy, hop, res);
     return answer_forward(w, hop, res);
 }
 
-static int exchange_streamed(zk__proxy_worker *w, int index, zk__proxy_try *try, zk_request *req,
-                             zk_response *res)
+static int exchange_streamed(zk__proxy_worker *w, zk__upstream_use *use, zk__proxy_try *try,
+                             zk_request *req, zk_response *res)
 {
     zk__hop *hop = try->hop;
-    int rc = zk__proxy_head_send(w->proxy, &w->proxy->upstreams[index], hop, req, try->protocol);
+    int rc = zk__proxy_head_send(w->proxy, use->upstream, hop, req, try->protocol);
     if (rc < 0) return rc;
     ZK_SCOPE(scope) {
         upload u = {try, req, &scope};
         zk_spawn_options options = {.arg_bytes = sizeof u, .is_pinned = true};
         rc = zk_spawn_with(&scope, &options, upload_run, &u);
         if (!rc) rc = answer_wait(try, req);
-        if (!rc) zk__proxy_note(w->proxy, index, 0);
+        if (!rc) zk__proxy_note(w->proxy, use->upstream, 0);
         if (!rc) rc = answer_forward(w, hop, res);
         /* What is left of the body is not wanted any more. */
         zk_scope_cancel(&scope);
@@ -236,28 +236,28 @@ static bool is_dead(int rc)
     return rc == ZK_E_CLOSED || rc == -ECONNRESET || rc == -EPIPE || rc == ZK_E_TLS_TRUNCATED;
 }
 
-static int forward_once(zk__proxy_worker *w, int index, zk__proxy_try *try, bool must_be_new,
-                        zk_request *req, zk_response *res)
+static int forward_once(zk__proxy_worker *w, zk__upstream_use *use, zk__proxy_try *try,
+                        bool must_be_new, zk_request *req, zk_response *res)
 {
     try->hop = NULL;
-    int rc = zk__origin_take(w->uses[index].origin, must_be_new, &try->hop);
+    int rc = zk__origin_take(use->origin, must_be_new, &try->hop);
     if (rc >= 0) {
-        rc = try->has_whole_body ? exchange_whole(w, index, try, req, res)
-                                 : exchange_streamed(w, index, try, req, res);
+        rc = try->has_whole_body ? exchange_whole(w, use, try, req, res)
+                                 : exchange_streamed(w, use, try, req, res);
     }
     try->may_repeat = rc < 0 && res->state == ZK__RESPONSE_NONE && may_repeat(try, req, rc);
     return rc;
 }
 
-int zk__proxy_forward(zk__proxy_worker *w, int index, zk__proxy_try *try, zk_request *req,
-                      zk_response *res)
+int zk__proxy_forward(zk__proxy_worker *w, zk__upstream_use *use, zk__proxy_try *try,
+                      zk_request *req, zk_response *res)
 {
-    int rc = forward_once(w, index, try, false, req, res);
+    int rc = forward_once(w, use, try, false, req, res);
     /* A pooled connection that the upstream has closed meanwhile is no fault of anybody's. */
     if (ZK_UNLIKELY(rc < 0) && try->may_repeat && try->hop && try->hop->is_reused && is_dead(rc)) {
         try->hop->is_broken = true;
         zk__hop_give(try->hop);
-        rc = forward_once(w, index, try, true, req, res);
+        rc = forward_once(w, use, try, true, req, res);
     }
     if (try->hop && rc < 0) try->hop->is_broken = true;
     return rc;

@@ -27,9 +27,8 @@ static void eject(zk_proxy *p, zk__upstream *u, int rc)
     say(p, u, false, zk_strerror(rc));
 }
 
-void zk__proxy_note(zk_proxy *p, int index, int rc)
+void zk__proxy_note(zk_proxy *p, zk__upstream *u, int rc)
 {
-    zk__upstream *u = &p->upstreams[index];
     if (ZK_LIKELY(rc >= 0)) {
         /* Read before writing: usually nothing changes, and the line stays shared. */
         if (ZK_LIKELY(!atomic_load_explicit(&u->failures, memory_order_relaxed))) return;
@@ -49,15 +48,14 @@ void zk__proxy_note(zk_proxy *p, int index, int rc)
 
 typedef struct check {
     zk_proxy *proxy;
-    int index;
+    zk__upstream *upstream; /* held */
     zk_client *client;
-    int passed, failed; /* in a row */
 } check;
 
 /* returns 0: it is well. */
 static int ask(check *c, char *reason, size_t reason_size)
 {
-    const zk__upstream *u = &c->proxy->upstreams[c->index];
+    const zk__upstream *u = c->upstream;
     char url[ZK_URL_AUTHORITY_BYTES + 1024];
     int size = snprintf(url, sizeof url, "http%s://%s%s", u->is_secure ? "s" : "", u->authority,
                         c->proxy->health_path);
@@ -80,17 +78,17 @@ static int ask(check *c, char *reason, size_t reason_size)
 static void check_once(check *c)
 {
     zk_proxy *p = c->proxy;
-    zk__upstream *u = &p->upstreams[c->index];
+    zk__upstream *u = c->upstream;
     char reason[128];
     int rc = ask(c, reason, sizeof reason);
     if (rc == -ECANCELED) return;
-    c->passed = rc ? 0 : c->passed + 1;
-    c->failed = rc ? c->failed + 1 : 0;
+    u->passed = rc ? 0 : u->passed + 1;
+    u->failed = rc ? u->failed + 1 : 0;
     bool is_down = atomic_load(&u->is_down);
-    if (!is_down && c->failed >= p->options.health_threshold) {
+    if (!is_down && u->failed >= p->options.health_threshold) {
         atomic_store(&u->is_down, true);
         say(p, u, false, reason);
-    } else if (is_down && c->passed >= p->options.health_threshold) {
+    } else if (is_down && u->passed >= p->options.health_threshold) {
         atomic_store(&u->is_down, false);
         atomic_store(&u->failures, 0);
         atomic_store(&u->ejected_until, 0);
@@ -101,11 +99,29 @@ static void check_once(check *c)
 static int check_run(void *arg)
 {
     check *c = arg;
+    check_once(c);
+    atomic_store(&c->upstream->is_being_checked, false);
+    zk__upstream_drop(c->upstream);
+    return 0;
+}
+
+/* Asks each upstream of now that is not being asked already. */
+static int check_all(zk_proxy *p, zk_scope *checks, zk_client *client)
+{
+    zk__upstream_set *set = zk__upstream_set_take(p);
     int rc = 0;
-    while (!rc) {
-        check_once(c);
-        rc = zk_sleep(ZK_MS(c->proxy->options.health_interval_ms));
+    for (int i = 0; i < set->count && !rc; i++) {
+        zk__upstream *u = set->at[i];
+        if (atomic_exchange(&u->is_being_checked, true)) continue;
+        atomic_fetch_add(&u->holders, 1);
+        check c = {.proxy = p, .upstream = u, .client = client};
+        zk_spawn_options spawn = {.arg_bytes = sizeof c, .is_pinned = true};
+        rc = zk_spawn_with(checks, &spawn, check_run, &c);
+        if (!rc) continue;
+        atomic_store(&u->is_being_checked, false);
+        zk__upstream_drop(u);
     }
+    zk__upstream_set_give(set);
     return rc;
 }
 
@@ -118,12 +134,11 @@ int zk_proxy_check(zk_proxy *p)
     int rc = zk_client_new(&options, &client);
     if (rc < 0) return rc;
     ZK_SCOPE(checks) {
-        for (int i = 0; i < p->count && rc >= 0; i++) {
-            check c = {.proxy = p, .index = i, .client = client};
-            zk_spawn_options spawn = {.arg_bytes = sizeof c, .is_pinned = true};
-            rc = zk_spawn_with(&checks, &spawn, check_run, &c);
+        while (!rc) {
+            rc = check_all(p, &checks, client);
+            if (!rc) rc = zk_sleep(ZK_MS(p->options.health_interval_ms));
         }
-        if (rc >= 0) rc = zk_scope_wait(&checks);
+        zk_scope_cancel(&checks);
     }
     zk_client_free(client);
     return rc;

@@ -214,18 +214,33 @@ static int write_totals(zk_response *res, const sums *s)
                       (unsigned long long)total);
 }
 
-static int write_upstream(zk_proxy *p, zk_response *res, int index)
+typedef struct upstream_sums {
+    uint64_t requests, failures, active, idle;
+} upstream_sums;
+
+/* With the lock, since the workers' views must stay. */
+static upstream_sums sum_upstream(zk_proxy *p, const zk__upstream *u)
 {
-    zk__upstream *u = &p->upstreams[index];
-    uint64_t requests = 0, failures = 0, active = 0, idle = 0;
+    upstream_sums s = {0};
+    pthread_mutex_lock(&p->lock);
     for (int i = 0; i < zk_worker_count() && i < ZK__PROXY_WORKERS_MAX; i++) {
         const zk__proxy_worker *w = atomic_load(&p->workers[i]);
-        if (!w) continue;
-        requests += load(&w->uses[index].requests);
-        failures += load(&w->uses[index].failures);
-        active += __atomic_load_n(&w->uses[index].active, __ATOMIC_RELAXED);
-        idle += __atomic_load_n(&w->uses[index].origin->idle_count, __ATOMIC_RELAXED);
+        for (int k = 0; w && k < w->view->count; k++) {
+            const zk__upstream_use *use = w->view->at[k];
+            if (use->upstream != u) continue;
+            s.requests += load(&use->requests);
+            s.failures += load(&use->failures);
+            s.active += __atomic_load_n(&use->active, __ATOMIC_RELAXED);
+            s.idle += __atomic_load_n(&use->origin->idle_count, __ATOMIC_RELAXED);
+        }
     }
+    pthread_mutex_unlock(&p->lock);
+    return s;
+}
+
+static int write_upstream(zk_proxy *p, zk_response *res, zk__upstream *u)
+{
+    upstream_sums s = sum_upstream(p, u);
     char name[512];
     line l = {name, sizeof name, 0};
     put_escaped(&l, (zk_str){u->name, strlen(u->name)}, false);
@@ -236,9 +251,9 @@ static int write_upstream(zk_proxy *p, zk_response *res, int index)
                       "zokio_proxy_upstream_failures_total{upstream=\"%s\"} %llu\n"
                       "zokio_proxy_upstream_active{upstream=\"%s\"} %llu\n"
                       "zokio_proxy_upstream_idle_connections{upstream=\"%s\"} %llu\n",
-                      name, zk__upstream_is_well(u), name, (unsigned long long)requests, name,
-                      (unsigned long long)failures, name, (unsigned long long)active, name,
-                      (unsigned long long)idle);
+                      name, zk__upstream_is_well(u), name, (unsigned long long)s.requests, name,
+                      (unsigned long long)s.failures, name, (unsigned long long)s.active, name,
+                      (unsigned long long)s.idle);
 }
 
 int zk_proxy_metrics(zk_proxy *p, zk_request *req, zk_response *res)
@@ -256,7 +271,9 @@ int zk_proxy_metrics(zk_proxy *p, zk_request *req, zk_response *res)
                              "# TYPE zokio_proxy_upstream_active gauge\n"
                              "# TYPE zokio_proxy_upstream_idle_connections gauge\n");
     }
-    for (int i = 0; i < p->count && !rc; i++)
-        rc = write_upstream(p, res, i);
+    zk__upstream_set *set = zk__upstream_set_take(p);
+    for (int i = 0; i < set->count && !rc; i++)
+        rc = write_upstream(p, res, set->at[i]);
+    zk__upstream_set_give(set);
     return rc ? rc : zk_response_end(res);
 }

@@ -88,6 +88,18 @@ typedef struct zk_proxy_options {
  */
 ZK_API int zk_proxy_new(const zk_proxy_options *options, zk_proxy **ret_proxy) ZK_NODISCARD;
 
+/**
+ * Replaces the upstreams of a proxy that is running; all its other options stay. Requests in
+ * progress finish where they are. What is known of an upstream (its health, its connections) is
+ * kept if its address is among the new ones, too; the connections of those that are gone are closed
+ * as soon as they are idle. On a task it suspends until all workers know; before zk_run it never
+ * does. Cancellation does not cut it short.
+ *
+ * @param upstreams  ended by {0}; copied
+ * @return 0; what zk_proxy_new returns: then all stays as it was
+ */
+ZK_API int zk_proxy_reload(zk_proxy *proxy, const zk_upstream *upstreams) ZK_NODISCARD;
+
 /** Frees it; NULL is allowed. No request may be using it, and no server may call it any more. Never
  * suspends. */
 ZK_API void zk_proxy_free(zk_proxy *proxy);
