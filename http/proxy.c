@@ -24,6 +24,11 @@ static void complete(zk_proxy_options *o)
     o->failures_max = number(o->failures_max, 3);
     o->ejection_ms = number(o->ejection_ms, 5000);
     o->ejection_max_ms = number(o->ejection_max_ms, 300000);
+    o->breaker_requests_min = number(o->breaker_requests_min, 20);
+    o->breaker_window_ms = number(o->breaker_window_ms, 10000);
+    o->breaker_open_ms = number(o->breaker_open_ms, 5000);
+    o->breaker_trials = number(o->breaker_trials, 3);
+    o->breaker_status_min = number(o->breaker_status_min, 500);
     o->health_interval_ms = number(o->health_interval_ms, 2000);
     o->health_timeout_ms = number(o->health_timeout_ms, 2000);
     o->health_threshold = number(o->health_threshold, 2);
@@ -36,6 +41,18 @@ static char *copy(const char *text, size_t size)
     memcpy(own, text, size);
     own[size] = '\0';
     return own;
+}
+
+static int numbers_check(const zk_proxy_options *o)
+{
+    if (o->breaker_percent < 0 || o->breaker_percent > 100) {
+        return zk_fail(ZK_E_CONFIG, "breaker_percent is 0 to 100");
+    }
+    if (o->breaker_requests_min < 1 || o->breaker_trials < 1 || o->breaker_open_ms < 1 ||
+        o->breaker_window_ms < 8) {
+        return zk_fail(ZK_E_CONFIG, "the breaker's numbers are positive, its window 8 ms or more");
+    }
+    return 0;
 }
 
 static int texts_fill(zk_proxy *p)
@@ -70,7 +87,10 @@ int zk_proxy_new(const zk_proxy_options *options, zk_proxy **ret_proxy)
     pthread_mutex_init(&p->lock, NULL);
     p->options = *options;
     complete(&p->options);
+    p->has_breaker =
+        options->breaker_percent > 0 || options->active_max > 0 || options->pending_max > 0;
     int rc = zk__client_limits(options->client, &p->limits);
+    if (!rc) rc = numbers_check(&p->options);
     if (!rc) rc = texts_fill(p);
     if (!rc) rc = zk__proxy_names_set(p, options->upstreams);
     p->options.upstreams = NULL;
@@ -169,37 +189,65 @@ static void account(run *r, const char *reason)
     p->options.on_access(p->options.context, &access);
 }
 
+/* An upstream that has not been tried and lets the request in; NULL: there is none. */
+static zk__upstream_use *choose(run *r, uint64_t key, uint64_t tried[4])
+{
+    const zk_proxy *p = r->w->proxy;
+    for (;;) {
+        int index = zk__proxy_pick(r->view, key, tried);
+        if (index < 0) return NULL;
+        tried[index / 64] |= 1ull << (index % 64);
+        zk__upstream_use *use = r->view->at[index];
+        if (ZK_LIKELY(!p->has_breaker)) return use;
+        if (zk__breaker_enter(&use->upstream->breaker, &p->options, zk_now(), &r->try.ticket))
+            return use;
+    }
+}
+
+static int try_one(run *r, zk__upstream_use *use)
+{
+    zk__proxy_worker *w = r->w;
+    zk__breaker *breaker = &use->upstream->breaker;
+    r->use = use;
+    r->tries++;
+    use->active++;
+    w->active++;
+    zk__count(&use->requests, 1);
+    int rc = zk__proxy_forward(w, use, &r->try, r->req, r->res);
+    use->active--;
+    w->active--;
+    /* Who has left, or was sent half an answer, is no sign of a sick upstream. */
+    bool is_ours = r->try.is_client_gone || r->res->error || zk_cancelled() < 0;
+    if (ZK_UNLIKELY(rc < 0) && !is_ours) {
+        zk__count(&use->failures, 1);
+        zk__proxy_note(w->proxy, use->upstream, &r->try.ticket, rc, 0);
+    }
+    if (w->proxy->has_breaker) {
+        zk__breaker_judge(breaker, &w->proxy->options, zk_now(), &r->try.ticket,
+                          ZK__OUTCOME_UNKNOWN);
+        zk__breaker_leave(breaker, &r->try.ticket);
+    }
+    if (is_ours) r->try.may_repeat = false;
+    return rc;
+}
+
 /* Tries upstreams until one has answered or no more are to be tried. returns 0, or the last
  * error. */
 static int try_all(run *r, uint64_t key)
 {
     zk__proxy_worker *w = r->w;
-    const zk_proxy_options *o = &w->proxy->options;
     uint64_t tried[4] = {0, 0, 0, 0};
     int rc = -EAGAIN;
     for (;;) {
-        int index = zk__proxy_pick(r->view, key, tried);
-        if (index < 0) return rc;
-        tried[index / 64] |= 1ull << (index % 64);
-        zk__upstream_use *use = r->use = r->view->at[index];
-        use->active++;
-        w->active++;
-        r->tries++;
-        zk__count(&use->requests, 1);
-        rc = zk__proxy_forward(w, use, &r->try, r->req, r->res);
-        use->active--;
-        w->active--;
-        if (ZK_LIKELY(rc >= 0)) return 0;
-        /* Who has left, or was sent half an answer, is no sign of a sick upstream. */
-        bool is_ours = r->try.is_client_gone || r->res->error || zk_cancelled() < 0;
-        if (is_ours) return rc;
-        zk__count(&use->failures, 1);
-        zk__proxy_note(w->proxy, use->upstream, rc);
-        bool goes_on = r->try.may_repeat && r->tries < o->tries_max && retry_allowed(w);
-        if (!goes_on) return rc;
+        zk__upstream_use *use = choose(r, key, tried);
+        if (!use) return rc;
         if (r->try.hop) zk__hop_give(r->try.hop);
         r->try.hop = NULL;
-        zk__count(&w->retries, 1);
+        if (r->tries) zk__count(&w->retries, 1);
+        rc = try_one(r, use);
+        if (ZK_LIKELY(rc >= 0)) return 0;
+        bool goes_on = r->try.may_repeat && r->tries < w->proxy->options.tries_max;
+        if (!goes_on || !retry_allowed(w)) return rc;
     }
 }
 
@@ -230,11 +278,13 @@ static zk_str protocol_of(const zk_proxy *p, const zk_request *req)
 static int respond_failure(run *r, int rc, char *reason, size_t reason_size)
 {
     const char *trail = zk_trail();
-    const char *upstream = r->use ? r->use->upstream->name : "none";
-    snprintf(reason, reason_size, "upstream %s: %s", upstream,
-             rc == -EAGAIN && !r->use ? "none is available"
-             : *trail                 ? trail
-                                      : zk_strerror(rc));
+    if (!r->use) {
+        size_t size = (size_t)snprintf(reason, reason_size, "upstream: ");
+        zk__proxy_refusal(r->view, reason + size, reason_size - size);
+    } else {
+        snprintf(reason, reason_size, "upstream %s: %s", r->use->upstream->name,
+                 *trail ? trail : zk_strerror(rc));
+    }
     if (r->res->state != ZK__RESPONSE_NONE) return rc; /* broken off by the server */
     const zk_server *config = r->req->shard->config;
     if (config->on_error) config->on_error(config->context, r->req, rc, reason);

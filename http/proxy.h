@@ -20,6 +20,7 @@
 
 #include "http/client.h"
 #include "http/exchange.h"
+#include "http/proxy_breaker.h"
 
 enum {
     ZK__UPSTREAMS_MAX = 256,
@@ -51,7 +52,9 @@ typedef struct zk__upstream {
     _Atomic zk_time ejected_until; /* 0: it is not */
     _Atomic bool is_down;          /* the checks say so */
     _Atomic bool is_being_checked;
-    int passed, failed; /* checks in a row; of who checks */
+    int passed, failed;        /* checks in a row; of who checks */
+    _Atomic zk_time ramp_from; /* slow start began then; 0: there is none */
+    zk__breaker breaker;
 } zk__upstream;
 
 /* All upstreams from one change to the next. */
@@ -111,6 +114,7 @@ typedef struct zk__proxy_worker {
 
 struct zk_proxy {
     zk_proxy_options options; /* with the defaults filled in */
+    bool has_breaker;
     zk__hop_limits limits;
     char *via, *upgrade, *via_values[2], *hash_header, *health_path;
     /* Of the names, of who replaces the set, and of the workers' views. Held for moments only. */
@@ -158,11 +162,14 @@ int zk__proxy_pick(zk__proxy_view *view, uint64_t key, const uint64_t tried[4]);
 /* The request's key for ZK_BALANCE_HASH. */
 uint64_t zk__proxy_key(const zk_proxy *p, const zk_request *req);
 
+/* Why none is available, in words. */
+void zk__proxy_refusal(const zk__proxy_view *view, char *text, size_t size);
+
 /* ---- proxy_health.c ---- */
 
-/* How a request to an upstream has gone. */
-void zk__proxy_note(zk_proxy *p, zk__upstream *u, int rc);
-/* Whether requests may go to it. */
+/* How a request to an upstream has gone. status: of the answer, 0 without one. */
+void zk__proxy_note(zk_proxy *p, zk__upstream *u, zk__breaker_ticket *ticket, int rc, int status);
+/* Whether requests may go to it, as far as its health goes. */
 static inline bool zk__upstream_is_well(zk__upstream *u)
 {
     if (atomic_load_explicit(&u->is_down, memory_order_relaxed) ||
@@ -197,6 +204,7 @@ int zk__proxy_tunnel(const zk_proxy *p, zk__hop *hop, zk_response *res);
 /* What has become of one try. */
 typedef struct zk__proxy_try {
     zk__hop *hop;
+    zk__breaker_ticket ticket;
     zk_str protocol;     /* that the client asks to upgrade to; empty: none */
     zk_str body;         /* of the request, if it is in memory as a whole */
     bool has_whole_body; /* it is, or there is none */

@@ -2,18 +2,44 @@
  * Which upstream is next. Each worker chooses by what it knows itself: with many requests that is
  * as good as common knowledge, and costs no shared cache line.
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "http/proxy.h"
 
 static bool is_tried(const uint64_t tried[4], int i) { return tried[i / 64] >> (i % 64) & 1; }
 
-static bool is_open(zk__proxy_view *v, const uint64_t tried[4], int i)
+/* Whether its circuit breaker would let a request in. */
+static bool is_admitted(const zk__proxy_view *v, int i)
 {
-    return !is_tried(tried, i) && zk__upstream_is_well(v->at[i]->upstream);
+    const zk_proxy *p = v->worker->proxy;
+    return ZK_LIKELY(!p->has_breaker) ||
+           zk__breaker_admits(&v->at[i]->upstream->breaker, &p->options, zk_now());
 }
 
-static int weight_of(const zk__proxy_view *v, int i) { return v->set->weights[i]; }
+static bool is_open(zk__proxy_view *v, const uint64_t tried[4], int i)
+{
+    return !is_tried(tried, i) && zk__upstream_is_well(v->at[i]->upstream) && is_admitted(v, i);
+}
+
+/*
+ * In thousandths. Slow start: it grows from a tenth to the whole, in a straight line.
+ */
+static int weight_of(const zk__proxy_view *v, int i)
+{
+    zk__upstream *u = v->at[i]->upstream;
+    zk_time from = atomic_load_explicit(&u->ramp_from, memory_order_relaxed);
+    int full = v->set->weights[i] * 1000;
+    if (ZK_LIKELY(!from)) return full;
+    zk_time age = zk_now() - from, length = ZK_MS(v->worker->proxy->options.slow_start_ms);
+    if (age >= length) {
+        /* Unless it has begun anew meanwhile. */
+        atomic_compare_exchange_strong(&u->ramp_from, &from, 0);
+        return full;
+    }
+    int share = age <= 0 ? 0 : (int)(age * 1000 / length);
+    return v->set->weights[i] * (share < 100 ? 100 : share);
+}
 
 /* Smooth weighted round robin, as nginx does it: all gain their weight, the richest is chosen and
  * pays for all. */
@@ -107,7 +133,7 @@ static int pick_by_hash(zk__proxy_view *v, uint64_t key, const uint64_t tried[4]
 }
 
 /* None is well: rather than to give up, the one is tried that was left out the longest ago, unless
- * the checks have found it down. */
+ * the checks have found it down, or its circuit is open. */
 static int pick_hopeful(zk__proxy_view *v, const uint64_t tried[4])
 {
     int best = -1;
@@ -117,7 +143,7 @@ static int pick_hopeful(zk__proxy_view *v, const uint64_t tried[4])
         zk_time until = atomic_load_explicit(&u->ejected_until, memory_order_relaxed);
         if (is_tried(tried, i) || until >= best_until) continue;
         if (atomic_load_explicit(&u->is_down, memory_order_relaxed) ||
-            atomic_load_explicit(&u->is_gone, memory_order_relaxed)) {
+            atomic_load_explicit(&u->is_gone, memory_order_relaxed) || !is_admitted(v, i)) {
             continue;
         }
         best = i;
@@ -140,6 +166,25 @@ int zk__proxy_pick(zk__proxy_view *v, uint64_t key, const uint64_t tried[4])
         }
     }
     return ZK_LIKELY(i >= 0) ? i : pick_hopeful(v, tried);
+}
+
+void zk__proxy_refusal(const zk__proxy_view *v, char *text, size_t size)
+{
+    int down = 0, open = 0, full = 0;
+    for (int i = 0; i < v->count; i++) {
+        const zk__upstream *u = v->at[i]->upstream;
+        if (atomic_load(&u->is_down)) {
+            down++;
+        } else if (!is_admitted(v, i)) {
+            bool is_circuit = atomic_load(&u->breaker.state) != ZK__BREAKER_CLOSED;
+            open += is_circuit;
+            full += !is_circuit;
+        } else if (atomic_load(&u->breaker.state) == ZK__BREAKER_HALF_OPEN) {
+            open++; /* with as many trials as it may have */
+        }
+    }
+    snprintf(text, size, "none is available (%d down, %d with an open circuit, %d at the limit)",
+             down, open, full);
 }
 
 static uint64_t hash_of(const void *data, size_t size)

@@ -197,7 +197,7 @@ static int exchange_whole(zk__proxy_worker *w, zk__upstream_use *use, zk__proxy_
         if (rc < 0 && sent < 0) rc = sent;
     }
     if (rc < 0) return rc;
-    zk__proxy_note(w->proxy, use->upstream, 0);
+    zk__proxy_note(w->proxy, use->upstream, &try->ticket, 0, hop->talk->answer.status);
     if (ZK_UNLIKELY(hop->talk->answer.is_switched)) return zk__proxy_tunnel(w->proxy, hop, res);
     return answer_forward(w, hop, res);
 }
@@ -213,7 +213,9 @@ static int exchange_streamed(zk__proxy_worker *w, zk__upstream_use *use, zk__pro
         zk_spawn_options options = {.arg_bytes = sizeof u, .is_pinned = true};
         rc = zk_spawn_with(&scope, &options, upload_run, &u);
         if (!rc) rc = answer_wait(try, req);
-        if (!rc) zk__proxy_note(w->proxy, use->upstream, 0);
+        if (!rc) {
+            zk__proxy_note(w->proxy, use->upstream, &try->ticket, 0, hop->talk->answer.status);
+        }
         if (!rc) rc = answer_forward(w, hop, res);
         /* What is left of the body is not wanted any more. */
         zk_scope_cancel(&scope);
@@ -240,7 +242,10 @@ static int forward_once(zk__proxy_worker *w, zk__upstream_use *use, zk__proxy_tr
                         bool must_be_new, zk_request *req, zk_response *res)
 {
     try->hop = NULL;
+    bool counts = w->proxy->options.pending_max > 0;
+    if (counts) atomic_fetch_add(&use->upstream->breaker.pending, 1);
     int rc = zk__origin_take(use->origin, must_be_new, &try->hop);
+    if (counts) atomic_fetch_sub(&use->upstream->breaker.pending, 1);
     if (rc >= 0) {
         rc = try->has_whole_body ? exchange_whole(w, use, try, req, res)
                                  : exchange_streamed(w, use, try, req, res);

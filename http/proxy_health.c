@@ -5,6 +5,8 @@
  *     one more failure ejects it again, for twice as long; one success forgets all that
  *
  *   up --health_threshold checks failed--> down --as many succeeded--> up
+ *
+ * Who is back from either, or whose circuit has closed (proxy_breaker.c), starts slowly.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -16,6 +18,12 @@ static void say(const zk_proxy *p, const zk__upstream *u, bool is_well, const ch
     if (p->options.on_health) p->options.on_health(p->options.context, u->name, is_well, reason);
 }
 
+/* Slow start: from that moment on its share of the requests grows. */
+static void ramp(const zk_proxy *p, zk__upstream *u, zk_time from)
+{
+    if (p->options.slow_start_ms > 0) atomic_store(&u->ramp_from, from);
+}
+
 static void eject(zk_proxy *p, zk__upstream *u, int rc)
 {
     int before = atomic_fetch_add(&u->ejections, 1);
@@ -23,12 +31,28 @@ static void eject(zk_proxy *p, zk__upstream *u, int rc)
     for (int i = 0; i < before && ms < p->options.ejection_max_ms; i++)
         ms *= 2;
     if (ms > p->options.ejection_max_ms) ms = p->options.ejection_max_ms;
-    atomic_store(&u->ejected_until, zk_now() + ZK_MS(ms));
+    zk_time until = zk_now() + ZK_MS(ms);
+    ramp(p, u, until);
+    atomic_store(&u->ejected_until, until);
     say(p, u, false, zk_strerror(rc));
 }
 
-void zk__proxy_note(zk_proxy *p, zk__upstream *u, int rc)
+/* What the circuit breaker makes of it. */
+static void judge(zk_proxy *p, zk__upstream *u, zk__breaker_ticket *ticket, int rc, int status)
 {
+    const zk_proxy_options *o = &p->options;
+    bool is_bad = rc < 0 || (o->breaker_status_min > 0 && status >= o->breaker_status_min);
+    int state = zk__breaker_judge(&u->breaker, o, zk_now(), ticket,
+                                  is_bad ? ZK__OUTCOME_BAD : ZK__OUTCOME_GOOD);
+    if (ZK_LIKELY(state < 0)) return;
+    bool is_closed = state == ZK__BREAKER_CLOSED;
+    if (is_closed) ramp(p, u, zk_now());
+    say(p, u, is_closed, is_closed ? "the circuit has closed" : "the circuit has opened");
+}
+
+void zk__proxy_note(zk_proxy *p, zk__upstream *u, zk__breaker_ticket *ticket, int rc, int status)
+{
+    if (p->options.breaker_percent > 0) judge(p, u, ticket, rc, status);
     if (ZK_LIKELY(rc >= 0)) {
         /* Read before writing: usually nothing changes, and the line stays shared. */
         if (ZK_LIKELY(!atomic_load_explicit(&u->failures, memory_order_relaxed))) return;
@@ -89,6 +113,7 @@ static void check_once(check *c)
         atomic_store(&u->is_down, true);
         say(p, u, false, reason);
     } else if (is_down && u->passed >= p->options.health_threshold) {
+        ramp(p, u, zk_now());
         atomic_store(&u->is_down, false);
         atomic_store(&u->failures, 0);
         atomic_store(&u->ejected_until, 0);

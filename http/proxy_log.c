@@ -214,6 +214,19 @@ static int write_totals(zk_response *res, const sums *s)
                       (unsigned long long)total);
 }
 
+/* The state of the circuit is a figure of its own for each name, 1 for the one that it is. */
+static int write_circuit(zk_response *res, const char *name, const zk__upstream *u)
+{
+    int state = atomic_load(&u->breaker.state), rc = 0;
+    for (int i = ZK__BREAKER_CLOSED; i <= ZK__BREAKER_HALF_OPEN && !rc; i++) {
+        rc = write_line(res, "zokio_proxy_upstream_circuit{upstream=\"%s\",state=\"%s\"} %d\n",
+                        name, zk__breaker_state_name(i), i == state);
+    }
+    if (rc) return rc;
+    return write_line(res, "zokio_proxy_upstream_circuit_opened_total{upstream=\"%s\"} %llu\n",
+                      name, (unsigned long long)atomic_load(&u->breaker.opened));
+}
+
 typedef struct upstream_sums {
     uint64_t requests, failures, active, idle;
 } upstream_sums;
@@ -245,15 +258,16 @@ static int write_upstream(zk_proxy *p, zk_response *res, zk__upstream *u)
     line l = {name, sizeof name, 0};
     put_escaped(&l, (zk_str){u->name, strlen(u->name)}, false);
     finish(&l);
-    return write_line(res,
-                      "zokio_proxy_upstream_up{upstream=\"%s\"} %d\n"
-                      "zokio_proxy_upstream_requests_total{upstream=\"%s\"} %llu\n"
-                      "zokio_proxy_upstream_failures_total{upstream=\"%s\"} %llu\n"
-                      "zokio_proxy_upstream_active{upstream=\"%s\"} %llu\n"
-                      "zokio_proxy_upstream_idle_connections{upstream=\"%s\"} %llu\n",
-                      name, zk__upstream_is_well(u), name, (unsigned long long)s.requests, name,
-                      (unsigned long long)s.failures, name, (unsigned long long)s.active, name,
-                      (unsigned long long)s.idle);
+    int rc = write_line(res,
+                        "zokio_proxy_upstream_up{upstream=\"%s\"} %d\n"
+                        "zokio_proxy_upstream_requests_total{upstream=\"%s\"} %llu\n"
+                        "zokio_proxy_upstream_failures_total{upstream=\"%s\"} %llu\n"
+                        "zokio_proxy_upstream_active{upstream=\"%s\"} %llu\n"
+                        "zokio_proxy_upstream_idle_connections{upstream=\"%s\"} %llu\n",
+                        name, zk__upstream_is_well(u), name, (unsigned long long)s.requests, name,
+                        (unsigned long long)s.failures, name, (unsigned long long)s.active, name,
+                        (unsigned long long)s.idle);
+    return !rc && p->options.breaker_percent > 0 ? write_circuit(res, name, u) : rc;
 }
 
 int zk_proxy_metrics(zk_proxy *p, zk_request *req, zk_response *res)
@@ -270,6 +284,10 @@ int zk_proxy_metrics(zk_proxy *p, zk_request *req, zk_response *res)
                              "# TYPE zokio_proxy_upstream_failures_total counter\n"
                              "# TYPE zokio_proxy_upstream_active gauge\n"
                              "# TYPE zokio_proxy_upstream_idle_connections gauge\n");
+    }
+    if (!rc && p->options.breaker_percent > 0) {
+        rc = write_line(res, "# TYPE zokio_proxy_upstream_circuit gauge\n"
+                             "# TYPE zokio_proxy_upstream_circuit_opened_total counter\n");
     }
     zk__upstream_set *set = zk__upstream_set_take(p);
     for (int i = 0; i < set->count && !rc; i++)

@@ -106,6 +106,7 @@ void zk__upstream_drop(zk__upstream *u)
     free(u->address);
     free(u->host);
     free(u->authority);
+    zk__breaker_done(&u->breaker);
     free(u);
 }
 
@@ -115,6 +116,7 @@ static zk__upstream *upstream_new(const zk_proxy *p, const zk__proxy_name *n, co
     zk__upstream *u = calloc(1, sizeof *u);
     if (!u) return NULL;
     atomic_init(&u->holders, 1);
+    zk__breaker_init(&u->breaker);
     u->name = copy(name, strlen(name));
     u->address = copy(address, strlen(address));
     u->host = copy(n->host, strlen(n->host));
@@ -164,9 +166,14 @@ static int set_add(const zk_proxy *p, zk__upstream_set *set, const zk__upstream_
     const char *to = addr ? address : n->address;
     if (upstream_find(set, name, to)) return 0; /* named twice */
     zk__upstream *u = upstream_find(before, name, to);
-    if (u) atomic_fetch_add(&u->holders, 1);
-    if (!u) u = upstream_new(p, n, name, to);
-    if (!u) return -ENOMEM;
+    if (u) {
+        atomic_fetch_add(&u->holders, 1);
+    } else {
+        u = upstream_new(p, n, name, to);
+        if (!u) return -ENOMEM;
+        /* What is there from the beginning has no one to be slower than. */
+        if (before && p->options.slow_start_ms > 0) atomic_init(&u->ramp_from, zk_now());
+    }
     set->weights[set->count] = n->weight;
     set->at[set->count++] = u;
     return 0;

@@ -63,12 +63,25 @@ typedef struct zk_proxy_options {
     /* what clients may switch a connection to: NULL: "websocket", "": nothing, "*": anything but
      * h2c, which would go past the proxy */
     const char *upgrade;
-    int tunnel_timeout_ms;   /* without a byte either way, behind an upgrade: 600,000 */
-    int tries_max;           /* per request, each with another upstream: 3 */
-    int retry_percent_max;   /* retries beside this share of the requests: 20 */
-    int failures_max;        /* in a row, then it is left out for a while: 3 */
-    int ejection_ms;         /* the first time, doubling each: 5,000 */
-    int ejection_max_ms;     /* 300,000 */
+    int tunnel_timeout_ms; /* without a byte either way, behind an upgrade: 600,000 */
+    int tries_max;         /* per request, each with another upstream: 3 */
+    int retry_percent_max; /* retries beside this share of the requests: 20 */
+    int failures_max;      /* in a row, then it is left out for a while: 3 */
+    int ejection_ms;       /* the first time, doubling each: 5,000 */
+    int ejection_max_ms;   /* 300,000 */
+    /* Circuit breaker of each upstream, over all workers. Who is beyond a limit, or behind an open
+     * circuit, gets no request; if that goes for all, the answer is 503. */
+    int active_max;           /* requests in progress: no limit */
+    int pending_max;          /* of these without a connection yet: no limit */
+    int breaker_percent;      /* opens when so many of the requests fail: 0, never */
+    int breaker_requests_min; /* within the window, before their share counts: 20 */
+    int breaker_window_ms;    /* 10,000 */
+    int breaker_open_ms;      /* before it is tried again: 5,000 */
+    int breaker_trials;       /* then so many at once, and closed if all succeed: 3 */
+    int breaker_status_min;   /* answers from here on are failures, too: 500 */
+    /* an upstream that is new, or back, gets its share of the requests only after so long, and
+     * before that less, from a tenth on: 0, no slow start */
+    int slow_start_ms;
     const char *health_path; /* asked by zk_proxy_check; NULL: no checks */
     int health_interval_ms;  /* 2,000 */
     int health_timeout_ms;   /* 2,000 */

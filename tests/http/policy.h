@@ -62,8 +62,8 @@ static inline int site_answer(zk_request *req, zk_response *res)
     char text[32];
     snprintf(text, sizeof text, "%d", (int)(s - sites));
     if (!s->breaks) return zk_respond_text(res, s->status ? s->status : 200, text);
-    int rc = zk_response_begin(res, 200, NULL, 100); /* a head that is never sent, and the end */
-    return rc < 0 ? rc : -EIO;
+    res->state = ZK__RESPONSE_BEGUN; /* of which nothing was sent: the connection is broken off */
+    return -EIO;
 }
 
 static inline int policy_forward(zk_request *req, zk_response *res)
