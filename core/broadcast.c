@@ -78,7 +78,7 @@ static int recv_now(zk_subscription *s, void *ret_item, uint64_t *ret_missed)
 
 static void describe(const zk__wait *wait, zk__wait_detail *detail)
 {
-    zk_broadcast *b = (zk_broadcast *)(void *)zk__waiter_of(wait)->guard;
+    zk_broadcast *b = (zk_broadcast *)(void *)zk__guard_waited_for(wait);
     zk__guard_enter(&b->guard);
     uint64_t sent = b->sent;
     const zk_site *sender = b->sender;
@@ -101,9 +101,7 @@ int zk_broadcast_recv(zk_subscription *subscription, void *ret_item, uint64_t *r
             zk__guard_leave(&b->guard);
             return rc;
         }
-        zk__waiter w;
-        zk__waiter_init(&w, NULL, 0);
-        rc = (int)zk__line_wait(&b->guard, &b->line, &w, &kind);
+        rc = zk__line_wait(&b->guard, &b->line, NULL, &kind);
         if (rc < 0) return rc;
     }
 }

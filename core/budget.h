@@ -33,4 +33,19 @@ static inline int zk__spend(void)
     return ZK_LIKELY(--w->budget) ? 0 : zk__budget_renew(w);
 }
 
+/* zk__spend in the usual case; else returns false, and has done nothing. */
+static inline bool zk__spend_quickly(zk__worker *w)
+{
+    zk_task *me = zk__lane.current;
+    if (ZK_UNLIKELY(me->scope->reason || !w->loops || me == &w->root_task)) return false;
+    uint32_t head = w->head, budget = w->budget;
+    if (w->budget_head != head) {
+        w->budget_head = head;
+        budget = ZK__BUDGET;
+    }
+    if (ZK_UNLIKELY(budget <= 1)) return false;
+    w->budget = budget - 1;
+    return true;
+}
+
 #endif

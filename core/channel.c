@@ -7,24 +7,10 @@
  * in the ring. So the order of the items is that of the sends, and nobody is overtaken.
  */
 #include <errno.h>
-#include <string.h>
-
-#include <zokio/channel.h>
 
 #include "core/budget.h"
+#include "core/channel.h"
 #include "core/select.h"
-
-struct zk_channel {
-    zk__guard guard;
-    zk__line receivers, senders;
-    size_t item_bytes, capacity;
-    size_t first, count; /* in the ring */
-    /* Of the tasks that have sent and received last, or tried to; for dumps. Not the tasks, which
-     * may be over. NULL: nobody has. */
-    const zk_site *sender, *receiver;
-    bool is_closed;
-    _Alignas(void *) char items[];
-};
 
 int zk_channel_new(size_t item_bytes, size_t capacity, zk_channel **ret_channel)
 {
@@ -50,34 +36,6 @@ void zk_channel_free(zk_channel *channel) { zk_free(channel); }
  */
 #define APART __attribute__((noinline))
 
-/* Items are mostly pointers, and sometimes pairs of them. */
-static inline void copy(void *to, const void *from, size_t bytes)
-{
-    if (ZK_LIKELY(bytes == 8)) {
-        memcpy(to, from, 8);
-    } else {
-        memcpy(to, from, bytes);
-    }
-}
-
-static inline void *slot(zk_channel *c, size_t index)
-{
-    if (index >= c->capacity) index -= c->capacity;
-    return c->items + index * c->item_bytes;
-}
-
-static inline void push(zk_channel *c, const void *item)
-{
-    copy(slot(c, c->first + c->count++), item, c->item_bytes);
-}
-
-static inline void pop(zk_channel *c, void *ret_item)
-{
-    copy(ret_item, slot(c, c->first), c->item_bytes);
-    if (++c->first == c->capacity) c->first = 0;
-    c->count--;
-}
-
 /* The guard is held. returns 0, -EAGAIN, ZK_E_CLOSED. */
 static inline int send_now(zk_channel *c, const void *item)
 {
@@ -85,12 +43,12 @@ static inline int send_now(zk_channel *c, const void *item)
     if (ZK_UNLIKELY(c->is_closed)) return ZK_E_CLOSED;
     zk__waiter *receiver = zk__line_take(&c->receivers);
     if (receiver) {
-        copy(receiver->data, item, c->item_bytes);
+        zk__item_copy(receiver->data, item, c->item_bytes);
         zk__waiter_wake(receiver, 0);
         return 0;
     }
     if (c->count == c->capacity) return -EAGAIN;
-    push(c, item);
+    zk__channel_push(c, item, c->item_bytes);
     return 0;
 }
 
@@ -98,17 +56,17 @@ static inline int recv_now(zk_channel *c, void *ret_item)
 {
     c->receiver = zk__lane.current->site;
     if (c->count) {
-        pop(c, ret_item);
+        zk__channel_pop(c, ret_item, c->item_bytes);
         zk__waiter *sender = zk__line_take(&c->senders);
         if (sender) {
-            push(c, sender->data);
+            zk__channel_push(c, sender->data, c->item_bytes);
             zk__waiter_wake(sender, 0);
         }
         return 0;
     }
     zk__waiter *sender = zk__line_take(&c->senders);
     if (sender) {
-        copy(ret_item, sender->data, c->item_bytes);
+        zk__item_copy(ret_item, sender->data, c->item_bytes);
         zk__waiter_wake(sender, 0);
         return 0;
     }
@@ -134,7 +92,7 @@ static void describe(zk_channel *c, bool is_receiving, zk__wait_detail *detail)
 
 static zk_channel *channel_of(const zk__wait *wait)
 {
-    return (zk_channel *)(void *)zk__waiter_of(wait)->guard;
+    return (zk_channel *)(void *)zk__guard_waited_for(wait);
 }
 
 static void receiving_describe(const zk__wait *wait, zk__wait_detail *detail)
@@ -152,39 +110,57 @@ static const zk__wait_kind receiving = {
 static const zk__wait_kind sending = {
     .name = "channel send", .is_by_tasks = true, .describe = sending_describe};
 
-/* Apart, so that the usual way needs no such frame. */
-static __attribute__((noinline)) int line_wait(zk_channel *c, zk__line *line, void *item,
-                                               const zk__wait_kind *kind)
+/* Any way. */
+static __attribute__((noinline)) int send_slow(zk_channel *c, const void *item)
 {
-    zk__waiter w;
-    zk__waiter_init(&w, item, 0);
-    return (int)zk__line_wait(&c->guard, line, &w, kind);
+    int rc = zk__spend();
+    if (ZK_UNLIKELY(rc < 0)) return rc;
+    zk__guard_enter(&c->guard);
+    rc = send_now(c, item);
+    if (rc == -EAGAIN) return zk__line_wait(&c->guard, &c->senders, (void *)item, &sending);
+    zk__guard_leave(&c->guard);
+    return rc;
+}
+
+static __attribute__((noinline)) int recv_slow(zk_channel *c, void *ret_item)
+{
+    int rc = zk__spend();
+    if (ZK_UNLIKELY(rc < 0)) return rc;
+    zk__guard_enter(&c->guard);
+    rc = recv_now(c, ret_item);
+    if (rc == -EAGAIN) return zk__line_wait(&c->guard, &c->receivers, ret_item, &receiving);
+    zk__guard_leave(&c->guard);
+    return rc;
 }
 
 APART int zk_channel_send(zk_channel *channel, const void *item)
 {
-    int rc = zk__spend();
-    if (ZK_UNLIKELY(rc < 0)) return rc;
-    zk__guard_enter(&channel->guard);
-    rc = send_now(channel, item);
-    if (rc != -EAGAIN) {
-        zk__guard_leave(&channel->guard);
-        return rc;
+    zk_channel *c = channel;
+    zk__worker *w = zk__lane.worker;
+    if (ZK_UNLIKELY(!w || !zk__guard_own(w, &c->guard))) return send_slow(c, item);
+    if (ZK_UNLIKELY(c->item_bytes != 8 || c->is_closed || !zk__spend_quickly(w))) {
+        zk__guard_disown(&c->guard);
+        return send_slow(c, item);
     }
-    return line_wait(channel, &channel->senders, (void *)item, &sending);
+    int rc = zk__channel_send_quickly(w, c, item);
+    if (ZK_LIKELY(!rc)) return 0;
+    if (rc > 0) return send_slow(c, item);
+    return zk__line_wait(&c->guard, &c->senders, (void *)item, &sending);
 }
 
 APART int zk_channel_recv(zk_channel *channel, void *ret_item)
 {
-    int rc = zk__spend();
-    if (ZK_UNLIKELY(rc < 0)) return rc;
-    zk__guard_enter(&channel->guard);
-    rc = recv_now(channel, ret_item);
-    if (rc != -EAGAIN) {
-        zk__guard_leave(&channel->guard);
-        return rc;
+    zk_channel *c = channel;
+    zk__worker *w = zk__lane.worker;
+    if (ZK_UNLIKELY(!w || !zk__guard_own(w, &c->guard))) return recv_slow(c, ret_item);
+    if (ZK_UNLIKELY(c->item_bytes != 8 || !zk__spend_quickly(w))) {
+        zk__guard_disown(&c->guard);
+        return recv_slow(c, ret_item);
     }
-    return line_wait(channel, &channel->receivers, ret_item, &receiving);
+    int rc = zk__channel_recv_quickly(w, c, ret_item);
+    if (ZK_LIKELY(!rc)) return 0;
+    if (rc > 0) return recv_slow(c, ret_item);
+    return zk__line_wait(&c->guard, &c->receivers, ret_item, &receiving);
 }
 
 APART int zk_channel_try_send(zk_channel *channel, const void *item)
@@ -257,6 +233,7 @@ static void send_describe(const zk_case *c, zk__wait_detail *detail)
 
 const struct zk__case_ops zk__case_recv = {
     .name = "receive",
+    .quick = ZK__QUICK_RECV,
     .is_guarded = true,
     .poll = recv_poll,
     .enqueue = recv_enqueue,
@@ -264,6 +241,7 @@ const struct zk__case_ops zk__case_recv = {
 };
 const struct zk__case_ops zk__case_send = {
     .name = "send",
+    .quick = ZK__QUICK_SEND,
     .is_guarded = true,
     .poll = send_poll,
     .enqueue = send_enqueue,

@@ -31,18 +31,32 @@ void zk__guard_enter_slow(zk__guard *guard);
 /* Lets guards be biased from now on, if the kernel and the build can do that. */
 void zk__guards_init(void);
 
-static inline void zk__guard_enter(zk__guard *guard)
+/* Enters the guard if it is biased to the worker `self` (not NULL); else returns false. */
+static inline bool zk__guard_own(zk__worker *self, zk__guard *guard)
 {
-    zk__worker *self = zk__lane.worker;
-    if (ZK_LIKELY(self && __atomic_load_n(&guard->bias, __ATOMIC_RELAXED) == (void *)self)) {
-        __atomic_store_n(&guard->is_busy, true, __ATOMIC_RELAXED);
-        /* Only the compiler is held back here; for the processor see the revocation. */
-        __atomic_signal_fence(__ATOMIC_SEQ_CST);
-        if (ZK_LIKELY(__atomic_load_n(&guard->bias, __ATOMIC_ACQUIRE) == (void *)self)) return;
-        __atomic_store_n(&guard->is_busy, false, __ATOMIC_RELEASE);
-    }
+    if (ZK_UNLIKELY(__atomic_load_n(&guard->bias, __ATOMIC_RELAXED) != (void *)self)) return false;
+    __atomic_store_n(&guard->is_busy, true, __ATOMIC_RELAXED);
+    /* Only the compiler is held back here; for the processor see the revocation. */
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    if (ZK_LIKELY(__atomic_load_n(&guard->bias, __ATOMIC_ACQUIRE) == (void *)self)) return true;
+    __atomic_store_n(&guard->is_busy, false, __ATOMIC_RELEASE);
+    return false;
+}
+
+/* Leaves it, who has entered it by that. */
+static inline void zk__guard_disown(zk__guard *guard)
+{
+    __atomic_store_n(&guard->is_busy, false, __ATOMIC_RELEASE);
+}
+
+/* On the worker `self`; NULL on other threads. */
+static inline void zk__guard_enter_on(zk__worker *self, zk__guard *guard)
+{
+    if (ZK_LIKELY(self && zk__guard_own(self, guard))) return;
     zk__guard_enter_slow(guard);
 }
+
+static inline void zk__guard_enter(zk__guard *guard) { zk__guard_enter_on(zk__lane.worker, guard); }
 
 static inline void zk__guard_leave(zk__guard *guard)
 {

@@ -2,8 +2,12 @@
  * Select.
  *
  *   1. Each case is tried by itself, beginning with another one each time. Mostly one is ready.
+ *      Channels of this worker are looked at without entering their guards (poll_quickly): only this
+ *      worker could change them.
  *   2. All guards are entered, in the order of their addresses; each case is tried again, and if
  *      none is ready all are put in line before the guards are left. So nothing can come between.
+ *      Guards that are all still biased to this worker are entered in any order, and nothing is
+ *      tried again, for nobody else has been there since the first time.
  *   3. The task waits. Who has something for one of the cases claims the selection (waiter.h): the
  *      first succeeds, has committed the case, and wakes the task; the others pass it over.
  *   4. What is still in line is taken out.
@@ -13,6 +17,8 @@
 #include <errno.h>
 
 #include "core/budget.h"
+#include "core/channel.h"
+#include "core/suspend.h"
 #include "core/task.h"
 
 enum { PLACES_IN_FRAME = 8, CASES_MAX = 4096 };
@@ -85,21 +91,52 @@ static void guards_leave(selecting *s)
         zk__guard_leave(s->places[i].sorted);
 }
 
+/* Enters all guards, if all are biased to this worker; else none. */
+static inline bool guards_own(selecting *s, zk__worker *w)
+{
+    for (size_t i = 0; i < s->count; i++) {
+        zk__guard *guard = guard_of(&s->cases[i]);
+        if (!guard || ZK_LIKELY(zk__guard_own(w, guard))) continue;
+        while (i-- > 0) {
+            guard = guard_of(&s->cases[i]);
+            if (guard) zk__guard_disown(guard);
+        }
+        return false;
+    }
+    return true;
+}
+
+static inline void guards_disown(selecting *s)
+{
+    for (size_t i = 0; i < s->count; i++) {
+        zk__guard *guard = guard_of(&s->cases[i]);
+        if (guard) zk__guard_disown(guard);
+    }
+}
+
 static inline void place_leave(zk_case *c, zk__place *place)
 {
     if (place->waiter.link) zk__line_remove(place->line, &place->waiter);
     if (c->ops->dequeue) c->ops->dequeue(c, place);
 }
 
-/* Tries all cases, then puts all in line. The guards are held. returns the outcome of the one that
- * was ready; -EAGAIN: all are in line. */
-static int enqueue_all(selecting *s, size_t start)
+/*
+ * Tries all cases: all before any is in line, for two cases of one select must not meet each other.
+ * The guards are held. returns the outcome of the one that was ready; -EAGAIN.
+ */
+static int poll_all(selecting *s, size_t start)
 {
-    /* All are tried before any is in line: two cases of one select must not meet each other. */
     for (size_t i = 0, at = start; i < s->count; i++, at = at + 1 < s->count ? at + 1 : 0) {
         int rc = s->cases[at].ops->poll(&s->cases[at]);
         if (rc != -EAGAIN) return outcome(&s->cases[at], at, rc);
     }
+    return -EAGAIN;
+}
+
+/* Puts all in line. The guards are held. returns the outcome of one that turned out to be ready;
+ * -EAGAIN: all are in line. */
+static inline int enqueue_all(selecting *s)
+{
     for (size_t at = 0; at < s->count; at++) {
         zk__place *place = &s->places[at];
         place->waiter.link = NULL;
@@ -150,53 +187,71 @@ static void select_describe(const zk__wait *wait, zk__wait_detail *detail)
 }
 
 /* By tasks, as far as the select itself knows: a timer and a stream make the worker expect it. */
-static int select_wait(zk_case *cases, size_t count, size_t start, int default_index,
-                       zk__place *places)
+static inline int select_wait(zk_case *cases, size_t count, size_t start, bool is_known,
+                              int default_index, zk__place *places)
 {
     static const zk__wait_kind kind = {
         .name = "select", .is_by_tasks = true, .describe = select_describe};
+    zk__worker *w = zk__lane.worker;
     selecting s;
     s.selection.wait.cancel = select_cancel;
     s.selection.wait.kind = &kind;
-    s.selection.worker = zk__lane.worker;
+    s.selection.worker = w;
     s.selection.is_single = false;
     s.selection.chosen = ZK__UNCHOSEN;
     s.cases = cases;
     s.places = places;
     s.count = count;
-    guards_enter(&s);
-    int rc = enqueue_all(&s, start);
-    guards_leave(&s);
-    if (rc != -EAGAIN) return rc;
-    if (default_index >= 0) {
+    int rc;
+    if (ZK_LIKELY(is_known) && guards_own(&s, w)) {
+        rc = enqueue_all(&s);
+        guards_disown(&s);
+    } else {
+        guards_enter(&s);
+        rc = poll_all(&s, start);
+        if (rc == -EAGAIN) rc = enqueue_all(&s);
+        guards_leave(&s);
+    }
+    if (ZK_UNLIKELY(rc != -EAGAIN)) return rc;
+    if (ZK_UNLIKELY(default_index >= 0)) {
         dequeue_all(&s, SIZE_MAX);
         return default_index;
     }
-    rc = (int)zk__wait_for(&s.selection.wait);
+    rc = (int)zk__wait_here(w, &s.selection.wait, true);
     /* Who comes too late for a claim may still be trying, until all have left their lines. */
     int chosen = __atomic_load_n(&s.selection.chosen, __ATOMIC_ACQUIRE);
     dequeue_all(&s, (size_t)chosen - 1);
-    if (chosen > 0) return outcome(&cases[chosen - 1], (size_t)chosen - 1, rc);
+    if (ZK_LIKELY(chosen > 0)) return outcome(&cases[chosen - 1], (size_t)chosen - 1, rc);
     int index = find(cases, count, &zk__case_cancel);
     return index >= 0 ? index : rc;
 }
 
-static __attribute__((noinline)) int select_slow(zk_case *cases, size_t count, size_t start)
+static __attribute__((noinline)) int select_wait_many(zk_case *cases, size_t count, size_t start,
+                                                      int default_index)
 {
-    int default_index = find(cases, count, &zk__case_default);
-    bool must_enqueue = default_index < 0;
-    for (size_t i = 0; i < count; i++)
-        must_enqueue |= cases[i].ops->only_enqueue_tells;
-    if (!must_enqueue) return default_index;
-    if (count <= PLACES_IN_FRAME) {
-        zk__place places[PLACES_IN_FRAME];
-        return select_wait(cases, count, start, default_index, places);
-    }
     zk__place *places = zk_alloc(count * sizeof *places);
     if (!places) return -ENOMEM;
-    int rc = select_wait(cases, count, start, default_index, places);
+    int rc = select_wait(cases, count, start, false, default_index, places);
     zk_free(places);
     return rc;
+}
+
+/* is_known: poll_quickly has just said that no case is ready. */
+static __attribute__((noinline)) int select_slow(zk_case *cases, size_t count, size_t start,
+                                                 bool is_known)
+{
+    int default_index = -1;
+    bool must_enqueue = false;
+    for (size_t i = count; i-- > 0;) {
+        if (ZK_UNLIKELY(cases[i].ops == &zk__case_default)) default_index = (int)i;
+        must_enqueue |= cases[i].ops->only_enqueue_tells;
+    }
+    if (default_index >= 0 && !must_enqueue) return default_index;
+    if (ZK_UNLIKELY(count > PLACES_IN_FRAME)) {
+        return select_wait_many(cases, count, start, default_index);
+    }
+    zk__place places[PLACES_IN_FRAME];
+    return select_wait(cases, count, start, is_known, default_index, places);
 }
 
 /* ---- the public functions ---- */
@@ -207,30 +262,78 @@ static int may_not_wait(const zk_case *cases, size_t count, int rc)
     return index >= 0 ? index : rc;
 }
 
-static inline int select_from(zk_case *cases, size_t count, size_t start)
+/* Any way. */
+static __attribute__((noinline)) int select_from(zk_case *cases, size_t count, size_t start)
 {
+    int rc = zk__spend();
+    if (ZK_UNLIKELY(rc < 0)) return may_not_wait(cases, count, rc);
     for (size_t i = 0, at = start; i < count; i++, at = at + 1 < count ? at + 1 : 0) {
-        int rc = poll_guarded(&cases[at]);
+        rc = poll_guarded(&cases[at]);
         if (rc != -EAGAIN) return outcome(&cases[at], at, rc);
     }
-    return select_slow(cases, count, start);
+    return select_slow(cases, count, start, false);
+}
+
+static zk_time span_of(const zk_case *c) { return (zk_time)(intptr_t)c->data; }
+
+/*
+ * Tries a case without calling anything. returns 0: it is done; -EAGAIN: it was not ready, and
+ * cannot be before somebody else has run or its guard has lost its bias; above 0: try another way.
+ */
+static inline int poll_quickly(zk__worker *w, zk_case *c)
+{
+    enum zk__case_quick quick = c->ops->quick;
+    if (ZK_UNLIKELY(quick > ZK__QUICK_SEND)) {
+        bool is_ready = false;
+        if (quick == ZK__QUICK_AFTER) is_ready = span_of(c) <= 0;
+        if (quick == ZK__QUICK_AWAIT) {
+            is_ready = ((const zk_future *)c->object)->state == ZK__TASK_FINISHED;
+        }
+        return is_ready ? 0 : -EAGAIN;
+    }
+    zk_channel *channel = c->object;
+    if (ZK_UNLIKELY(quick == ZK__QUICK_NOT || channel->guard.bias != (void *)w)) return 1;
+    if (ZK_UNLIKELY(channel->is_closed)) return 1;
+    bool is_recv = quick == ZK__QUICK_RECV;
+    bool is_ready = is_recv ? channel->count || channel->senders.first
+                            : channel->count < channel->capacity || channel->receivers.first;
+    if (!is_ready) return -EAGAIN;
+    if (ZK_UNLIKELY(channel->item_bytes != 8 || !zk__guard_own(w, &channel->guard))) return 1;
+    int rc = is_recv ? zk__channel_recv_quickly(w, channel, c->data)
+                     : zk__channel_send_quickly(w, channel, c->data);
+    ZK_ASSERT(rc != -EAGAIN);
+    return rc;
+}
+
+static inline int select_quickly(zk_case *cases, size_t count, size_t start)
+{
+    zk__worker *w = zk__lane.worker;
+    if (ZK_UNLIKELY(!w || !zk__spend_quickly(w))) return select_from(cases, count, start);
+    for (size_t i = 0, at = start; i < count; i++, at = at + 1 < count ? at + 1 : 0) {
+        int rc = poll_quickly(w, &cases[at]);
+        if (rc == 0) {
+            if (ZK_UNLIKELY(cases[at].ret_rc != NULL)) *cases[at].ret_rc = 0;
+            return (int)at;
+        }
+        if (rc > 0) return select_from(cases, count, start);
+    }
+    return select_slow(cases, count, start, true);
 }
 
 int zk_select_cases(zk_case *cases, size_t count)
 {
+    zk__worker *w = zk__lane.worker;
+    if (ZK_UNLIKELY(!w)) return ZK_E_NO_RUNTIME;
     if (ZK_UNLIKELY(count - 1 >= CASES_MAX)) return -EINVAL;
-    int rc = zk__spend();
-    if (ZK_UNLIKELY(rc < 0)) return may_not_wait(cases, count, rc);
     /* Each case comes first equally often (a Weyl sequence: no division, no random numbers). */
-    uint32_t turn = zk__lane.worker->select_turn += 0x9E3779B9u;
-    return select_from(cases, count, (size_t)((uint64_t)turn * count >> 32));
+    uint32_t turn = w->select_turn += 0x9E3779B9u;
+    return select_quickly(cases, count, (size_t)((uint64_t)turn * count >> 32));
 }
 
 int zk_select_cases_ordered(zk_case *cases, size_t count)
 {
     if (ZK_UNLIKELY(count - 1 >= CASES_MAX)) return -EINVAL;
-    int rc = zk__spend();
-    return ZK_LIKELY(rc == 0) ? select_from(cases, count, 0) : may_not_wait(cases, count, rc);
+    return select_quickly(cases, count, 0);
 }
 
 /* ---- futures, timers, cancellation, default ---- */
@@ -276,7 +379,7 @@ static void await_describe(const zk_case *c, zk__wait_detail *detail)
     zk__detail_add_site(detail, ((const zk_future *)c->object)->site);
 }
 
-static int after_poll(zk_case *c) { return c->span <= 0 ? 0 : -EAGAIN; }
+static int after_poll(zk_case *c) { return span_of(c) <= 0 ? 0 : -EAGAIN; }
 
 static void after_fire(zk__timer *timer)
 {
@@ -288,7 +391,7 @@ static int after_enqueue(zk_case *c, zk__place *place)
 {
     place->timer.fire = after_fire;
     place->timer.link = NULL;
-    zk__wheel_add(&zk__lane.worker->wheel, &place->timer, zk__moment_in(c->span));
+    zk__wheel_add(&zk__lane.worker->wheel, &place->timer, zk__moment_in(span_of(c)));
     return -EAGAIN;
 }
 
@@ -299,13 +402,17 @@ static void after_dequeue(zk_case *c, zk__place *place)
 }
 
 const struct zk__case_ops zk__case_await = {.name = "await",
+                                            .quick = ZK__QUICK_AWAIT,
                                             .poll = await_poll,
                                             .enqueue = await_enqueue,
                                             .dequeue = await_dequeue,
                                             .describe = await_describe};
-const struct zk__case_ops zk__case_after = {
-    .name = "after", .poll = after_poll, .enqueue = after_enqueue, .dequeue = after_dequeue};
+const struct zk__case_ops zk__case_after = {.name = "after",
+                                            .quick = ZK__QUICK_AFTER,
+                                            .poll = after_poll,
+                                            .enqueue = after_enqueue,
+                                            .dequeue = after_dequeue};
 const struct zk__case_ops zk__case_cancel = {
-    .name = "cancel", .poll = never, .enqueue = never_enqueue};
+    .name = "cancel", .quick = ZK__QUICK_NEVER, .poll = never, .enqueue = never_enqueue};
 const struct zk__case_ops zk__case_default = {
-    .name = "default", .poll = never, .enqueue = never_enqueue};
+    .name = "default", .quick = ZK__QUICK_NEVER, .poll = never, .enqueue = never_enqueue};

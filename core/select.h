@@ -16,8 +16,19 @@ typedef struct zk__place {
     zk__guard *sorted; /* the i-th of the select's guards */
 } zk__place;
 
+/* How a case is tried without calling anything; see select.c. */
+enum zk__case_quick {
+    ZK__QUICK_NOT, /* by `poll` */
+    ZK__QUICK_RECV,
+    ZK__QUICK_SEND,
+    ZK__QUICK_AWAIT,
+    ZK__QUICK_AFTER,
+    ZK__QUICK_NEVER, /* it is not ready before it is waited for */
+};
+
 struct zk__case_ops {
     const char *name;
+    enum zk__case_quick quick;
     /* The object begins with its guard, under which the others are called; else it is the worker's
      * own. */
     bool is_guarded;

@@ -15,16 +15,16 @@ typedef struct zk__stack zk__stack;
 struct zk__stack {
     void *sp;        /* where its loop was left; a task's is in the task */
     zk__stack *next; /* in a pool */
-    char *base;      /* the lowest usable byte, above the guard */
-    size_t size;     /* usable bytes, this record included */
     /* called once, when a task suspends on this stack; see zk__on_suspend */
     void (*on_leave)(void *context);
-    void *on_leave_context;
-    char *start; /* of the mapping, guard included */
-    size_t bytes;
     /* What the last task that suspended here waits for; NULL if it has only yielded. Valid unless
      * the stack is the one in use, a loop's or a dead one. For dumps. */
     const struct zk__wait *wait;
+    void *on_leave_context;
+    char *base;  /* the lowest usable byte, above the guard */
+    size_t size; /* usable bytes, this record included */
+    char *start; /* of the mapping, guard included */
+    size_t bytes;
     uint32_t mark;           /* a dump's own */
     zk__stack *special_next; /* among those of special size */
     struct zk_task *first;   /* on a stack of its own: the task that it was made for */

@@ -5,8 +5,8 @@
  * A switch pushes the frame pointer and the place to go on at, stores the stack pointer, loads the
  * other one and leaves by an indirect jump (a `ret` would defeat the return predictor: 9 ns instead
  * of 1). All other registers are named as clobbered, so the compiler saves the few that are live.
- * The 128 bytes below the stack pointer are skipped, since the compiler may use them as the red
- * zone. Floating point control words belong to the thread and are not switched.
+ * The library is compiled without a red zone; else the 128 bytes below the stack pointer would have
+ * to be skipped, and be a cache line more of each stack. Floating point control words belong to the thread and are not switched.
  */
 #ifndef ZOKIO_CORE_SWITCH_H
 #define ZOKIO_CORE_SWITCH_H
@@ -37,9 +37,17 @@
 
 #if defined(__x86_64__)
 
+#if ZK__NO_RED_ZONE
+#define ZK__RED_ZONE "0"
+#else
+#define ZK__RED_ZONE "128"
+#endif
+
 static inline __attribute__((always_inline)) void zk__switch_sp(void **save, void *to)
 {
-    __asm__ volatile("leaq -128(%%rsp), %%rsp\n\t"
+    __asm__ volatile(".if " ZK__RED_ZONE "\n\t"
+                     "leaq -" ZK__RED_ZONE "(%%rsp), %%rsp\n\t"
+                     ".endif\n\t"
                      "leaq 1f(%%rip), %%rax\n\t"
                      "pushq %%rbp\n\t"
                      "pushq %%rbx\n\t"
@@ -51,7 +59,9 @@ static inline __attribute__((always_inline)) void zk__switch_sp(void **save, voi
                      "popq %%rbp\n\t"
                      "jmp *%%rax\n\t"
                      "1: endbr64\n\t"
-                     "leaq 128(%%rsp), %%rsp"
+                     ".if " ZK__RED_ZONE "\n\t"
+                     "leaq " ZK__RED_ZONE "(%%rsp), %%rsp\n\t"
+                     ".endif"
                      : "+D"(save), "+S"(to)
                      :
                      : "rax", "rcx", "rdx", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",

@@ -14,7 +14,7 @@
 
 static zk_task *mutex_holder(const zk__wait *wait, const zk_site **ret_site)
 {
-    zk__guard *guard = zk__waiter_of(wait)->guard;
+    zk__guard *guard = zk__guard_waited_for(wait);
     zk_mutex *mutex = (zk_mutex *)(void *)guard;
     zk__guard_enter(guard); /* its owner cannot end meanwhile */
     zk_task *owner = mutex->zk__owner;
@@ -41,9 +41,7 @@ int zk_mutex_lock(zk_mutex *mutex)
         zk__guard_leave(&mutex->zk__guard);
         return -EDEADLK;
     }
-    zk__waiter w;
-    zk__waiter_init(&w, me, 0);
-    return (int)zk__line_wait(&mutex->zk__guard, &mutex->zk__line, &w, &mutex_kind);
+    return zk__line_wait(&mutex->zk__guard, &mutex->zk__line, me, &mutex_kind);
 }
 
 int zk_mutex_try_lock(zk_mutex *mutex)
@@ -77,9 +75,7 @@ static void mutex_relock(zk_mutex *mutex)
         zk__guard_leave(&mutex->zk__guard);
         return;
     }
-    zk__waiter w;
-    zk__waiter_init(&w, zk__lane.current, 0);
-    (void)zk__line_wait_always(&mutex->zk__guard, &mutex->zk__line, &w, &mutex_kind);
+    (void)zk__line_wait_always(&mutex->zk__guard, &mutex->zk__line, zk__lane.current, &mutex_kind);
 }
 
 /* ---- read-write lock ---- */
@@ -108,12 +104,12 @@ static void rwlock_admit(zk_rwlock *lock)
 }
 
 /* A writer that has given up no longer holds up the readers behind it. */
-static void rwlock_left(zk__waiter *waiter) { rwlock_admit((zk_rwlock *)(void *)waiter->guard); }
+static void rwlock_left(zk__guard *guard) { rwlock_admit((zk_rwlock *)(void *)guard); }
 
 /* Only a writer is known by name. */
 static zk_task *rwlock_holder(const zk__wait *wait, const zk_site **ret_site)
 {
-    zk__guard *guard = zk__waiter_of(wait)->guard;
+    zk__guard *guard = zk__guard_waited_for(wait);
     zk_rwlock *lock = (zk_rwlock *)(void *)guard;
     zk__guard_enter(guard);
     zk_task *writer = lock->zk__writer;
@@ -124,7 +120,7 @@ static zk_task *rwlock_holder(const zk__wait *wait, const zk_site **ret_site)
 
 static void rwlock_describe(const zk__wait *wait, zk__wait_detail *detail)
 {
-    zk__guard *guard = zk__waiter_of(wait)->guard;
+    zk__guard *guard = zk__guard_waited_for(wait);
     zk__guard_enter(guard);
     size_t readers = ((zk_rwlock *)(void *)guard)->zk__readers;
     zk__guard_leave(guard);
@@ -137,11 +133,13 @@ static int rwlock_lock(zk_rwlock *lock, int mode)
         {.name = "lock for reading",
          .is_by_tasks = true,
          .describe = rwlock_describe,
-         .holder = rwlock_holder},
+         .holder = rwlock_holder,
+         .on_leave = rwlock_left},
         {.name = "lock for writing",
          .is_by_tasks = true,
          .describe = rwlock_describe,
-         .holder = rwlock_holder},
+         .holder = rwlock_holder,
+         .on_leave = rwlock_left},
     };
     int rc = zk__spend();
     if (rc < 0) return rc;
@@ -152,10 +150,7 @@ static int rwlock_lock(zk_rwlock *lock, int mode)
         zk__guard_leave(&lock->zk__guard);
         return is_mine ? -EDEADLK : 0;
     }
-    zk__waiter w;
-    zk__waiter_init(&w, me, mode);
-    w.on_leave = rwlock_left;
-    return (int)zk__line_wait(&lock->zk__guard, &lock->zk__line, &w, &kinds[mode]);
+    return zk__line_wait_as(&lock->zk__guard, &lock->zk__line, me, &kinds[mode], mode);
 }
 
 static int rwlock_try(zk_rwlock *lock, int mode)
@@ -198,24 +193,23 @@ static void semaphore_serve(zk_semaphore *semaphore)
     }
 }
 
-static void semaphore_left(zk__waiter *waiter)
-{
-    semaphore_serve((zk_semaphore *)(void *)waiter->guard);
-}
+static void semaphore_left(zk__guard *guard) { semaphore_serve((zk_semaphore *)(void *)guard); }
 
 static void semaphore_describe(const zk__wait *wait, zk__wait_detail *detail)
 {
-    zk__waiter *waiter = zk__waiter_of(wait);
-    zk__guard_enter(waiter->guard);
-    size_t permits = ((zk_semaphore *)(void *)waiter->guard)->zk__permits;
-    zk__guard_leave(waiter->guard);
-    zk__detail_add(detail, "%zu there, %zu wanted", permits, *(const size_t *)waiter->data);
+    const zk__line_waiting *waiting = (const zk__line_waiting *)(const void *)wait;
+    zk__guard_enter(waiting->guard);
+    size_t permits = ((zk_semaphore *)(void *)waiting->guard)->zk__permits;
+    zk__guard_leave(waiting->guard);
+    zk__detail_add(detail, "%zu there, %zu wanted", permits, *(const size_t *)waiting->waiter.data);
 }
 
 int zk_semaphore_acquire(zk_semaphore *semaphore, size_t count)
 {
-    static const zk__wait_kind kind = {
-        .name = "semaphore", .is_by_tasks = true, .describe = semaphore_describe};
+    static const zk__wait_kind kind = {.name = "semaphore",
+                                       .is_by_tasks = true,
+                                       .describe = semaphore_describe,
+                                       .on_leave = semaphore_left};
     int rc = zk__spend();
     if (rc < 0) return rc;
     zk__guard_enter(&semaphore->zk__guard);
@@ -224,10 +218,7 @@ int zk_semaphore_acquire(zk_semaphore *semaphore, size_t count)
         zk__guard_leave(&semaphore->zk__guard);
         return 0;
     }
-    zk__waiter w;
-    zk__waiter_init(&w, &count, 0);
-    w.on_leave = semaphore_left;
-    return (int)zk__line_wait(&semaphore->zk__guard, &semaphore->zk__line, &w, &kind);
+    return zk__line_wait(&semaphore->zk__guard, &semaphore->zk__line, &count, &kind);
 }
 
 int zk_semaphore_try_acquire(zk_semaphore *semaphore, size_t count)
@@ -260,9 +251,7 @@ int zk_condition_wait(zk_condition *condition, zk_mutex *mutex)
      * finds it. The mutex's own guard is entered inside this one, always in that order.
      */
     zk_mutex_unlock(mutex);
-    zk__waiter w;
-    zk__waiter_init(&w, NULL, 0);
-    rc = (int)zk__line_wait(&condition->zk__guard, &condition->zk__line, &w, &kind);
+    rc = zk__line_wait(&condition->zk__guard, &condition->zk__line, NULL, &kind);
     mutex_relock(mutex);
     return rc;
 }
@@ -295,7 +284,7 @@ static size_t line_length(const zk__line *line)
 
 static void barrier_describe(const zk__wait *wait, zk__wait_detail *detail)
 {
-    zk__guard *guard = zk__waiter_of(wait)->guard;
+    zk__guard *guard = zk__guard_waited_for(wait);
     zk_barrier *barrier = (zk_barrier *)(void *)guard;
     zk__guard_enter(guard);
     size_t there = line_length(&barrier->zk__line), parties = barrier->zk__parties;
@@ -315,9 +304,7 @@ int zk_barrier_wait(zk_barrier *barrier)
         zk__guard_leave(&barrier->zk__guard);
         return 1;
     }
-    zk__waiter w;
-    zk__waiter_init(&w, NULL, 0);
-    return (int)zk__line_wait(&barrier->zk__guard, &barrier->zk__line, &w, &kind);
+    return zk__line_wait(&barrier->zk__guard, &barrier->zk__line, NULL, &kind);
 }
 
 /* ---- once ---- */
@@ -350,7 +337,7 @@ static int once_run(zk_once *once, zk_fn *fn, void *arg)
 
 static zk_task *once_holder(const zk__wait *wait, const zk_site **ret_site)
 {
-    zk__guard *guard = zk__waiter_of(wait)->guard;
+    zk__guard *guard = zk__guard_waited_for(wait);
     zk_once *once = (zk_once *)(void *)guard;
     zk__guard_enter(guard);
     zk_task *owner = once->zk__state == BEING_DONE ? once->zk__owner : NULL;
@@ -368,9 +355,7 @@ int zk_once_call(zk_once *once, zk_fn *fn, void *arg)
     zk_task *me = zk__lane.current;
     zk__guard_enter(&once->zk__guard);
     if (once->zk__state == BEING_DONE && once->zk__owner != me) {
-        zk__waiter w;
-        zk__waiter_init(&w, me, 0);
-        rc = (int)zk__line_wait(&once->zk__guard, &once->zk__line, &w, &kind);
+        rc = zk__line_wait(&once->zk__guard, &once->zk__line, me, &kind);
         if (rc == YOUR_TURN) return once_run(once, fn, arg);
         return rc < 0 ? rc : once->zk__result;
     }
@@ -403,7 +388,7 @@ void zk_wait_group_done(zk_wait_group *group)
 
 static void wait_group_describe(const zk__wait *wait, zk__wait_detail *detail)
 {
-    zk__guard *guard = zk__waiter_of(wait)->guard;
+    zk__guard *guard = zk__guard_waited_for(wait);
     zk__guard_enter(guard);
     size_t count = ((zk_wait_group *)(void *)guard)->zk__count;
     zk__guard_leave(guard);
@@ -421,7 +406,5 @@ int zk_wait_group_wait(zk_wait_group *group)
         zk__guard_leave(&group->zk__guard);
         return 0;
     }
-    zk__waiter w;
-    zk__waiter_init(&w, NULL, 0);
-    return (int)zk__line_wait(&group->zk__guard, &group->zk__line, &w, &kind);
+    return zk__line_wait(&group->zk__guard, &group->zk__line, NULL, &kind);
 }

@@ -27,9 +27,8 @@
 #include <errno.h>
 #include <string.h>
 
-#include "core/probe.h"
 #include "core/select.h"
-#include "core/switch.h"
+#include "core/suspend.h"
 
 /*
  * Parked loop stacks that a worker keeps. A burst of waiting tasks will probably come again, and
@@ -169,21 +168,13 @@ bool zk__loop_stack_reserve(zk__worker *w)
     return true;
 }
 
-static inline zk__stack *loop_stack_take(zk__worker *w)
-{
-    zk__stack *stack = w->loops;
-    w->loops = stack->next;
-    if (--w->loop_count < w->loops_spare) w->loops_spare = w->loop_count;
-    return stack;
-}
-
 void zk__loop_stacks_look(zk__worker *w)
 {
     if (w->loop_count <= LOOPS_KEPT || w->now < w->loops_look_at) return;
     uint32_t spare = w->loops_spare;
     uint32_t count = spare < LOOPS_FREED_AT_ONCE ? spare : LOOPS_FREED_AT_ONCE;
     for (uint32_t i = 0; i < count && w->loop_count > LOOPS_KEPT; i++)
-        zk__stack_free(&w->stacks, loop_stack_take(w));
+        zk__stack_free(&w->stacks, zk__loop_stack_take(w));
     w->loops_spare = spare > count ? spare - count : w->loop_count;
     w->loops_look_at = w->now + (spare > count ? ZK_MS(10) : ZK_SEC(1));
 }
@@ -191,7 +182,7 @@ void zk__loop_stacks_look(zk__worker *w)
 void zk__loop_stacks_trim(zk__worker *w)
 {
     while (w->loop_count > LOOPS_IDLE) {
-        zk__stack_free(&w->stacks, loop_stack_take(w));
+        zk__stack_free(&w->stacks, zk__loop_stack_take(w));
     }
 }
 
@@ -202,75 +193,21 @@ static inline void loop_stack_put(zk__worker *w, zk__stack *stack)
     w->loop_count++;
 }
 
-static __attribute__((noinline)) void leave_hook(zk__stack *stack)
+__attribute__((noinline)) void zk__leave_hook(zk__stack *stack)
 {
     void (*fn)(void *) = stack->on_leave;
     stack->on_leave = NULL;
     fn(stack->on_leave_context);
 }
 
-/* Leaves the current stack to the current task, until that is taken from the ring again. wait: for
- * dumps; NULL for a yield. */
-static __attribute__((noinline)) void suspend(zk__worker *w, const zk__wait *wait)
-{
-    zk_task *me = zk__lane.current;
-    zk__stack *mine = w->stack, *to;
-    if (ZK_UNLIKELY(zk__lane.pending != NULL)) zk__pending_flush(w);
-    if (ZK_UNLIKELY(mine->on_leave != NULL)) leave_hook(mine);
-    me->stack = mine;
-    me->state = ZK__TASK_STARTED;
-    mine->wait = wait;
-    uint32_t head = w->head;
-    zk_task *next = head != w->tail && head != w->turn_end ? w->ring[head & w->ring_mask] : NULL;
-    void *to_sp;
-    if (next && next->state == ZK__TASK_STARTED) {
-        w->head = head + 1;
-        if (ZK_UNLIKELY(next == me)) return; /* what it waits for has come while it was leaving */
-        zk__lane.current = next;
-        to = next->stack;
-        to_sp = next->sp;
-    } else {
-        to = loop_stack_take(w);
-        to_sp = to->sp;
-    }
-    w->stack = to;
-    zk__switch(mine, &me->sp, to, to_sp, false);
-}
-
 ssize_t zk__wait_for(zk__wait *wait)
 {
-    zk_task *me = zk__lane.current;
-    zk_scope *scope = me->scope;
-    zk__worker *w = zk__lane.worker;
-    wait->task = me;
-    wait->since = w->now;
-    wait->link = NULL;
-    zk__count(&w->waits, 1);
-    if (wait->cancel) {
-        wait->next = scope->waits;
-        wait->link = &scope->waits;
-        if (wait->next) wait->next->link = &wait->next;
-        scope->waits = wait;
-    }
-    ZK__PROBE(park, wait->task, wait);
-    suspend(w, wait);
-    ZK__PROBE(resume, wait->task, wait->result);
-    return wait->result == -ECANCELED && scope->reason ? scope->reason : wait->result;
-}
-
-void zk__wait_unlink(zk__wait *wait)
-{
-    if (!wait->link) return;
-    *wait->link = wait->next;
-    if (wait->next) wait->next->link = wait->link;
-    wait->link = NULL;
+    return zk__wait_here(zk__lane.worker, wait, wait->cancel != NULL);
 }
 
 void zk__wait_end(zk__wait *wait, ssize_t result)
 {
-    zk__wait_unlink(wait);
-    wait->result = result;
-    zk__ready(zk__lane.worker, wait->task);
+    zk__wait_end_on(zk__lane.worker, wait, result);
 }
 
 void zk__on_suspend(void (*fn)(void *context), void *context)
@@ -292,7 +229,7 @@ int zk_yield(void)
     }
     if (zk__lane.pending) zk__pending_flush(w); /* they go first: this is their turn */
     zk__ready(w, zk__lane.current);
-    suspend(w, NULL);
+    zk__suspend(w, zk__lane.current, NULL);
     return 0;
 }
 
@@ -453,7 +390,7 @@ static void join_as(zk_task **ret_waiter, const zk_scope *scope, const zk__wait_
     wait.wait.since = w->now;
     zk__count(&w->waits, 1);
     ZK__PROBE(park, wait.wait.task, &wait.wait);
-    suspend(w, &wait.wait);
+    zk__suspend(w, wait.wait.task, &wait.wait);
     ZK__PROBE(resume, wait.wait.task, 0);
 }
 
@@ -488,7 +425,7 @@ static void loop_retire(zk__worker *w, zk__stack *mine)
     if (!zk__loop_stack_reserve(w)) return;
     mine->next = w->dead;
     w->dead = mine;
-    w->stack = loop_stack_take(w);
+    w->stack = zk__loop_stack_take(w);
     zk__switch(mine, &mine->sp, w->stack, w->stack->sp, true);
 }
 

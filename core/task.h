@@ -33,7 +33,6 @@ typedef struct zk__join_wait {
 } zk__join_wait;
 extern const zk__wait_kind zk__future_kind, zk__tasks_kind;
 
-void zk__wait_unlink(zk__wait *wait);
 void zk__overflow_drain(zk__worker *w);
 
 /* Gives some of the loop stacks back that have not been needed for a while. */

@@ -7,6 +7,7 @@
 #include <zokio/task.h>
 
 typedef struct zk__wait zk__wait;
+struct zk__guard;
 
 /* What is known of a wait beside its kind. Names of tasks are left to whoever writes it down: where
  * the text has a ZK__DETAIL_SITE belongs the next of the sites, which may be gone. */
@@ -33,6 +34,9 @@ typedef struct zk__wait_kind {
     /* NULL, or: the task that has to act before the wait can end, and its site; NULL if there is
      * none. On the waiting task's worker; the task is only to be compared, for it may be over. */
     zk_task *(*holder)(const zk__wait *wait, const zk_site **ret_site);
+    /* NULL, or: a task has left the line of this guard's object by cancellation. For waits in line,
+     * see waiter.h; the guard is held. */
+    void (*on_leave)(struct zk__guard *guard);
 } zk__wait_kind;
 
 /* What a task is suspended on. Lies in the frame of the function that waits. */

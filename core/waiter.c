@@ -5,11 +5,7 @@
 
 #include <errno.h>
 
-typedef struct single {
-    zk__selection selection; /* first */
-    zk__waiter *waiter;
-    zk__line *line;
-} single;
+#include "core/suspend.h"
 
 static void on_wake(zk__msg *msg)
 {
@@ -17,13 +13,8 @@ static void on_wake(zk__msg *msg)
     zk__wait_end(&s->wait, s->result);
 }
 
-void zk__waiter_wake(zk__waiter *waiter, ssize_t result)
+void zk__waiter_wake_afar(zk__selection *s, ssize_t result)
 {
-    zk__selection *s = waiter->selection;
-    if (ZK_LIKELY(s->worker == zk__lane.worker)) {
-        zk__wait_end(&s->wait, result);
-        return;
-    }
     s->result = result;
     s->msg.run = on_wake;
     zk__post(s->worker, &s->msg);
@@ -35,51 +26,51 @@ void zk__line_wake_all(zk__line *line, ssize_t result)
         zk__waiter_wake(waiter, result);
 }
 
-static void single_cancel(zk__wait *wait)
+static void cancel(zk__wait *wait)
 {
-    single *s = (single *)(void *)wait;
-    zk__guard *guard = s->waiter->guard;
-    zk__guard_enter(guard);
-    bool is_in_line = s->waiter->link != NULL;
+    zk__line_waiting *s = (zk__line_waiting *)(void *)wait;
+    zk__guard_enter(s->guard);
+    bool is_in_line = s->waiter.link != NULL;
     if (is_in_line) {
-        zk__line_remove(s->line, s->waiter);
-        if (s->waiter->on_leave) s->waiter->on_leave(s->waiter);
+        zk__line_remove(s->line, &s->waiter);
+        if (wait->kind->on_leave) wait->kind->on_leave(s->guard);
     }
-    zk__guard_leave(guard);
+    zk__guard_leave(s->guard);
     /* Else it has been given what it waits for, and the message is on its way. */
     if (is_in_line) zk__wait_end(wait, -ECANCELED);
 }
 
-static inline ssize_t line_wait(zk__guard *guard, zk__line *line, zk__waiter *waiter,
-                                const zk__wait_kind *kind, void (*cancel)(zk__wait *))
+ZK__INLINE int line_wait(zk__guard *guard, zk__line *line, void *data, const zk__wait_kind *kind,
+                         int mode, bool can_cancel)
 {
-    single s;
-    s.selection.wait.cancel = cancel;
+    zk__worker *w = zk__lane.worker;
+    zk__line_waiting s;
+    s.selection.wait.cancel = can_cancel ? cancel : NULL;
     s.selection.wait.kind = kind;
-    s.selection.worker = zk__lane.worker;
+    s.selection.worker = w;
     s.selection.is_single = true;
-    s.waiter = waiter;
+    s.guard = guard;
     s.line = line;
-    waiter->selection = &s.selection;
-    waiter->guard = guard;
-    zk__line_add(line, waiter);
+    s.waiter.selection = &s.selection;
+    s.waiter.data = data;
+    s.waiter.mode = mode;
+    zk__line_add(line, &s.waiter);
     zk__guard_leave(guard);
-    return zk__wait_for(&s.selection.wait);
+    return (int)zk__wait_here(w, &s.selection.wait, can_cancel);
 }
 
-ssize_t zk__line_wait(zk__guard *guard, zk__line *line, zk__waiter *waiter,
-                      const zk__wait_kind *kind)
+int zk__line_wait(zk__guard *guard, zk__line *line, void *data, const zk__wait_kind *kind)
 {
-    return line_wait(guard, line, waiter, kind, single_cancel);
+    return line_wait(guard, line, data, kind, 0, true);
 }
 
-ssize_t zk__line_wait_always(zk__guard *guard, zk__line *line, zk__waiter *waiter,
-                             const zk__wait_kind *kind)
+int zk__line_wait_as(zk__guard *guard, zk__line *line, void *data, const zk__wait_kind *kind,
+                     int mode)
 {
-    return line_wait(guard, line, waiter, kind, NULL);
+    return line_wait(guard, line, data, kind, mode, true);
 }
 
-zk__waiter *zk__waiter_of(const zk__wait *wait)
+int zk__line_wait_always(zk__guard *guard, zk__line *line, void *data, const zk__wait_kind *kind)
 {
-    return ((const single *)(const void *)wait)->waiter;
+    return line_wait(guard, line, data, kind, 0, false);
 }

@@ -38,17 +38,14 @@ struct zk__waiter {
     int index;
     int mode;   /* the object's own */
     void *data; /* where the item goes to or comes from */
-    zk__guard *guard;
-    /* NULL, or: it has left the line by cancellation; under the guard */
-    void (*on_leave)(zk__waiter *waiter);
 };
 
 static inline void zk__line_add(zk__line *line, zk__waiter *waiter)
 {
-    if (!line->first) line->last = &line->first;
+    zk__waiter **link = line->first ? line->last : &line->first;
     waiter->next = NULL;
-    waiter->link = line->last;
-    *line->last = waiter;
+    waiter->link = link;
+    *link = waiter;
     line->last = &waiter->next;
 }
 
@@ -84,33 +81,70 @@ static inline zk__waiter *zk__line_take(zk__line *line)
     return NULL;
 }
 
+void zk__waiter_wake_afar(zk__selection *s, ssize_t result);
+
 /* Ends the wait of a claimed waiter, on its worker. Its frame may be gone afterwards. */
-void zk__waiter_wake(zk__waiter *waiter, ssize_t result);
+static inline void zk__waiter_wake(zk__waiter *waiter, ssize_t result)
+{
+    zk__selection *s = waiter->selection;
+    zk__worker *w = zk__lane.worker;
+    if (ZK_LIKELY(s->worker == w)) {
+        zk__wait_end_on(w, &s->wait, result);
+    } else {
+        zk__waiter_wake_afar(s, result);
+    }
+}
+
+/*
+ * Takes the first waiter of a line that is not empty, if it is the usual one: on the worker `w`,
+ * not claimed, and just to be put into the ring; else NULL. It has to be woken by
+ * zk__waiter_wake_quickly.
+ */
+static inline zk__waiter *zk__line_take_quickly(zk__worker *w, zk__line *line)
+{
+    zk__waiter *waiter = line->first;
+    const zk__selection *s = waiter->selection;
+    if (ZK_UNLIKELY(s->worker != w || !zk__ready_is_quick(w, s->wait.task))) return NULL;
+    if (ZK_UNLIKELY(!zk__waiter_claim(waiter))) return NULL;
+    zk__line_remove(line, waiter);
+    return waiter;
+}
+
+static inline void zk__waiter_wake_quickly(zk__worker *w, zk__waiter *waiter)
+{
+    zk__wait *wait = &waiter->selection->wait;
+    zk__wait_unlink(wait);
+    wait->result = 0;
+    zk__ready_quickly(w, wait->task);
+}
 
 /* Claims and wakes all that are in line. */
 void zk__line_wake_all(zk__line *line, ssize_t result);
 
-/* A waiter as its object sees it. */
-static inline void zk__waiter_init(zk__waiter *waiter, void *data, int mode)
-{
-    waiter->data = data;
-    waiter->mode = mode;
-    waiter->on_leave = NULL;
-}
+/* A wait for a single thing, in line. */
+typedef struct zk__line_waiting {
+    zk__selection selection; /* first */
+    zk__waiter waiter;
+    zk__guard *guard;
+    zk__line *line;
+} zk__line_waiting;
 
 /*
  * Puts the current task in line, leaves the guard, and waits. To be called with the guard entered,
- * after a successful zk__wait_begin.
+ * after a successful zk__wait_begin. `data` and `mode` are the waiter's.
  *
  * returns what zk__waiter_wake was given; -ECANCELED, -ETIMEDOUT if it was not claimed before that
  */
-ssize_t zk__line_wait(zk__guard *guard, zk__line *line, zk__waiter *waiter,
-                      const zk__wait_kind *kind);
+int zk__line_wait(zk__guard *guard, zk__line *line, void *data, const zk__wait_kind *kind);
+int zk__line_wait_as(zk__guard *guard, zk__line *line, void *data, const zk__wait_kind *kind,
+                     int mode);
 /* The same, not cut short by cancellation; after zk__wait_begin_always. */
-ssize_t zk__line_wait_always(zk__guard *guard, zk__line *line, zk__waiter *waiter,
-                             const zk__wait_kind *kind);
+int zk__line_wait_always(zk__guard *guard, zk__line *line, void *data, const zk__wait_kind *kind);
 
-/* The waiter of a single selection, from its wait; for describing it. */
-zk__waiter *zk__waiter_of(const zk__wait *wait);
+/* What such a task waits in line for, from its wait; for describing it. */
+static inline zk__guard *zk__guard_waited_for(const zk__wait *wait)
+{
+    return ((const zk__line_waiting *)(const void *)wait)->guard;
+}
 
 #endif

@@ -59,7 +59,7 @@ uint64_t zk_watch_get(zk_watch *watch, void *ret_value)
 
 static void describe(const zk__wait *wait, zk__wait_detail *detail)
 {
-    zk_watch *w = (zk_watch *)(void *)zk__waiter_of(wait)->guard;
+    zk_watch *w = (zk_watch *)(void *)zk__guard_waited_for(wait);
     zk__guard_enter(&w->guard);
     uint64_t version = w->version;
     const zk_site *setter = w->setter;
@@ -85,9 +85,7 @@ int zk_watch_changed(zk_watch *watch, uint64_t *version, void *ret_value)
             zk__guard_leave(&watch->guard);
             return has_changed ? 0 : ZK_E_CLOSED;
         }
-        zk__waiter w;
-        zk__waiter_init(&w, NULL, 0);
-        rc = (int)zk__line_wait(&watch->guard, &watch->line, &w, &kind);
+        rc = zk__line_wait(&watch->guard, &watch->line, NULL, &kind);
         if (rc < 0) return rc;
     }
 }

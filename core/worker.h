@@ -188,17 +188,44 @@ static inline int zk__wait_begin(void)
 /* Grows the ring, or falls back to the overflow list. */
 void zk__ready_slow(zk__worker *w, zk_task *task);
 
+/* Whether a task that becomes ready now just goes to the end of the ring. */
+static inline bool zk__ready_is_quick(const zk__worker *w, const zk_task *task)
+{
+    return ZK_LIKELY(w->tail - w->head <= w->ring_mask && !w->overflow &&
+                     !(task->flags & ZK__TASK_URGENT));
+}
+
+/* Puts it there. */
+static inline void zk__ready_quickly(zk__worker *w, zk_task *task)
+{
+    w->ring[w->tail++ & w->ring_mask] = task;
+}
+
 /* Puts a task at the end of the run queue. */
 static inline void zk__ready(zk__worker *w, zk_task *task)
 {
-    uint32_t tail = w->tail;
-    if (ZK_UNLIKELY(tail - w->head > w->ring_mask || w->overflow ||
-                    task->flags & ZK__TASK_URGENT)) {
+    if (zk__ready_is_quick(w, task)) {
+        zk__ready_quickly(w, task);
+    } else {
         zk__ready_slow(w, task);
-        return;
     }
-    w->ring[tail & w->ring_mask] = task;
-    w->tail = tail + 1;
+}
+
+/* Takes a wait that has ended out of the scope's list. */
+static inline void zk__wait_unlink(zk__wait *wait)
+{
+    if (!wait->link) return;
+    *wait->link = wait->next;
+    if (wait->next) wait->next->link = wait->link;
+    wait->link = NULL;
+}
+
+/* zk__wait_end, on the worker `w`. */
+static inline void zk__wait_end_on(zk__worker *w, zk__wait *wait, ssize_t result)
+{
+    zk__wait_unlink(wait);
+    wait->result = result;
+    zk__ready(w, wait->task);
 }
 
 /* Queues the futures that the current stack has pending: it is about to wait. */

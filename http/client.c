@@ -6,6 +6,7 @@
  */
 #include "http/client.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "http/dial.h"
@@ -108,6 +109,41 @@ zk__pool *zk__client_pool(zk_client *c)
     if (pool) pool->local = c->local;
     __atomic_store_n(at, pool, __ATOMIC_RELEASE);
     return pool;
+}
+
+/* The address of a URL's host, in small letters. */
+static void address_write(const zk_url *url, char *buf, size_t size)
+{
+    snprintf(buf, size, url->is_ipv6 ? "[%.*s]:%u" : "%.*s:%u", (int)url->host.size, url->host.data,
+             url->port);
+    for (char *a = buf; *a; a++)
+        if (*a >= 'A' && *a <= 'Z') *a |= 0x20;
+}
+
+zk__origin *zk__client_origin(zk_client *c, zk__pool *pool, const zk_url *url, const char *connect,
+                              const zk__via **ret_via)
+{
+    const zk__via *via = connect ? NULL : zk__via_for(&c->vias, url);
+    char address[ZK_URL_AUTHORITY_BYTES + 8];
+    address_write(url, address, sizeof address);
+    zk_tls *tls = url->is_secure && !c->local ? c->tls : NULL;
+    /* Through a proxy plain requests go to that itself, whatever their origin. */
+    *ret_via = tls ? NULL : via;
+    const char *to = connect ? connect : *ret_via ? via->address : address;
+    return zk__pool_origin(pool, (zk_str){to, strlen(to)}, tls, url->host, tls ? via : NULL);
+}
+
+zk__origin *zk__client_origin_ws(zk_client *c, zk__pool *pool, const zk_url *url,
+                                 const char *connect, bool is_http1)
+{
+    const zk__via *via = connect ? NULL : zk__via_for(&c->vias, url);
+    char address[ZK_URL_AUTHORITY_BYTES + 8];
+    address_write(url, address, sizeof address);
+    zk_tls *tls = url->is_secure && !c->local ? c->tls : NULL;
+    const char *to = connect ? connect : address;
+    zk_str at = {to, strlen(to)};
+    return is_http1 ? zk__pool_origin_http1(pool, at, tls, url->host, via)
+                    : zk__pool_origin(pool, at, tls, url->host, via);
 }
 
 /* Called when the worker ends, behind its pools. */

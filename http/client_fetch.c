@@ -76,18 +76,7 @@ static int head_send(zk__hop *l, const zk__ask *ask)
 /* Where the request goes to. NULL: there is no memory. */
 static zk__origin *origin_of(zk_fetch *f)
 {
-    const zk_url *url = &f->ask.url;
-    const zk__via *via = f->connect ? NULL : zk__via_for(&f->client->vias, url);
-    char address[ZK_URL_AUTHORITY_BYTES + 8];
-    snprintf(address, sizeof address, url->is_ipv6 ? "[%.*s]:%u" : "%.*s:%u", (int)url->host.size,
-             url->host.data, url->port);
-    for (char *c = address; *c; c++)
-        if (*c >= 'A' && *c <= 'Z') *c |= 0x20;
-    zk_tls *tls = url->is_secure && !f->client->local ? f->client->tls : NULL;
-    /* Through a proxy plain requests go to that itself, whatever their origin. */
-    f->ask.via = tls ? NULL : via;
-    const char *to = f->connect ? f->connect : f->ask.via ? via->address : address;
-    return zk__pool_origin(f->pool, str(to), tls, url->host, tls ? via : NULL);
+    return zk__client_origin(f->client, f->pool, &f->ask.url, f->connect, &f->ask.via);
 }
 
 /* The hop is not needed any more. */

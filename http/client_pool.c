@@ -138,6 +138,14 @@ static void hop_free(zk__hop *l)
     place_free(o);
 }
 
+zk_stream *zk__hop_leave(zk__hop *l)
+{
+    zk_stream *stream = l->stream;
+    l->stream = NULL;
+    hop_free(l);
+    return stream;
+}
+
 static void idle_remove(zk__hop *l)
 {
     zk__origin *o = l->origin;
@@ -282,7 +290,7 @@ static int hop_open(zk__origin *o, zk__hop **ret_hop)
                       : zk__dial(o->address, &l->stream);
     if (rc >= 0 && o->tls) {
         zk_stream *inner = l->stream;
-        rc = zk__dial_tls(o->tls, inner, o->host, &l->stream);
+        rc = zk__dial_tls(o->tls, o->is_http1, inner, o->host, &l->stream);
         if (rc < 0) zk_stream_close(inner);
         if (rc < 0) rc = zk_fail(rc, "TLS with %s", o->address);
     }
@@ -410,13 +418,13 @@ static void origins_trim(zk__pool *pool)
     }
 }
 
-zk__origin *zk__pool_origin(zk__pool *pool, zk_str address, zk_tls *tls, zk_str host,
-                            const struct zk__via *via)
+static zk__origin *origin_get(zk__pool *pool, zk_str address, zk_tls *tls, zk_str host,
+                              const struct zk__via *via, bool is_http1)
 {
     for (zk__origin **at = &pool->origins, *o; (o = *at); at = &o->next) {
         bool is_it =
-            o->tls == tls && strlen(o->address) == address.size &&
-            !memcmp(o->address, address.data, address.size) &&
+            o->tls == tls && o->via == via && o->is_http1 == is_http1 &&
+            strlen(o->address) == address.size && !memcmp(o->address, address.data, address.size) &&
             (!tls || (strlen(o->host) == host.size && !memcmp(o->host, host.data, host.size)));
         if (!is_it) continue;
         *at = o->next; /* to the front */
@@ -432,6 +440,7 @@ zk__origin *zk__pool_origin(zk__pool *pool, zk_str address, zk_tls *tls, zk_str 
     o->timer.fire = on_timer;
     o->tls = tls;
     o->via = via;
+    o->is_http1 = is_http1;
     memcpy(o->address, address.data, address.size);
     o->host = o->address + address.size + 1;
     if (host.size) memcpy(o->host, host.data, host.size);
@@ -439,6 +448,18 @@ zk__origin *zk__pool_origin(zk__pool *pool, zk_str address, zk_tls *tls, zk_str 
     pool->origins = o;
     pool->origin_count++;
     return o;
+}
+
+zk__origin *zk__pool_origin(zk__pool *pool, zk_str address, zk_tls *tls, zk_str host,
+                            const struct zk__via *via)
+{
+    return origin_get(pool, address, tls, host, via, false);
+}
+
+zk__origin *zk__pool_origin_http1(zk__pool *pool, zk_str address, zk_tls *tls, zk_str host,
+                                  const struct zk__via *via)
+{
+    return origin_get(pool, address, tls, host, via, true);
 }
 
 void zk__origin_close_idle(zk__origin *o)

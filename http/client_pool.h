@@ -25,6 +25,7 @@ struct zk__origin {
     struct zk__h2_link *h2, *h2_links; /* the one for new requests; all of them */
     uint32_t keepers;                  /* who hold on to it even while it has no connections */
     bool is_retired;                   /* none of its connections becomes idle any more */
+    bool is_http1;                     /* whatever the server may have */
     zk_tls *tls;                       /* NULL: plain */
     const struct zk__via *via; /* NULL, or the proxy that it is reached through by CONNECT */
     char *host;                /* that the certificate has to be for */
@@ -70,6 +71,9 @@ void zk__pool_free_on(zk__pool *pool, int worker_index);
  */
 zk__origin *zk__pool_origin(zk__pool *pool, zk_str address, zk_tls *tls, zk_str host,
                             const struct zk__via *via);
+/* The same for connections that are to speak HTTP/1.1 where `tls` would offer more. */
+zk__origin *zk__pool_origin_http1(zk__pool *pool, zk_str address, zk_tls *tls, zk_str host,
+                                  const struct zk__via *via);
 
 /*
  * A connection for one exchange, which has begun (zk__hop_begin): an idle one if there is one and
@@ -79,6 +83,8 @@ zk__origin *zk__pool_origin(zk__pool *pool, zk_str address, zk_tls *tls, zk_str 
 int zk__origin_take(zk__origin *origin, bool must_be_new, zk__hop **ret_hop);
 /* The same where the server may choose HTTP/2: then *ret_hop is NULL, and origin->h2 is there. */
 int zk__origin_reach(zk__origin *origin, bool must_be_new, zk__hop **ret_hop);
+/* Takes a connection out of the pool that nothing was asked on: it is the caller's. */
+zk_stream *zk__hop_leave(zk__hop *hop);
 
 /* Ends the exchange: the connection becomes idle if it can carry another one, else it is closed. */
 void zk__hop_give(zk__hop *hop);

@@ -42,7 +42,8 @@ typedef struct zk__h1_head {
     uint8_t framing; /* enum zk__h1_framing */
     bool keep_alive; /* what the message says of the connection: RFC 9112 section 9.3 */
     bool expects_continue;
-    bool is_upgrade;         /* Connection: upgrade with an Upgrade field, or CONNECT */
+    bool is_path_plain; /* zk__target_parse() is known to give a path that is the whole target */
+    bool is_upgrade;    /* Connection: upgrade with an Upgrade field, or CONNECT */
     uint64_t content_length; /* for ZK__H1_LENGTH */
     size_t field_count;
     zk_field *fields; /* the caller's array, see zk__h1_parse_head() */

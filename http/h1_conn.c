@@ -45,79 +45,6 @@ typedef enum verdict {
     GONE,        /* the same: HTTP/2's, which may have ended it already */
 } verdict;
 
-static void conn_start(zk__conn *c);
-
-/* ---- sessions ---- */
-
-static zk__session *session_new(zk__shard *shard)
-{
-    const zk_server *config = shard->config;
-    size_t in_bytes = (size_t)config->header_bytes_max + ZK__H1_IN_EXTRA_BYTES;
-    size_t field_bytes = config->header_count_max * sizeof(zk_field);
-    zk__session *x = zk_alloc(sizeof *x + 2 * field_bytes + in_bytes);
-    if (!x) return NULL;
-    x->fields = (zk_field *)(void *)(x + 1);
-    x->trailers = x->fields + config->header_count_max;
-    x->in = (char *)(x->trailers + config->header_count_max);
-    x->in_capacity = in_bytes;
-    x->in_begin = x->in_end = x->out_size = 0;
-    x->req.arena = (zk_arena){0};
-    zk__scope_root_init(&x->scope, shard->scope, zk__worker_self());
-    x->scope.flags = ZK__SCOPE_BOUND; /* what a handler starts may use its request */
-    zk__arena_start(&x->req.arena, x->arena_block, sizeof x->arena_block);
-    zk__h1_init(&x->h1, &(zk__h1_limits){
-                            .head_bytes_max = config->header_bytes_max,
-                            .target_bytes_max = config->target_bytes_max,
-                            .fields_max = config->header_count_max,
-                        });
-    return x;
-}
-
-static void session_free(zk__session *x)
-{
-    zk__scope_unlink(&x->scope);
-    zk__arena_reset(&x->req.arena, false);
-    zk_free(x);
-}
-
-static zk__session *session_take(zk__conn *c)
-{
-    zk__shard *shard = c->shard;
-    zk__session *x = shard->free_sessions;
-    if (x) {
-        shard->free_sessions = x->next;
-        zk__spare_taken(&shard->spare_sessions);
-    } else {
-        x = session_new(shard);
-        if (!x) return NULL;
-    }
-    x->conn = c;
-    c->session = x;
-    return x;
-}
-
-static void session_give(zk__shard *shard, zk__session *x)
-{
-    bool is_spent = x->h1.state == ZK__H1_FAILED || x->scope.reason;
-    if (ZK_UNLIKELY(is_spent)) {
-        session_free(x);
-        return;
-    }
-    zk__h1_next(&x->h1);
-    x->in_begin = x->in_end = x->out_size = 0;
-    x->next = shard->free_sessions;
-    shard->free_sessions = x;
-    zk__spare_given(&shard->spare_sessions);
-}
-
-void zk__session_free_one(zk__spare *spare)
-{
-    zk__shard *shard = (zk__shard *)(void *)((char *)spare - offsetof(zk__shard, spare_sessions));
-    zk__session *x = shard->free_sessions;
-    shard->free_sessions = x->next;
-    session_free(x);
-}
-
 /* ---- opening, closing, deadlines ---- */
 
 void zk__conn_close(zk__conn *c)
@@ -126,7 +53,7 @@ void zk__conn_close(zk__conn *c)
     /* first: should the flush find it broken, it is not to be closed twice */
     zk_stream_unpark(c->stream);
     if (ZK_UNLIKELY(c->is_staged)) zk__stage_flush(shard);
-    if (ZK_UNLIKELY(c->ahead != NULL)) zk__ahead_give(shard, c->ahead);
+    if (ZK_UNLIKELY(c->ready_place)) zk__batch_forget(c);
     zk__wheel_remove(&zk__worker_self()->wheel, &c->timer);
     zk_stream_close(c->stream);
     *c->link = c->next;
@@ -178,7 +105,7 @@ static void on_timer(zk__timer *timer)
     case ZK__CONN_HEAD:
         c->phase = ZK__CONN_LATE;
         zk_stream_unpark(c->stream);
-        conn_start(c);
+        zk__conn_start(c);
         break;
     case ZK__CONN_H2: zk__h2_conn_timer(c); break;
     default: zk__conn_cancel(c); /* the grace of a half-closed client is over */
@@ -229,9 +156,16 @@ static int request_fill(zk__session *x)
                        : head->content_length > INT64_MAX ? INT64_MAX
                                                           : (int64_t)head->content_length;
     req->is_body_done = x->h1.state == ZK__H1_DONE;
+    x->is_simple = head->minor == 1 && head->keep_alive && req->is_body_done;
     x->body_base = x->in_begin;
     x->span = (zk_str){NULL, 0};
     x->owes_continue = head->expects_continue && !req->is_body_done && x->in_begin == x->in_end;
+    if (ZK_LIKELY(head->is_path_plain)) {
+        req->target.path = head->target;
+        req->target.query = (zk_str){head->target.data + head->target.size, 0};
+        req->target.authority = ZK_STR("");
+        return 0;
+    }
     int rc = zk__target_parse(req->method, req->raw_target, &req->arena, &req->target);
     if (ZK_UNLIKELY(rc < 0)) {
         req->target = (zk__target){ZK_STR(""), ZK_STR(""), ZK_STR("")};
@@ -265,7 +199,7 @@ static verdict refuse(zk__session *x, int rc, const char *why)
     zk__exchange_init(&x->req, &x->res, &zk__h1_transport, x->conn->shard, x->conn->stream);
     request_fill_nothing(&x->req);
     rc = zk__exchange_refuse(&x->req, &x->res, rc, why);
-    zk__arena_reset(&x->req.arena, true);
+    zk__arena_renew(&x->req.arena, x->arena_start);
     if (!rc) rc = zk__h1_flush(x);
     return rc < 0 ? CLOSE : LINGER;
 }
@@ -274,7 +208,7 @@ static verdict refuse(zk__session *x, int rc, const char *why)
 static verdict upgraded(zk__session *x)
 {
     zk__conn *c = x->conn;
-    zk__arena_reset(&x->req.arena, true);
+    zk__arena_renew(&x->req.arena, x->arena_start);
     if (x->req.upgrade_end == ZK__UPGRADE_KEEP) return HANDED_OVER;
     c->phase = ZK__CONN_ACTIVE;
     return x->req.upgrade_end == ZK__UPGRADE_LINGER  ? LINGER
@@ -302,7 +236,7 @@ static bool serve_request(zk__session *x, verdict *ret)
     if (c->phase == ZK__CONN_ACTIVE) c->deadline = INT64_MAX;
     bool is_kept = rc >= 0 && !x->res.is_closing;
     bool is_read = x->req.is_body_done || (is_kept && zk__h1_body_discard(x));
-    zk__arena_reset(&x->req.arena, true);
+    zk__arena_renew(&x->req.arena, x->arena_start);
     if (ZK_LIKELY(is_kept && is_read)) return true;
     /* Responses before a broken one must arrive, too. */
     int flushed = zk__h1_flush(x);
@@ -365,20 +299,6 @@ static bool serve_buffered(zk__session *x, verdict *ret)
     return true;
 }
 
-/* What has arrived: what was received ahead, or else what is there now. As zk_stream_try_read. */
-static ssize_t receive(zk__conn *c, zk__session *x)
-{
-    char *to = x->in + x->in_end;
-    size_t room = x->in_capacity - x->in_end;
-    if (ZK_UNLIKELY(!c->ahead)) return zk_stream_try_read(c->stream, to, room);
-    zk__ahead *ahead = c->ahead;
-    c->ahead = NULL;
-    ssize_t n = ahead->result;
-    if (ZK_LIKELY(n > 0)) memcpy(to, ahead->bytes, (size_t)n);
-    zk__ahead_give(c->shard, ahead);
-    return n;
-}
-
 /*
  * Whether the client begins with HTTP/2's preface (RFC 9113 section 3.4). returns 1: yes; 0: no;
  * -EAGAIN: so far.
@@ -392,10 +312,10 @@ static int preface_look(const zk__conn *c, const zk__session *x)
     return size == sizeof preface - 1 ? 1 : -EAGAIN;
 }
 
-/* Reads once and answers what is whole. PARK: nothing is left to do but to wait for more. */
-static verdict serve(zk__conn *c, zk__session *x)
+/* Answers what is whole, n more bytes having been received. PARK: nothing is left to do but to wait
+ * for more. */
+static verdict serve(zk__conn *c, zk__session *x, ssize_t n)
 {
-    ssize_t n = receive(c, x);
     if (ZK_UNLIKELY(n <= 0)) return zk__h1_flush(x) >= 0 && n == -EAGAIN ? PARK : CLOSE;
     x->in_end += (size_t)n;
     if (ZK_UNLIKELY(x->in[0] == 'P') && !x->in_begin) {
@@ -452,27 +372,12 @@ static int partial_keep(zk__conn *c, const zk__session *x)
     return 0;
 }
 
-static void partial_restore(zk__conn *c, zk__session *x)
-{
-    if (!c->partial) return;
-    memcpy(x->in, c->partial, c->partial_size);
-    x->in_end = c->partial_size;
-    zk_free(c->partial);
-    c->partial = NULL;
-}
-
-/* Called by the poller: receives ahead what the task will begin with, while that is what the
- * processor is at. */
+/* Called by the poller. */
 static void on_ready(void *context)
 {
     zk__conn *c = context;
-    if (ZK_LIKELY(c->phase <= ZK__CONN_HEAD)) {
-        c->ahead = zk__ahead_take(c->shard);
-        if (ZK_LIKELY(c->ahead != NULL)) {
-            c->ahead->result = zk_stream_try_read(c->stream, c->ahead->bytes, ZK__AHEAD_BYTES);
-        }
-    }
-    conn_start(c);
+    if (ZK_LIKELY(c->phase <= ZK__CONN_HEAD && zk__batch_add(c))) return;
+    zk__conn_start(c);
 }
 
 /* Reads and forgets what a refused client still sends. returns whether it is to be parked again. */
@@ -513,32 +418,32 @@ static bool conn_settle(zk__conn *c, verdict v)
 
 /* ---- the task ---- */
 
-/* Serves what is there. The session is given back before the connection parks. */
-static verdict conn_serve(zk__conn *c)
+void zk__conn_begin(zk__conn *c, zk__session *x)
 {
-    zk__shard *shard = c->shard;
-    zk__session *x = session_take(c);
-    if (!x) return CLOSE;
-    zk_task *me = zk__lane.current;
+    x->conn = c;
+    c->session = x;
+    if (ZK_LIKELY(!c->partial)) return;
+    memcpy(x->in, c->partial, c->partial_size);
+    x->in_end = c->partial_size;
+    zk_free(c->partial);
+    c->partial = NULL;
+}
+
+bool zk__conn_turn(zk__conn *c, zk__session *x, ssize_t n)
+{
     uint8_t phase = c->phase;
-    partial_restore(c, x);
-    x->stack = zk__worker_self()->stack;
-    /* The session's scope is in the tree as long as the session lives; entering it is only this. */
-    me->scope = &x->scope;
-    x->scope.owner = me;
     c->phase = ZK__CONN_ACTIVE;
     c->deadline = INT64_MAX;
-    zk__h1_gathered(x); /* nothing yet; should the task wait, it is to notice a client that goes */
     verdict v = ZK_UNLIKELY(c->unsent && zk__h1_send_unsent(x) < 0) ? CLOSE
                 : ZK_UNLIKELY(phase == ZK__CONN_LATE)
                     ? refuse(x, ZK_E_HTTP_TIMEOUT, "the header section did not arrive in time")
-                    : serve(c, x);
-    x->stack->on_leave = NULL;
+                    : serve(c, x, n);
+    if (ZK_UNLIKELY(v == GONE)) return false;
+    c->session = NULL;
     if (v == PARK && partial_keep(c, x) < 0) v = CLOSE;
-    me->scope = x->scope.parent;
-    if (ZK_LIKELY(v != GONE)) c->session = NULL;
-    session_give(shard, x);
-    return v;
+    if (ZK_UNLIKELY(v == HANDED_OVER)) return false;
+    if (ZK_UNLIKELY(c->shard->is_draining) && v == PARK && c->phase == ZK__CONN_IDLE) v = CLOSE;
+    return conn_settle(c, v);
 }
 
 /* Who speaks HTTP where TLS is expected is told so. returns whether to go on here. */
@@ -586,17 +491,34 @@ static bool conn_secure(zk__conn *c)
     return false;
 }
 
+/* Serves what is there. returns whether there is more at once. */
+static bool conn_serve(zk__conn *c)
+{
+    zk__shard *shard = c->shard;
+    zk__session *x = zk__session_enter(shard);
+    if (!x) {
+        zk__conn_close(c);
+        return false;
+    }
+    zk__conn_begin(c, x);
+    ssize_t n = 0;
+    if (ZK_LIKELY(c->phase != ZK__CONN_LATE)) {
+        n = zk_stream_try_read(c->stream, x->in + x->in_end, x->in_capacity - x->in_end);
+    }
+    bool has_more = zk__conn_turn(c, x, n);
+    zk__session_leave(shard, x);
+    return has_more;
+}
+
 static int conn_run(void *arg)
 {
     zk__conn *c = arg;
     if (ZK_UNLIKELY(c->shard->tls && !c->is_secured) && !conn_secure(c)) return 0;
     for (int round = 1;; round++) {
-        verdict v = ZK_LIKELY(c->phase != ZK__CONN_LINGER) ? conn_serve(c)
-                    : linger(c)                            ? PARK
-                                                           : CLOSE;
-        if (ZK_UNLIKELY(v >= HANDED_OVER)) return 0;
-        if (ZK_UNLIKELY(c->shard->is_draining) && v == PARK && c->phase == ZK__CONN_IDLE) v = CLOSE;
-        if (ZK_LIKELY(!conn_settle(c, v))) return 0;
+        bool has_more = ZK_LIKELY(c->phase != ZK__CONN_LINGER)
+                            ? conn_serve(c)
+                            : conn_settle(c, linger(c) ? PARK : CLOSE);
+        if (ZK_LIKELY(!has_more)) return 0;
         /* A client that always has more must not starve the others. */
         if (round % ROUNDS == 0) (void)zk_yield();
     }
@@ -608,7 +530,7 @@ static int conn_spawn(zk__conn *c)
     return zk__spawn_pinned(c->shard->scope, conn_run, c, &site);
 }
 
-static void conn_start(zk__conn *c)
+void zk__conn_start(zk__conn *c)
 {
     if (conn_spawn(c) < 0) zk__conn_close(c);
 }
@@ -647,13 +569,13 @@ void zk__conn_open(zk__shard *shard, zk_stream *stream)
     if (c->next) c->next->link = &c->next;
     shard->conns = c;
     shard->conn_count++;
-    conn_start(c);
+    zk__conn_start(c);
 }
 
 void zk__conn_resume(zk__conn *c, bool is_lingering, bool is_reset)
 {
     c->phase = ZK__CONN_ACTIVE;
-    if (conn_settle(c, is_reset ? ABORT : is_lingering ? LINGER : CLOSE)) conn_start(c);
+    if (conn_settle(c, is_reset ? ABORT : is_lingering ? LINGER : CLOSE)) zk__conn_start(c);
 }
 
 void zk__conn_drain(zk__conn *c)
@@ -673,7 +595,7 @@ void zk__conn_drain(zk__conn *c)
     /* What has arrived just now is still answered: a task looks, and then closes. */
     if (c->phase != ZK__CONN_IDLE || !c->stream->on_ready) return;
     zk_stream_unpark(c->stream);
-    conn_start(c);
+    zk__conn_start(c);
 }
 
 void zk__conn_abort(zk__conn *c)

@@ -40,7 +40,7 @@ struct zk__conn {
     uint32_t partial_size;
     uint8_t phase;               /* enum zk__conn_phase */
     bool is_staged;              /* bytes of it are in the shard's stage */
-    zk__ahead *ahead;            /* what was received before its task has begun */
+    uint16_t ready_place;        /* in the shard's list of what was received; 0: in none */
     bool has_served;             /* a request of HTTP/1.1 */
     bool is_secured;             /* the TLS handshake has been done, if there is to be one */
     struct zk__h2_conn *h2;      /* in that phase */
@@ -53,6 +53,7 @@ struct zk__session {
     zk__session *next; /* in the shard's pool */
     zk__conn *conn;
     zk__stack *stack; /* that its task runs on */
+    bool is_leader;   /* its task serves what has arrived together; see h1_batch.c */
     zk_scope scope;   /* of the task; cancelled when the client is gone */
     zk__h1 h1;
     zk__h1_head head;
@@ -64,15 +65,27 @@ struct zk__session {
     zk_str span;      /* body bytes parsed, not yet taken */
     size_t out_size;
     bool is_chunked;    /* the response's body is */
+    bool is_simple;     /* the request, of 1.1 and without a body, asks for no end */
     bool owes_continue; /* the client waits for a 100 before it sends the body */
     char *in;
     zk_field *fields, *trailers;
+    const char *arena_start; /* what arena.next is while the arena is not used */
     char arena_block[ZK__H1_ARENA_BYTES];
     char out[ZK__H1_OUT_BYTES];
 };
 
 /* Takes over an accepted stream. Closes it if there is no memory. */
 void zk__conn_open(zk__shard *shard, zk_stream *stream);
+/* Spawns a task that serves it. */
+void zk__conn_start(zk__conn *conn);
+/* Before zk__conn_turn; what has been received goes behind what the session then has. */
+void zk__conn_begin(zk__conn *conn, zk__session *x);
+/*
+ * Serves what is there and parks the connection, or ends it.
+ * n: bytes that have just been received; 0: the end; or an error
+ * returns whether there is more to read at once.
+ */
+bool zk__conn_turn(zk__conn *conn, zk__session *x, ssize_t n);
 /* Ends it now; it must not be parked. */
 void zk__conn_close(zk__conn *conn);
 /* Something has to happen to it by then; INT64_MAX: nothing. */
@@ -88,6 +101,20 @@ bool zk__conn_send_later(zk__conn *conn, const char *data, size_t size);
 void zk__conn_cancel(zk__conn *conn);
 /* Ends it at once. */
 void zk__conn_abort(zk__conn *conn);
+
+/* A session for the current task. returns NULL if there is no memory. */
+zk__session *zk__session_enter(zk__shard *shard);
+void zk__session_leave(zk__shard *shard, zk__session *x);
+/* Makes it as new. returns false if that cannot be. */
+bool zk__session_renew(zk__session *x);
+
+/* Called by the poller: receives what a parked connection has got, to be served with others.
+ * returns false if it has to be served by itself. */
+bool zk__batch_add(zk__conn *conn);
+/* The connection ends before that. */
+void zk__batch_forget(zk__conn *conn);
+/* A leader, whose connection x->conn is, is about to wait. */
+void zk__batch_hand_over(zk__session *x);
 
 /* Frees one of the sessions that the shard keeps. */
 void zk__session_free_one(zk__spare *spare);

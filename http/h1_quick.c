@@ -236,6 +236,7 @@ static inline bool quick_head(zk__h1 *h1, const char *data, size_t size, zk_fiel
         .minor = 1,
         .framing = h1->framing,
         .keep_alive = !notes.has_close,
+        .is_path_plain = zk__h1_is_path_plain(target, target_end),
         .content_length = notes.content_length,
         .field_count = notes.field_count,
         .fields = fields,

@@ -74,7 +74,31 @@ static inline const char *zk__h1_skip(const char *at, const char *end, enum zk__
     uint64_t ends = zk__h1_run_ends(last, run) >> (at - last);
     return ends != 0 ? at + __builtin_ctzll(ends) : end;
 }
+
+/*
+ * Whether a run of TARGET, with 16 readable bytes or more behind it, that begins with '/' needs no
+ * decoding: no percent sequence, no dot (it could begin a dot segment), no query, no backslash.
+ */
+static inline bool zk__h1_is_path_plain(const char *at, const char *end)
+{
+    for (; at < end; at += 16) {
+        __m128i x = _mm_loadu_si128((const __m128i *)(const void *)at);
+        __m128i codes = _mm_or_si128(_mm_cmpeq_epi8(x, _mm_set1_epi8('%')),
+                                     _mm_cmpeq_epi8(x, _mm_set1_epi8('?')));
+        __m128i others = _mm_or_si128(_mm_cmpeq_epi8(x, _mm_set1_epi8('.')),
+                                      _mm_cmpeq_epi8(x, _mm_set1_epi8('\\')));
+        unsigned found = (unsigned)_mm_movemask_epi8(_mm_or_si128(codes, others));
+        if (found != 0 && __builtin_ctz(found) < end - at) return false;
+    }
+    return true;
+}
 #else
+static inline bool zk__h1_is_path_plain(const char *at, const char *end)
+{
+    (void)at, (void)end;
+    return false;
+}
+
 static inline const char *zk__h1_skip(const char *at, const char *end, enum zk__h1_run run)
 {
     return zk__h1_skip_portable(at, end, run);

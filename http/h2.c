@@ -27,6 +27,7 @@ extern nghttp2_mem zk__h2_memory; /* h2_memory.c */
 
 void zk__h2_terminate(zk__h2 *h2, uint32_t error)
 {
+    h2->is_terminated = true;
     (void)nghttp2_session_terminate_session(h2->session, error); /* no memory: it ends as well */
 }
 

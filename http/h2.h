@@ -64,6 +64,7 @@ struct zk__h2 {
     char host[31];         /* one that has been found valid */
     uint32_t header_bytes; /* of the header block that is being received */
     bool is_calmed;        /* has been told to calm down */
+    bool is_terminated;    /* by zk__h2_terminate; otherwise by nghttp2, for an error */
     /* Of the zk__h2_send that runs. */
     char *out;
     size_t out_size, out_capacity;

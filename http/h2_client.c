@@ -17,6 +17,7 @@
 
 #include "core/worker.h"
 #include "http/client.h"
+#include "http/h2_client_tunnel.h"
 #include "net/stream.h"
 
 enum {
@@ -28,6 +29,12 @@ enum {
     WINDOW_BYTES = 1024 * 1024,
 };
 
+/* Somebody who waits for the server's settings. */
+typedef struct settings_wait {
+    zk__wait wait;
+    struct settings_wait *next, **link;
+} settings_wait;
+
 struct zk__h2_link {
     zk__h2_link *next, **link; /* of its origin */
     zk__origin *origin;
@@ -37,6 +44,9 @@ struct zk__h2_link {
     uint32_t call_count;
     zk__timer timer; /* ends it when it has been idle for long */
     zk__room room;
+    zk__hook hook; /* sends what tunnels have written */
+    settings_wait *settings_waits;
+    bool has_settings;
     bool is_full;    /* waits for room */
     bool is_leaving; /* takes no more calls */
     bool has_served; /* an answer has come on it */
@@ -53,6 +63,27 @@ static void wake(zk__wait **place)
     zk__wait *wait = *place;
     *place = NULL;
     if (wait) zk__wait_end(wait, 0);
+}
+
+/* Something has come for who reads. */
+static void wake_reader(zk__h2_call *c)
+{
+    wake(&c->reader);
+    if (c->tunnel) zk__h2_call_tunnel_news(c);
+}
+
+static void wake_writer(zk__h2_call *c)
+{
+    wake(&c->writer);
+    if (c->tunnel) zk__h2_call_tunnel_news(c);
+}
+
+static void settings_tell(zk__h2_link *l, int rc)
+{
+    for (settings_wait *w; (w = l->settings_waits);) {
+        l->settings_waits = w->next;
+        zk__wait_end(&w->wait, rc);
+    }
 }
 
 /* ---- calls leave their connection ---- */
@@ -75,8 +106,9 @@ static void call_fail(zk__h2_call *c, int error)
 {
     if (!c->error) c->error = error;
     call_detach(c);
-    wake(&c->reader);
-    wake(&c->writer);
+    wake_reader(c);
+    wake_writer(c);
+    if (c->tunnel) zk__h2_call_tunnel_over(c); /* may free it */
 }
 
 /* ---- what the server says: callbacks of nghttp2 ---- */
@@ -146,7 +178,7 @@ static void fields_end(zk__h2_call *c, bool is_last)
         a->field_count = c->field_count;
         a->framing = is_last ? ZK__H1_NO_BODY : a->has_length ? ZK__H1_LENGTH : ZK__H1_TO_END;
         a->keep_alive = true;
-        wake(&c->reader);
+        wake_reader(c);
     }
     c->fields = NULL;
     c->field_count = c->field_capacity = 0;
@@ -159,13 +191,18 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
         l->is_leaving = true;
         return 0;
     }
+    if (frame->hd.type == NGHTTP2_SETTINGS && !(frame->hd.flags & NGHTTP2_FLAG_ACK)) {
+        l->has_settings = true;
+        settings_tell(l, 0);
+        return 0;
+    }
     zk__h2_call *c = frame->hd.stream_id ? call_of(session, frame->hd.stream_id) : NULL;
     if (!c) return 0;
     bool is_last = frame->hd.flags & NGHTTP2_FLAG_END_STREAM;
     if (frame->hd.type == NGHTTP2_HEADERS) fields_end(c, is_last);
     if (is_last && (frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA)) {
         c->is_in_ended = true;
-        wake(&c->reader);
+        wake_reader(c);
     }
     return 0;
 }
@@ -206,7 +243,7 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const ui
     }
     memcpy(c->in + c->in_end, data, size);
     c->in_end += size;
-    wake(&c->reader);
+    wake_reader(c);
     return 0;
 }
 
@@ -267,7 +304,7 @@ static ssize_t on_read(nghttp2_session *session, int32_t id, uint8_t *buf, size_
         c->out += n;
         c->out_size -= n;
     }
-    if (!c->out_size) wake(&c->writer);
+    if (!c->out_size) wake_writer(c);
     if (!c->out_size && c->is_out_last) {
         *flags |= NGHTTP2_DATA_FLAG_EOF;
         if (!c->out_trailer_count) return (ssize_t)n;
@@ -326,7 +363,9 @@ void zk__h2_link_end(zk__h2_link *l, int error)
     if (l->next) l->next->link = l->link;
     while (l->calls)
         call_fail(l->calls, error);
+    settings_tell(l, error);
     zk__wheel_remove(&zk__worker_self()->wheel, &l->timer);
+    if (l->hook.is_armed) zk__hook_disarm(zk__worker_self(), &l->hook);
     if (l->is_full) l->stream->ops->forget_room(l->stream, &l->room);
     zk_stream_close(l->stream);
     nghttp2_session_del(l->session);
@@ -349,6 +388,11 @@ static void on_room(zk__room *room)
     zk__h2_link *l = (zk__h2_link *)(void *)((char *)room - offsetof(zk__h2_link, room));
     l->is_full = false;
     (void)push(l);
+}
+
+static void on_batch_end(zk__hook *hook)
+{
+    (void)push((zk__h2_link *)(void *)((char *)hook - offsetof(zk__h2_link, hook)));
 }
 
 /* Takes what has come. returns 0: there is no more now; an error. */
@@ -444,6 +488,7 @@ int zk__h2_link_new(zk__origin *o, zk_stream *stream)
     l->origin = o;
     l->stream = stream;
     l->timer.fire = on_timer;
+    l->hook.run = on_batch_end;
     l->next = o->h2_links;
     l->link = &o->h2_links;
     if (l->next) l->next->link = &l->next;
@@ -465,7 +510,7 @@ static int call_submit(zk__h2_link *l, zk__h2_call *c, const zk__ask *ask)
 {
     char authority[ZK_URL_AUTHORITY_BYTES], length[24];
     nghttp2_nv nv[NV_MAX];
-    size_t n = 4;
+    size_t n = ask->protocol.size ? 5 : 4;
     zk_str host = {authority, zk_url_authority(&ask->url, authority)};
     int rc = fields_put(c, ask->fields, ask->field_count, nv, &n, &host);
     if (rc < 0) return rc;
@@ -478,6 +523,7 @@ static int call_submit(zk__h2_link *l, zk__h2_call *c, const zk__ask *ask)
     nv[1] = pair(":scheme", 7, u->is_secure ? ZK_STR("https") : ZK_STR("http"));
     nv[2] = pair(":authority", 10, host);
     nv[3] = pair(":path", 5, (zk_str){path, strlen(path)});
+    if (ask->protocol.size) nv[4] = pair(":protocol", 9, ask->protocol);
     if (ask->has_body && ask->body_length >= 0 && n < NV_MAX) {
         int size = snprintf(length, sizeof length, "%lld", (long long)ask->body_length);
         nv[n++] = pair("content-length", 14, (zk_str){length, (size_t)size});
@@ -517,33 +563,43 @@ int zk__h2_call_open(zk__h2_link *l, const zk__ask *ask, zk__h2_call **ret_call)
     return 0;
 }
 
-typedef struct call_wait {
-    zk__wait wait;
-    zk__wait **place;
-} call_wait;
-
-static void call_cancel(zk__wait *wait)
+static void settings_cancel(zk__wait *wait)
 {
-    *((call_wait *)(void *)wait)->place = NULL;
+    settings_wait *w = (settings_wait *)(void *)wait;
+    *w->link = w->next;
+    if (w->next) w->next->link = w->link;
     zk__wait_end(wait, -ECANCELED);
 }
 
-/* Waits for something to happen to the call. */
-static int call_wait_for(zk__wait **place, int timeout_ms)
+int zk__h2_link_connects(const zk__h2_link *l)
 {
-    static const zk__wait_kind kind = {.name = "HTTP/2 exchange"};
-    zk_scope limit __attribute__((cleanup(zk__scope_leave)));
-    zk__scope_enter_within(&limit, timeout_ms < 0 ? INT64_MAX : ZK_MS(timeout_ms));
-    int rc = zk__wait_begin();
-    if (rc >= 0) {
-        call_wait w = {.wait = {.cancel = call_cancel, .kind = &kind}, .place = place};
-        *place = &w.wait;
-        rc = (int)zk__wait_for(&w.wait);
-    }
-    if (rc == -ETIMEDOUT && !limit.parent->reason) return ZK_E_HTTP_TIMEOUT;
-    if (rc == -ECANCELED && limit.parent->reason) return limit.parent->reason;
-    return rc;
+    if (!l->has_settings) return -EAGAIN;
+    return nghttp2_session_get_remote_settings(l->session,
+                                               NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL) == 1;
 }
+
+int zk__h2_link_settings(zk__h2_link *l)
+{
+    static const zk__wait_kind kind = {.name = "HTTP/2 settings"};
+    int rc = zk__wait_begin();
+    if (rc < 0) return rc;
+    settings_wait w = {.wait = {.cancel = settings_cancel, .kind = &kind}};
+    w.next = l->settings_waits;
+    w.link = &l->settings_waits;
+    if (w.next) w.next->link = &w.next;
+    l->settings_waits = &w;
+    return (int)zk__wait_for(&w.wait);
+}
+
+void zk__h2_call_push(zk__h2_call *c, size_t taken)
+{
+    zk__h2_link *l = c->conn;
+    if (taken) (void)nghttp2_session_consume(l->session, c->id, taken);
+    if (c->out_size || c->is_out_last) (void)nghttp2_session_resume_data(l->session, c->id);
+    zk__hook_arm(zk__worker_self(), &l->hook);
+}
+
+zk_stream *zk__h2_call_carrier(const zk__h2_call *c) { return c->conn ? c->conn->stream : NULL; }
 
 int zk__h2_call_write(zk__h2_call *c, const void *data, size_t size, bool is_last)
 {
@@ -556,7 +612,7 @@ int zk__h2_call_write(zk__h2_call *c, const void *data, size_t size, bool is_las
     if (c->has_body) (void)nghttp2_session_resume_data(c->conn->session, c->id);
     (void)push(c->conn);
     while (c->conn && c->out_size) {
-        int rc = call_wait_for(&c->writer, timeout_ms);
+        int rc = zk__h2_call_wait(&c->writer, timeout_ms);
         if (rc < 0) {
             c->out_size = 0;
             return rc;
@@ -572,11 +628,11 @@ int zk__h2_call_answer(zk__h2_call *c, int timeout_ms)
     while (!c->has_answer && !rc) {
         if (c->error) return c->error;
         if (!c->conn) return ZK_E_CLOSED;
-        rc = call_wait_for(&c->reader, timeout_ms);
+        rc = zk__h2_call_wait(&c->reader, timeout_ms);
     }
     /* A body in memory is the caller's only until this returns. */
     while (!rc && c->conn && c->out_size)
-        rc = call_wait_for(&c->writer, limits_of(c->conn)->write_timeout_ms);
+        rc = zk__h2_call_wait(&c->writer, limits_of(c->conn)->write_timeout_ms);
     return rc;
 }
 
@@ -586,7 +642,7 @@ ssize_t zk__h2_call_read(zk__h2_call *c, void *buf, size_t size)
         if (c->is_in_ended) return 0;
         if (c->error) return c->error;
         if (!c->conn) return ZK_E_CLOSED;
-        int rc = call_wait_for(&c->reader, limits_of(c->conn)->body_timeout_ms);
+        int rc = zk__h2_call_wait(&c->reader, limits_of(c->conn)->body_timeout_ms);
         if (rc < 0) return rc;
     }
     size_t have = c->in_end - c->in_begin, n = have < size ? have : size;
@@ -603,6 +659,7 @@ void zk__h2_call_free(zk__h2_call *c)
 {
     if (!c) return;
     zk__h2_link *l = c->conn;
+    if (c->tunnel) zk__h2_call_tunnel_free(c);
     if (l) {
         (void)nghttp2_session_set_stream_user_data(l->session, c->id, NULL);
         (void)nghttp2_submit_rst_stream(l->session, NGHTTP2_FLAG_NONE, c->id, NGHTTP2_CANCEL);

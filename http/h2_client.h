@@ -36,6 +36,7 @@ typedef struct zk__h2_call {
     const zk_field *out_trailers;
     size_t out_trailer_count;
     struct zk__wait *reader, *writer;
+    struct zk__h2_call_pipe *tunnel; /* NULL, or what it has become */
     zk_arena arena;
 } zk__h2_call;
 
@@ -61,6 +62,14 @@ int zk__h2_call_answer(zk__h2_call *call, int timeout_ms);
 ssize_t zk__h2_call_read(zk__h2_call *call, void *buf, size_t size);
 /* Ends it; NULL is allowed. */
 void zk__h2_call_free(zk__h2_call *call);
+
+/* Whether the server takes extended CONNECT (RFC 8441). returns 1, 0; -EAGAIN: it has not said. */
+int zk__h2_link_connects(const zk__h2_link *link);
+/* Waits until it has. The connection may be gone then. returns 0; the reason why it is lost,
+ * -ECANCELED, -ETIMEDOUT */
+int zk__h2_link_settings(zk__h2_link *link);
+/* Makes an answered call with a `protocol` a byte stream, which owns it then. returns 0, -ENOMEM */
+int zk__h2_call_tunnel(zk__h2_call *call, zk_stream **ret_stream);
 
 #else
 
@@ -93,6 +102,21 @@ static inline ssize_t zk__h2_call_read(zk__h2_call *call, void *buf, size_t size
     return ZK_E_HTTP_VERSION;
 }
 static inline void zk__h2_call_free(zk__h2_call *call) { (void)call; }
+static inline int zk__h2_link_connects(const zk__h2_link *link)
+{
+    (void)link;
+    return 0;
+}
+static inline int zk__h2_link_settings(zk__h2_link *link)
+{
+    (void)link;
+    return ZK_E_HTTP_VERSION;
+}
+static inline int zk__h2_call_tunnel(zk__h2_call *call, zk_stream **ret_stream)
+{
+    (void)call, (void)ret_stream;
+    return ZK_E_HTTP_VERSION;
+}
 
 #endif
 

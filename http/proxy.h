@@ -140,7 +140,7 @@ void zk__upstream_drop(zk__upstream *u);
 
 /* The current worker's part; NULL: there is no memory. */
 zk__proxy_worker *zk__proxy_worker_get(zk_proxy *p);
-/* Sees to it that the worker knows the latest set; without memory it goes on with the one it has. */
+/* Sees to it that the worker knows the latest set; without memory it keeps the one it has. */
 void zk__proxy_view_renew(zk__proxy_worker *w);
 /* The view for a request, to be given back. */
 static inline zk__proxy_view *zk__proxy_view_take(zk__proxy_worker *w)

@@ -29,6 +29,7 @@ static void readable_dequeue(zk_case *c, zk__place *place)
 
 const struct zk__case_ops zk__case_readable = {
     .name = "readable",
+    .quick = ZK__QUICK_NEVER,
     .only_enqueue_tells = true,
     .poll = readable_poll,
     .enqueue = readable_enqueue,

@@ -26,26 +26,36 @@ static socket_stream *of(zk_stream *stream) { return (socket_stream *)(void *)st
 
 static zk__poller *poller(void) { return &zk__worker_self()->poller; }
 
-/* Without waiting: through the poller as well, for it may hold data that it has received
- * already. */
-static ssize_t try_run(zk__op *op) { return poller()->ops->attempt(poller(), op); }
+static __attribute__((noinline)) ssize_t read_waiting(zk__io *io, void *buf, size_t size)
+{
+    return zk__op_run(&(zk__op){.code = ZK__OP_READ, .io = io, .buf = buf, .size = size});
+}
 
+/* Without waiting it goes through the poller as well, for that may hold data that it has received
+ * already. */
 static ssize_t socket_read(zk_stream *stream, void *buf, size_t size, bool try_only)
 {
-    zk__op op = {.code = ZK__OP_READ, .io = &of(stream)->io, .buf = buf, .size = size};
-    return try_only ? try_run(&op) : zk__op_run(&op);
+    zk__io *io = &of(stream)->io;
+    zk__poller *p = poller();
+    return ZK_LIKELY(try_only) ? p->ops->recv_now(p, io, buf, size) : read_waiting(io, buf, size);
+}
+
+static __attribute__((noinline)) ssize_t write_many(zk__io *io, const struct iovec *iov,
+                                                    int iov_count, bool try_only)
+{
+    zk__op op = {.code = ZK__OP_WRITE, .io = io, .iov = iov, .iov_count = iov_count};
+    return try_only ? poller()->ops->attempt(poller(), &op) : zk__op_run(&op);
 }
 
 static ssize_t socket_writev(zk_stream *stream, const struct iovec *iov, int iov_count,
                              bool try_only)
 {
-    zk__op op = {
-        .code = ZK__OP_WRITE,
-        .io = &of(stream)->io,
-        .iov = iov,
-        .iov_count = iov_count,
-    };
-    return try_only ? try_run(&op) : zk__op_run(&op);
+    zk__io *io = &of(stream)->io;
+    zk__poller *p = poller();
+    if (ZK_LIKELY(try_only && iov_count == 1)) {
+        return p->ops->send_now(p, io, iov->iov_base, iov->iov_len);
+    }
+    return write_many(io, iov, iov_count, try_only);
 }
 
 static int socket_shutdown(zk_stream *stream)
@@ -76,7 +86,6 @@ static void park_complete(zk__op *op)
 static int socket_park(zk_stream *stream)
 {
     socket_stream *s = of(stream);
-    s->park = (zk__op){.code = ZK__OP_READABLE, .io = &s->io, .complete = park_complete};
     if (!poller()->ops->submit(poller(), &s->park)) return 0;
     return s->park.result < 0 ? (int)s->park.result : 1;
 }
@@ -194,6 +203,7 @@ int zk__fd_stream(int fd, uint32_t bits, zk_stream **ret_stream)
     s->head = (zk_stream){.ops = &socket_ops};
     s->peer_family = 0;
     zk__io_init(&s->io, fd, bits);
+    s->park = (zk__op){.code = ZK__OP_READABLE, .io = &s->io, .complete = park_complete};
     zk__leak_name(s, "stream", fd);
     zk__bind_to_worker();
     *ret_stream = &s->head;

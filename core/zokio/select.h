@@ -19,8 +19,7 @@ ZK_BEGIN
 typedef struct zk_case {
     const struct zk__case_ops *ops;
     void *object;
-    void *data;
-    zk_time span;
+    void *data;  /* an item, a span of time */
     int *ret_rc; /* where the chosen case's error goes; NULL: zk_select returns it */
 } zk_case;
 
@@ -39,15 +38,15 @@ extern ZK_API const struct zk__case_ops zk__case_default;
 #define ZK_RECV(channel, ...) ZK__ITEM(&zk__case_recv, channel, __VA_ARGS__, NULL, NULL)
 /** Sends a copy of an item to a channel. Closed channels as with ZK_RECV. */
 #define ZK_SEND(channel, ...) ZK__ITEM(&zk__case_send, channel, __VA_ARGS__, NULL, NULL)
-#define ZK__ITEM(ops, channel, item, ret_rc, ...) ops, (channel), (void *)(item), 0, (ret_rc)
+#define ZK__ITEM(ops, channel, item, ret_rc, ...) ops, (channel), (void *)(item), (ret_rc)
 /** A future has finished; zk_await then gives its result at once. */
-#define ZK_AWAIT(future) &zk__case_await, (future), NULL, 0, NULL
+#define ZK_AWAIT(future) &zk__case_await, (future), NULL, NULL
 /** A span of time has passed. */
-#define ZK_AFTER(span) &zk__case_after, NULL, NULL, (span), NULL
+#define ZK_AFTER(span) &zk__case_after, NULL, (void *)(intptr_t)(zk_time)(span), NULL
 /** The current scope is cancelled; without such a case zk_select returns -ECANCELED then. */
-#define ZK_CANCEL() &zk__case_cancel, NULL, NULL, 0, NULL
+#define ZK_CANCEL() &zk__case_cancel, NULL, NULL, NULL
 /** None of the others is ready now: the select does not wait. */
-#define ZK_DEFAULT() &zk__case_default, NULL, NULL, 0, NULL
+#define ZK_DEFAULT() &zk__case_default, NULL, NULL, NULL
 
 /**
  * Waits until one of the cases is ready, and commits that one. Of several that are ready each has

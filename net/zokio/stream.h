@@ -119,7 +119,7 @@ extern ZK_API const struct zk__case_ops zk__case_readable;
  * A case of zk_select: the stream has something to read (data, the end or an error). Nothing is
  * read by the select. Nobody may be reading meanwhile, and the stream must not be parked.
  */
-#define ZK_READABLE(stream) &zk__case_readable, (stream), NULL, 0, NULL
+#define ZK_READABLE(stream) &zk__case_readable, (stream), NULL, NULL
 
 /** How a peer has gone while nobody was reading. */
 typedef enum zk_hangup {

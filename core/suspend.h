@@ -1,0 +1,79 @@
+/*
+ * Suspending, for the few functions that do nothing else most of the time: the whole way from a
+ * wait to the other stack in one frame. Each frame between the two costs a push and a pop of its
+ * registers, and a `ret` that the processor predicts wrongly whenever the task that it goes on with
+ * has come here by another way. All others call zk__wait_for.
+ */
+#ifndef ZOKIO_CORE_SUSPEND_H
+#define ZOKIO_CORE_SUSPEND_H
+
+#include "core/probe.h"
+#include "core/switch.h"
+#include "core/worker.h"
+
+#define ZK__INLINE static inline __attribute__((always_inline))
+
+/* Calls the stack's on_leave. */
+void zk__leave_hook(zk__stack *stack);
+
+static inline zk__stack *zk__loop_stack_take(zk__worker *w)
+{
+    zk__stack *stack = w->loops;
+    w->loops = stack->next;
+    if (--w->loop_count < w->loops_spare) w->loops_spare = w->loop_count;
+    return stack;
+}
+
+/* Leaves the current stack to the current task, `me`, until that is taken from the ring again.
+ * wait: for dumps; NULL for a yield. */
+ZK__INLINE void zk__suspend(zk__worker *w, zk_task *me, const zk__wait *wait)
+{
+    zk__stack *mine = w->stack, *to;
+    if (ZK_UNLIKELY(zk__lane.pending != NULL)) zk__pending_flush(w);
+    if (ZK_UNLIKELY(mine->on_leave != NULL)) zk__leave_hook(mine);
+    me->stack = mine;
+    me->state = ZK__TASK_STARTED;
+    mine->wait = wait;
+    uint32_t head = w->head;
+    zk_task *next = head != w->tail && head != w->turn_end ? w->ring[head & w->ring_mask] : NULL;
+    void *to_sp;
+    if (next && next->state == ZK__TASK_STARTED) {
+        w->head = head + 1;
+        if (ZK_UNLIKELY(next == me)) return; /* what it waits for has come while it was leaving */
+        zk__lane.current = next;
+        to = next->stack;
+        to_sp = next->sp;
+    } else {
+        to = zk__loop_stack_take(w);
+        to_sp = to->sp;
+    }
+    w->stack = to;
+    zk__switch(mine, &me->sp, to, to_sp, false);
+}
+
+/* zk__wait_for. can_cancel: whether wait->cancel is set. */
+ZK__INLINE ssize_t zk__wait_here(zk__worker *w, zk__wait *wait, bool can_cancel)
+{
+    zk_task *me = zk__lane.current;
+    zk_scope *scope = me->scope;
+    wait->task = me;
+    wait->since = w->now;
+    zk__count(&w->waits, 1);
+    if (can_cancel) {
+        wait->next = scope->waits;
+        wait->link = &scope->waits;
+        if (wait->next) wait->next->link = &wait->next;
+        scope->waits = wait;
+    } else {
+        wait->link = NULL;
+    }
+    ZK__PROBE(park, me, wait);
+    zk__suspend(w, me, wait);
+    ZK__PROBE(resume, wait->task, wait->result);
+    ssize_t result = wait->result;
+    if (ZK_LIKELY(result != -ECANCELED)) return result;
+    int reason = wait->task->scope->reason;
+    return reason ? reason : result;
+}
+
+#endif
