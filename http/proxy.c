@@ -1,5 +1,5 @@
 /*
- * The proxy: its configuration, and a request's way through its tries.
+ * The proxy: its configuration, and a request from its arrival to the log.
  */
 #include "http/proxy.h"
 
@@ -51,6 +51,9 @@ static int numbers_check(const zk_proxy_options *o)
     if (o->breaker_requests_min < 1 || o->breaker_trials < 1 || o->breaker_open_ms < 1 ||
         o->breaker_window_ms < 8) {
         return zk_fail(ZK_E_CONFIG, "the breaker's numbers are positive, its window 8 ms or more");
+    }
+    if (o->hedge_percentile < 0 || o->hedge_percentile > 99) {
+        return zk_fail(ZK_E_CONFIG, "hedge_percentile is 0 to 99");
     }
     return 0;
 }
@@ -128,17 +131,6 @@ void zk_proxy_free(zk_proxy *p)
 
 /* ---- a request ---- */
 
-typedef struct run {
-    zk__proxy_worker *w;
-    zk__proxy_view *view;
-    zk__upstream_use *use; /* the last upstream that was tried; NULL: none */
-    zk_request *req;
-    zk_response *res;
-    zk__proxy_try try;
-    zk_time began;
-    int tries, rc;
-} run;
-
 /* What a failure is to the client; nginx answers the same. */
 static int status_of(int rc)
 {
@@ -147,108 +139,37 @@ static int status_of(int rc)
     return 502;
 }
 
-/* The share of requests that may be tried again: so that retries cannot bring down what is weak. */
-static bool retry_allowed(zk__proxy_worker *w)
-{
-    if (w->proxy->options.retry_percent_max < 0) return true;
-    if (w->retry_tokens < 1) return false;
-    w->retry_tokens -= 1;
-    return true;
-}
-
 /* Tells what has become of the request to who keeps the log, and counts it. */
-static void account(run *r, const char *reason)
+static void account(zk__proxy_job *j, const char *reason)
 {
     static const char gone[] = "the client has left";
-    zk__proxy_worker *w = r->w;
-    zk_time duration = zk_now() - r->began;
+    zk__proxy_worker *w = j->worker;
+    zk_time duration = zk_now() - j->began;
     uint64_t us = (uint64_t)(duration / 1000);
-    int status = zk_response_status(r->res);
-    bool is_gone = r->rc < 0 && !r->res->status;
+    int status = zk_response_status(j->res);
+    bool is_gone = j->rc < 0 && !j->res->status;
     int class = is_gone || status < 100 || status > 599 ? 0 : status / 100;
     int bucket = us < 64 ? 0 : 63 - __builtin_clzll(us) - 5;
     if (bucket > ZK__PROXY_BUCKETS) bucket = ZK__PROXY_BUCKETS;
     zk__count(&w->by_class[class], 1);
     zk__count(&w->buckets[bucket], 1);
     zk__count(&w->duration_us, us);
-    zk__count(&w->bytes_out, r->res->written);
+    zk__count(&w->bytes_out, j->res->written);
     const zk_proxy *p = w->proxy;
     if (ZK_LIKELY(!p->options.on_access)) return;
     zk_proxy_access access = {
-        .req = r->req,
-        .upstream = r->use ? r->use->upstream->name : NULL,
+        .req = j->req,
+        .upstream = j->try.use ? j->try.use->upstream->name : NULL,
         .status = is_gone ? 499 : status,
-        .rc = r->rc,
+        .rc = j->rc,
         .reason = is_gone     ? gone
-                  : r->rc < 0 ? reason
+                  : j->rc < 0 ? reason
                               : NULL,
-        .body_bytes = r->res->written,
+        .body_bytes = j->res->written,
         .duration = duration,
-        .tries = r->tries,
+        .tries = j->tries,
     };
     p->options.on_access(p->options.context, &access);
-}
-
-/* An upstream that has not been tried and lets the request in; NULL: there is none. */
-static zk__upstream_use *choose(run *r, uint64_t key, uint64_t tried[4])
-{
-    const zk_proxy *p = r->w->proxy;
-    for (;;) {
-        int index = zk__proxy_pick(r->view, key, tried);
-        if (index < 0) return NULL;
-        tried[index / 64] |= 1ull << (index % 64);
-        zk__upstream_use *use = r->view->at[index];
-        if (ZK_LIKELY(!p->has_breaker)) return use;
-        if (zk__breaker_enter(&use->upstream->breaker, &p->options, zk_now(), &r->try.ticket))
-            return use;
-    }
-}
-
-static int try_one(run *r, zk__upstream_use *use)
-{
-    zk__proxy_worker *w = r->w;
-    zk__breaker *breaker = &use->upstream->breaker;
-    r->use = use;
-    r->tries++;
-    use->active++;
-    w->active++;
-    zk__count(&use->requests, 1);
-    int rc = zk__proxy_forward(w, use, &r->try, r->req, r->res);
-    use->active--;
-    w->active--;
-    /* Who has left, or was sent half an answer, is no sign of a sick upstream. */
-    bool is_ours = r->try.is_client_gone || r->res->error || zk_cancelled() < 0;
-    if (ZK_UNLIKELY(rc < 0) && !is_ours) {
-        zk__count(&use->failures, 1);
-        zk__proxy_note(w->proxy, use->upstream, &r->try.ticket, rc, 0);
-    }
-    if (w->proxy->has_breaker) {
-        zk__breaker_judge(breaker, &w->proxy->options, zk_now(), &r->try.ticket,
-                          ZK__OUTCOME_UNKNOWN);
-        zk__breaker_leave(breaker, &r->try.ticket);
-    }
-    if (is_ours) r->try.may_repeat = false;
-    return rc;
-}
-
-/* Tries upstreams until one has answered or no more are to be tried. returns 0, or the last
- * error. */
-static int try_all(run *r, uint64_t key)
-{
-    zk__proxy_worker *w = r->w;
-    uint64_t tried[4] = {0, 0, 0, 0};
-    int rc = -EAGAIN;
-    for (;;) {
-        zk__upstream_use *use = choose(r, key, tried);
-        if (!use) return rc;
-        if (r->try.hop) zk__hop_give(r->try.hop);
-        r->try.hop = NULL;
-        if (r->tries) zk__count(&w->retries, 1);
-        rc = try_one(r, use);
-        if (ZK_LIKELY(rc >= 0)) return 0;
-        bool goes_on = r->try.may_repeat && r->tries < w->proxy->options.tries_max;
-        if (!goes_on || !retry_allowed(w)) return rc;
-    }
 }
 
 /* The body, if it has come with the head: then the request can be repeated. */
@@ -275,42 +196,41 @@ static zk_str protocol_of(const zk_proxy *p, const zk_request *req)
     return is_allowed && !has_body ? protocol : (zk_str){"", 0};
 }
 
-static int respond_failure(run *r, int rc, char *reason, size_t reason_size)
+static int respond_failure(zk__proxy_job *j, int rc, char *reason, size_t reason_size)
 {
     const char *trail = zk_trail();
-    if (!r->use) {
+    if (!j->try.use) {
         size_t size = (size_t)snprintf(reason, reason_size, "upstream: ");
-        zk__proxy_refusal(r->view, reason + size, reason_size - size);
+        zk__proxy_refusal(j->view, reason + size, reason_size - size);
     } else {
-        snprintf(reason, reason_size, "upstream %s: %s", r->use->upstream->name,
+        snprintf(reason, reason_size, "upstream %s: %s", j->try.use->upstream->name,
                  *trail ? trail : zk_strerror(rc));
     }
-    if (r->res->state != ZK__RESPONSE_NONE) return rc; /* broken off by the server */
-    const zk_server *config = r->req->shard->config;
-    if (config->on_error) config->on_error(config->context, r->req, rc, reason);
-    r->res->fields = (zk__field_list){NULL, 0, 0};
-    return zk_respond_status(r->res, status_of(rc));
+    if (j->res->state != ZK__RESPONSE_NONE) return rc; /* broken off by the server */
+    const zk_server *config = j->req->shard->config;
+    if (config->on_error) config->on_error(config->context, j->req, rc, reason);
+    j->res->fields = (zk__field_list){NULL, 0, 0};
+    return zk_respond_status(j->res, status_of(rc));
 }
 
 int zk_proxy_run(zk_proxy *p, zk_request *req, zk_response *res)
 {
-    run r = {.w = zk__proxy_worker_get(p), .req = req, .res = res};
-    if (!r.w) return zk_respond_status(res, 503);
+    zk__proxy_job j = {.worker = zk__proxy_worker_get(p), .req = req, .res = res};
+    if (!j.worker) return zk_respond_status(res, 503);
     char reason[512];
     reason[0] = '\0';
-    r.began = zk_now();
+    j.began = zk_now();
     if (!req->target.path.size) return zk_respond_status(res, 501); /* CONNECT */
-    double share = p->options.retry_percent_max / 100.0;
-    if (r.w->retry_tokens < ZK__RETRY_TOKENS_MAX) r.w->retry_tokens += share;
-    r.try.protocol = protocol_of(p, req);
-    body_look(&r.try, req);
-    r.view = zk__proxy_view_take(r.w);
-    r.rc = try_all(&r, zk__proxy_key(p, req));
-    int rc = r.rc;
-    bool is_gone = rc < 0 && (r.try.is_client_gone || res->error || zk_cancelled() < 0);
-    if (ZK_UNLIKELY(rc < 0) && !is_gone) rc = respond_failure(&r, rc, reason, sizeof reason);
-    account(&r, reason);
-    if (r.try.hop) zk__hop_give(r.try.hop);
-    zk__proxy_view_give(r.view);
+    zk__proxy_budget_earn(j.worker);
+    j.try.protocol = protocol_of(p, req);
+    body_look(&j.try, req);
+    j.key = zk__proxy_key(p, req);
+    j.view = zk__proxy_view_take(j.worker);
+    int rc = j.rc = zk__proxy_tries(&j);
+    bool is_gone = rc < 0 && (j.try.is_client_gone || res->error || zk_cancelled() < 0);
+    if (ZK_UNLIKELY(rc < 0) && !is_gone) rc = respond_failure(&j, rc, reason, sizeof reason);
+    account(&j, reason);
+    if (j.try.hop) zk__hop_give(j.try.hop);
+    zk__proxy_view_give(j.view);
     return rc;
 }

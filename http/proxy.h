@@ -30,6 +30,7 @@ enum {
     ZK__PROXY_BIG_BYTES = 128 * 1024,
     ZK__PROXY_BIG_KEPT = 8,
     ZK__RETRY_TOKENS_MAX = 100,
+    ZK__LATENCY_BUCKETS = 4 * 32,
 };
 
 /*
@@ -99,6 +100,14 @@ typedef struct zk__proxy_view {
     zk__upstream_use *at[];
 } zk__proxy_view;
 
+/* How long upstreams have taken to answer lately: four buckets for each power of two of
+ * microseconds. */
+typedef struct zk__latency {
+    uint32_t counts[ZK__LATENCY_BUCKETS], total;
+    uint32_t fresh;   /* since the percentile was last looked for */
+    zk_time at_least; /* the percentile; 0: too little is known */
+} zk__latency;
+
 typedef struct zk__proxy_worker {
     zk_proxy *proxy;
     zk__pool *pool;       /* NULL: it is being freed, and its origins are gone */
@@ -108,7 +117,8 @@ typedef struct zk__proxy_worker {
     char *big[ZK__PROXY_BIG_KEPT]; /* buffers for long bodies */
     int big_count;
     uint64_t by_class[6]; /* responses by the first digit of their status; 0: the client left */
-    uint64_t retries, bytes_out;
+    uint64_t retries, hedges, hedges_won, bytes_out;
+    zk__latency latency;                                  /* for hedging */
     uint64_t buckets[ZK__PROXY_BUCKETS + 1], duration_us; /* of the latency histogram */
 } zk__proxy_worker;
 
@@ -203,8 +213,11 @@ int zk__proxy_tunnel(const zk_proxy *p, zk__hop *hop, zk_response *res);
 
 /* What has become of one try. */
 typedef struct zk__proxy_try {
+    zk__upstream_use *use; /* where it goes; NULL: there was no one to go to */
+    struct zk__race *race; /* NULL, or the one with another try, whose answer may be first */
     zk__hop *hop;
     zk__breaker_ticket ticket;
+    zk_time began;
     zk_str protocol;     /* that the client asks to upgrade to; empty: none */
     zk_str body;         /* of the request, if it is in memory as a whole */
     bool has_whole_body; /* it is, or there is none */
@@ -213,9 +226,55 @@ typedef struct zk__proxy_try {
     bool is_client_gone;
 } zk__proxy_try;
 
+/* Whether a request may reach a server twice (RFC 9110 section 9.2.2). */
+bool zk__proxy_is_idempotent(const zk_request *req);
+
 /* Forwards a request to an upstream. returns 0 when the response has been sent; an error: with
  * res->state NONE nothing has been. */
 int zk__proxy_forward(zk__proxy_worker *w, zk__upstream_use *use, zk__proxy_try *try,
                       zk_request *req, zk_response *res);
+
+/* ---- proxy_tries.c ---- */
+
+/* A request on its way through the proxy. */
+typedef struct zk__proxy_job {
+    zk__proxy_worker *worker;
+    zk__proxy_view *view;
+    zk_request *req;
+    zk_response *res;
+    uint64_t key, tried[4];
+    zk__proxy_try try; /* the last, and what all have in common */
+    zk_time began;
+    int tries, rc;
+} zk__proxy_job;
+
+/* Tries upstreams until one has answered or no more are to be tried. returns 0, or the last error;
+ * -EAGAIN: there was none to try. */
+int zk__proxy_tries(zk__proxy_job *j);
+/* Sets try->use to an upstream that was not tried yet, and enters it. returns false: there is
+ * none. */
+bool zk__proxy_choose(zk__proxy_job *j, zk__proxy_try *try);
+/* Goes to try->use, and leaves it. returns as zk__proxy_forward. */
+int zk__proxy_try_run(zk__proxy_job *j, zk__proxy_try *try);
+/* Another try beside the requests that came: each of these earns a share of one. */
+void zk__proxy_budget_earn(zk__proxy_worker *w);
+bool zk__proxy_budget_spend(zk__proxy_worker *w);
+
+/*
+ * The upstream has answered, and nothing of that was sent to the client yet. returns 0; -ECANCELED:
+ * another try was first, and this one is to end.
+ */
+int zk__proxy_answered(zk__proxy_worker *w, zk__proxy_try *try, int status);
+
+/* ---- proxy_hedge.c ---- */
+
+/* After how long a second try may go out; -1: not at all. */
+zk_time zk__proxy_hedge_delay(const zk__proxy_job *j);
+/* zk__proxy_try_run for j->try, with a second try behind that delay. What has become of it is in
+ * j->try. */
+int zk__proxy_hedge(zk__proxy_job *j, zk_time delay);
+/* Whether the try is the first of its race to answer; then the other is cancelled. */
+bool zk__proxy_race_win(zk__proxy_try *try);
+void zk__proxy_latency_add(zk__latency *l, zk_time took, int percentile);
 
 #endif

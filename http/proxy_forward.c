@@ -159,8 +159,9 @@ static bool is_text(zk_str s, const char *text)
     return s.size == strlen(text) && !memcmp(s.data, text, s.size);
 }
 
-static bool is_idempotent(zk_str m)
+bool zk__proxy_is_idempotent(const zk_request *req)
 {
+    zk_str m = req->method;
     return is_text(m, "GET") || is_text(m, "HEAD") || is_text(m, "PUT") || is_text(m, "DELETE") ||
            is_text(m, "OPTIONS") || is_text(m, "TRACE");
 }
@@ -197,7 +198,8 @@ static int exchange_whole(zk__proxy_worker *w, zk__upstream_use *use, zk__proxy_
         if (rc < 0 && sent < 0) rc = sent;
     }
     if (rc < 0) return rc;
-    zk__proxy_note(w->proxy, use->upstream, &try->ticket, 0, hop->talk->answer.status);
+    rc = zk__proxy_answered(w, try, hop->talk->answer.status);
+    if (ZK_UNLIKELY(rc < 0)) return rc;
     if (ZK_UNLIKELY(hop->talk->answer.is_switched)) return zk__proxy_tunnel(w->proxy, hop, res);
     return answer_forward(w, hop, res);
 }
@@ -213,9 +215,7 @@ static int exchange_streamed(zk__proxy_worker *w, zk__upstream_use *use, zk__pro
         zk_spawn_options options = {.arg_bytes = sizeof u, .is_pinned = true};
         rc = zk_spawn_with(&scope, &options, upload_run, &u);
         if (!rc) rc = answer_wait(try, req);
-        if (!rc) {
-            zk__proxy_note(w->proxy, use->upstream, &try->ticket, 0, hop->talk->answer.status);
-        }
+        if (!rc) rc = zk__proxy_answered(w, try, hop->talk->answer.status);
         if (!rc) rc = answer_forward(w, hop, res);
         /* What is left of the body is not wanted any more. */
         zk_scope_cancel(&scope);
@@ -230,7 +230,7 @@ static bool may_repeat(const zk__proxy_try *try, const zk_request *req, int rc)
     if (rc == -ENOMEM || rc == -ECANCELED || rc == -ETIMEDOUT) return false;
     if (!hop) return true;
     if (try->is_body_begun || !try->has_whole_body || hop->has_received) return false;
-    return !hop->has_sent || is_idempotent(req->method);
+    return !hop->has_sent || zk__proxy_is_idempotent(req);
 }
 
 static bool is_dead(int rc)

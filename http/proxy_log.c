@@ -146,7 +146,7 @@ static uint64_t load(const uint64_t *counter) { return __atomic_load_n(counter, 
 
 typedef struct sums {
     uint64_t by_class[6], buckets[ZK__PROXY_BUCKETS + 1];
-    uint64_t retries, bytes_out, duration_us;
+    uint64_t retries, hedges, hedges_won, bytes_out, duration_us;
 } sums;
 
 static void sum_workers(zk_proxy *p, sums *s)
@@ -159,6 +159,8 @@ static void sum_workers(zk_proxy *p, sums *s)
         for (int k = 0; k <= ZK__PROXY_BUCKETS; k++)
             s->buckets[k] += load(&w->buckets[k]);
         s->retries += load(&w->retries);
+        s->hedges += load(&w->hedges);
+        s->hedges_won += load(&w->hedges_won);
         s->bytes_out += load(&w->bytes_out);
         s->duration_us += load(&w->duration_us);
     }
@@ -191,12 +193,18 @@ static int write_totals(zk_response *res, const sums *s)
         rc = write_line(res,
                         "# TYPE zokio_proxy_retries_total counter\n"
                         "zokio_proxy_retries_total %llu\n"
+                        "# HELP zokio_proxy_hedges_total Second tries beside one that was slow.\n"
+                        "# TYPE zokio_proxy_hedges_total counter\n"
+                        "zokio_proxy_hedges_total %llu\n"
+                        "# TYPE zokio_proxy_hedges_won_total counter\n"
+                        "zokio_proxy_hedges_won_total %llu\n"
                         "# TYPE zokio_proxy_response_bytes_total counter\n"
                         "zokio_proxy_response_bytes_total %llu\n"
                         "# HELP zokio_proxy_request_seconds Time from a request's header to the "
                         "end of its response.\n"
                         "# TYPE zokio_proxy_request_seconds histogram\n",
-                        (unsigned long long)s->retries, (unsigned long long)s->bytes_out);
+                        (unsigned long long)s->retries, (unsigned long long)s->hedges,
+                        (unsigned long long)s->hedges_won, (unsigned long long)s->bytes_out);
     }
     uint64_t total = 0;
     for (int k = 0; k < ZK__PROXY_BUCKETS && !rc; k++) {

@@ -66,9 +66,15 @@ typedef struct zk_proxy_options {
     int tunnel_timeout_ms; /* without a byte either way, behind an upgrade: 600,000 */
     int tries_max;         /* per request, each with another upstream: 3 */
     int retry_percent_max; /* retries beside this share of the requests: 20 */
-    int failures_max;      /* in a row, then it is left out for a while: 3 */
-    int ejection_ms;       /* the first time, doubling each: 5,000 */
-    int ejection_max_ms;   /* 300,000 */
+    /* Hedging: a request of a safe method (GET, HEAD, OPTIONS, TRACE) without a body that has no
+     * answer after so long is sent to a second upstream, too; the first answer is taken. The delay
+     * is fixed, or what that percentage of the answers took no longer than, and at least hedge_ms.
+     * Counts against tries_max and retry_percent_max. 0: none */
+    int hedge_ms;
+    int hedge_percentile; /* 1..99 */
+    int failures_max;     /* in a row, then it is left out for a while: 3 */
+    int ejection_ms;      /* the first time, doubling each: 5,000 */
+    int ejection_max_ms;  /* 300,000 */
     /* Circuit breaker of each upstream, over all workers. Who is beyond a limit, or behind an open
      * circuit, gets no request; if that goes for all, the answer is 503. */
     int active_max;           /* requests in progress: no limit */
