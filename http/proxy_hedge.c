@@ -4,9 +4,10 @@
  *   first  ----------------------+----> answers: the other is cancelled
  *          \--delay--> second ---+
  *
- * Both run as tasks of the request's worker, each in a scope of its own. The one whose answer's head
- * comes first wins the race before a byte of it goes to the client, so nothing can be mixed up; the
- * other is cancelled, which closes its connection. The request goes on when both have ended.
+ * Both run as tasks of the request's worker, each in a scope of its own. The one whose answer's
+ * head comes first wins the race before a byte of it goes to the client, so nothing can be mixed
+ * up; the other is cancelled, which closes its connection. The request goes on when both have
+ * ended.
  *
  * The delay may follow the upstreams: a histogram of how long answers took, halved now and then so
  * that it forgets, gives the percentile.

@@ -196,8 +196,11 @@ static inline void ask_later(later *l)
 static inline double metric(const char *name)
 {
     answer a = ask("/metrics");
-    const char *at = strstr(a.text, name);
-    return at ? strtod(at + strlen(name), NULL) : -1;
+    for (char *line = strtok(a.text, "\n"); line; line = strtok(NULL, "\n")) {
+        const char *at = *line == '#' ? NULL : strstr(line, name);
+        if (at) return strtod(at + strlen(name), NULL);
+    }
+    return -1;
 }
 
 /* What POLICY_TEST makes: sites and the proxy run, then the test's body. */
