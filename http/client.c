@@ -44,6 +44,8 @@ static int complete(const zk_client_options *o, zk_client *c)
     if (rc < 0) return rc;
     c->body_bytes_max = o->body_bytes_max ? o->body_bytes_max : 16 * 1024 * 1024;
     c->no_decoding = o->no_decoding;
+    c->is_h2c = o->h2c;
+    if (o->h2c && (!ZK__H2 || o->no_h2)) return zk_fail(ZK_E_CONFIG, "h2c without HTTP/2");
     c->cookies = o->cookies;
     c->redirects_max = span(o->redirects_max, 10);
     return 0;
@@ -130,6 +132,7 @@ zk__origin *zk__client_origin(zk_client *c, zk__pool *pool, const zk_url *url, c
     /* Through a proxy plain requests go to that itself, whatever their origin. */
     *ret_via = tls ? NULL : via;
     const char *to = connect ? connect : *ret_via ? via->address : address;
+    if (!tls && !via && c->is_h2c) return zk__pool_origin_h2c(pool, (zk_str){to, strlen(to)});
     return zk__pool_origin(pool, (zk_str){to, strlen(to)}, tls, url->host, tls ? via : NULL);
 }
 

@@ -17,7 +17,7 @@ struct zk_client {
     zk__hop_limits limits;
     uint64_t body_bytes_max;
     int redirects_max;
-    bool no_decoding;
+    bool no_decoding, is_h2c;
     zk_cookies *cookies; /* NULL: none are kept */
     zk__vias vias;
     char *user_agent; /* empty: none */

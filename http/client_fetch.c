@@ -198,7 +198,7 @@ static int try_once(zk_fetch *f, bool must_be_new)
 static bool may_try_again(const zk_fetch *f, int rc)
 {
     const zk__h2_call *c = f->call;
-    if (c && c->was_not_begun) return true;
+    if (c && c->was_not_begun) return !f->ask.is_streamed;
     if (c) return c->is_reused && !c->has_answer && is_dead(rc) && is_idempotent(f->ask.method);
     const zk__hop *l = f->hop;
     if (!l || !is_dead(rc) || !l->is_reused || l->has_received) return false;

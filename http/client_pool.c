@@ -295,7 +295,8 @@ static int hop_open(zk__origin *o, zk__hop **ret_hop)
         if (rc < 0) rc = zk_fail(rc, "TLS with %s", o->address);
     }
     if (rc >= 0) o->pool->opened++;
-    bool is_h2 = rc >= 0 && o->tls && zk__dial_is_h2(l->stream);
+    bool is_h2 = rc >= 0 && (o->is_h2c || (o->tls && zk__dial_is_h2(l->stream)));
+    if (rc >= 0) o->is_h2 = is_h2;
     if (is_h2) rc = zk__h2_link_new(o, l->stream);
     if (rc < 0 || is_h2) {
         zk_free(l);
@@ -316,11 +317,17 @@ static zk__hop *idle_take(zk__origin *o)
     return l;
 }
 
+/* With HTTP/2 one connection is made, for all that wait. */
+static uint32_t places_max(const zk__origin *o)
+{
+    return o->is_h2 ? 1 : o->pool->limits.connections_max;
+}
+
 /* returns 0 with a connection or, *ret_hop being NULL, a place to make one in. */
 static int place_take(zk__origin *o, bool must_be_new, zk__hop **ret_hop)
 {
     *ret_hop = NULL;
-    if (o->count < o->pool->limits.connections_max) {
+    if (o->count < places_max(o)) {
         o->count++;
         return 0;
     }
@@ -333,7 +340,7 @@ static int place_take(zk__origin *o, bool must_be_new, zk__hop **ret_hop)
         int rc = line_wait(o, ret_hop);
         if (rc < 0 || !*ret_hop || !must_be_new) return rc;
         hop_free(*ret_hop); /* and its place goes to the next, who may be us */
-        if (o->count < o->pool->limits.connections_max) {
+        if (o->count < places_max(o)) {
             o->count++;
             *ret_hop = NULL;
             return 0;
@@ -347,7 +354,7 @@ static int hop_get(zk__origin *o, bool must_be_new, zk__hop **ret_hop)
     int rc = place_take(o, must_be_new, &l);
     if (rc < 0) return rc;
     /* While it has waited for a place another may have found that the server speaks HTTP/2. */
-    if (!l && !o->h2) rc = hop_open(o, &l);
+    if (!l && !zk__h2_has_room(o, 1)) rc = hop_open(o, &l);
     if (rc < 0 || !l) place_free(o);
     if (rc < 0) return rc;
     *ret_hop = l;
@@ -369,8 +376,9 @@ int zk__origin_reach(zk__origin *o, bool must_be_new, zk__hop **ret_hop)
 {
     zk__hop *l = NULL;
     if (!must_be_new && !o->h2) l = idle_take(o);
-    if (!l && !o->h2) {
+    if (!l && !zk__h2_has_room(o, 0)) {
         int rc = hop_get_in_time(o, must_be_new, &l);
+        if (rc < 0 && o->h2 && !zk_cancelled()) rc = 0; /* then that one, which is full */
         if (rc == ZK_E_HTTP_TIMEOUT) return zk_fail(rc, "connecting to %s", o->address);
         if (rc < 0) return rc;
     }
@@ -419,11 +427,11 @@ static void origins_trim(zk__pool *pool)
 }
 
 static zk__origin *origin_get(zk__pool *pool, zk_str address, zk_tls *tls, zk_str host,
-                              const struct zk__via *via, bool is_http1)
+                              const struct zk__via *via, bool is_http1, bool is_h2c)
 {
     for (zk__origin **at = &pool->origins, *o; (o = *at); at = &o->next) {
         bool is_it =
-            o->tls == tls && o->via == via && o->is_http1 == is_http1 &&
+            o->tls == tls && o->via == via && o->is_http1 == is_http1 && o->is_h2c == is_h2c &&
             strlen(o->address) == address.size && !memcmp(o->address, address.data, address.size) &&
             (!tls || (strlen(o->host) == host.size && !memcmp(o->host, host.data, host.size)));
         if (!is_it) continue;
@@ -441,6 +449,7 @@ static zk__origin *origin_get(zk__pool *pool, zk_str address, zk_tls *tls, zk_st
     o->tls = tls;
     o->via = via;
     o->is_http1 = is_http1;
+    o->is_h2c = o->is_h2 = is_h2c;
     memcpy(o->address, address.data, address.size);
     o->host = o->address + address.size + 1;
     if (host.size) memcpy(o->host, host.data, host.size);
@@ -453,13 +462,18 @@ static zk__origin *origin_get(zk__pool *pool, zk_str address, zk_tls *tls, zk_st
 zk__origin *zk__pool_origin(zk__pool *pool, zk_str address, zk_tls *tls, zk_str host,
                             const struct zk__via *via)
 {
-    return origin_get(pool, address, tls, host, via, false);
+    return origin_get(pool, address, tls, host, via, false, false);
 }
 
 zk__origin *zk__pool_origin_http1(zk__pool *pool, zk_str address, zk_tls *tls, zk_str host,
                                   const struct zk__via *via)
 {
-    return origin_get(pool, address, tls, host, via, true);
+    return origin_get(pool, address, tls, host, via, true, false);
+}
+
+zk__origin *zk__pool_origin_h2c(zk__pool *pool, zk_str address)
+{
+    return origin_get(pool, address, NULL, (zk_str){"", 0}, NULL, false, true);
 }
 
 void zk__origin_close_idle(zk__origin *o)
@@ -479,6 +493,7 @@ void zk__origin_retire(zk__origin *o)
     if (o->keepers > 1) return;
     o->is_retired = true;
     zk__origin_close_idle(o);
+    zk__h2_links_leave(o);
 }
 
 void zk__origin_release(zk__origin *o)

@@ -23,10 +23,12 @@ struct zk__origin {
     zk__hop_wait *waiting, **waiting_end;
     zk__timer timer;                   /* ends idle connections */
     struct zk__h2_link *h2, *h2_links; /* the one for new requests; all of them */
-    uint32_t keepers;                  /* who hold on to it even while it has no connections */
-    bool is_retired;                   /* none of its connections becomes idle any more */
-    bool is_http1;                     /* whatever the server may have */
-    zk_tls *tls;                       /* NULL: plain */
+    uint32_t keepers; /* who hold on to it even while it has no connections */
+    bool is_retired;  /* none of its connections becomes idle any more */
+    bool is_h2c;      /* it speaks HTTP/2 in plain, without being asked */
+    bool is_h2;       /* it has spoken HTTP/2 when last connected to */
+    bool is_http1;    /* whatever the server may have */
+    zk_tls *tls;      /* NULL: plain */
     const struct zk__via *via; /* NULL, or the proxy that it is reached through by CONNECT */
     char *host;                /* that the certificate has to be for */
     char address[]; /* as zk_connect_host takes it: "example.org:443", "unix:/run/app.sock" */
@@ -74,6 +76,9 @@ zk__origin *zk__pool_origin(zk__pool *pool, zk_str address, zk_tls *tls, zk_str 
 /* The same for connections that are to speak HTTP/1.1 where `tls` would offer more. */
 zk__origin *zk__pool_origin_http1(zk__pool *pool, zk_str address, zk_tls *tls, zk_str host,
                                   const struct zk__via *via);
+
+/* The same for plain connections that are to speak HTTP/2 (RFC 9113 section 3.3). */
+zk__origin *zk__pool_origin_h2c(zk__pool *pool, zk_str address);
 
 /*
  * A connection for one exchange, which has begun (zk__hop_begin): an idle one if there is one and

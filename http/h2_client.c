@@ -49,6 +49,7 @@ struct zk__h2_link {
     bool has_settings;
     bool is_full;    /* waits for room */
     bool is_leaving; /* takes no more calls */
+    bool has_received;
     bool has_served; /* an answer has come on it */
     size_t out_begin, out_end;
     char out[OUT_BYTES];
@@ -105,6 +106,7 @@ static void call_detach(zk__h2_call *c)
 static void call_fail(zk__h2_call *c, int error)
 {
     if (!c->error) c->error = error;
+    if (!c->is_sent) c->was_not_begun = true;
     call_detach(c);
     wake_reader(c);
     wake_writer(c);
@@ -253,12 +255,23 @@ static int on_close(nghttp2_session *session, int32_t id, uint32_t code, void *c
     zk__h2_call *c = call_of(session, id);
     if (!c) return 0;
     c->was_not_begun = code == NGHTTP2_REFUSED_STREAM;
+    if (code != NGHTTP2_NO_ERROR) c->reset = nghttp2_http2_strerror(code);
     bool is_good = c->is_in_ended && (code == NGHTTP2_NO_ERROR || code == NGHTTP2_CANCEL);
     int error = is_good                            ? 0
                 : code == NGHTTP2_PROTOCOL_ERROR   ? ZK_E_HTTP_SYNTAX
                 : code == NGHTTP2_FRAME_SIZE_ERROR ? ZK_E_HTTP_SYNTAX
                                                    : ZK_E_CLOSED;
     call_fail(c, error);
+    return 0;
+}
+
+/* From now on the server may know of it. */
+static int on_before_send(nghttp2_session *session, const nghttp2_frame *frame, void *context)
+{
+    (void)context;
+    zk__h2_call *c =
+        frame->hd.type == NGHTTP2_HEADERS ? call_of(session, frame->hd.stream_id) : NULL;
+    if (c) c->is_sent = true;
     return 0;
 }
 
@@ -361,6 +374,9 @@ void zk__h2_link_end(zk__h2_link *l, int error)
     if (l->origin->h2 == l) l->origin->h2 = NULL;
     *l->link = l->next;
     if (l->next) l->next->link = l->link;
+    /* What it has answered was not HTTP/2. */
+    bool is_other = l->has_received && !l->has_settings;
+    if (is_other && (error == ZK_E_CLOSED || error == ZK_E_HTTP_SYNTAX)) error = ZK_E_HTTP_VERSION;
     while (l->calls)
         call_fail(l->calls, error);
     settings_tell(l, error);
@@ -403,10 +419,25 @@ static int receive(zk__h2_link *l)
         ssize_t n = zk_stream_try_read(l->stream, buf, sizeof buf);
         if (n == -EAGAIN) return 0;
         if (n <= 0) return n < 0 ? (int)n : ZK_E_CLOSED;
+        l->has_received = true;
         ssize_t rc = nghttp2_session_mem_recv(l->session, (const uint8_t *)buf, (size_t)n);
         if (rc < 0) return rc == NGHTTP2_ERR_NOMEM ? -ENOMEM : ZK_E_HTTP_SYNTAX;
     }
     return 0;
+}
+
+/* It takes no more calls; those that it has not been told of yet will not be. */
+static void leave(zk__h2_link *l)
+{
+    l->is_leaving = true;
+    if (l->origin->h2 == l) l->origin->h2 = NULL;
+    for (zk__h2_call *c = l->calls, *next; c; c = next) {
+        next = c->next;
+        if (c->is_sent) continue;
+        (void)nghttp2_session_set_stream_user_data(l->session, c->id, NULL);
+        (void)nghttp2_submit_rst_stream(l->session, NGHTTP2_FLAG_NONE, c->id, NGHTTP2_CANCEL);
+        call_fail(c, ZK_E_CLOSED);
+    }
 }
 
 static void on_ready(void *context)
@@ -414,7 +445,7 @@ static void on_ready(void *context)
     zk__h2_link *l = context;
     for (;;) {
         int rc = receive(l);
-        if (l->is_leaving && l->origin->h2 == l) l->origin->h2 = NULL;
+        if (l->is_leaving) leave(l);
         if (rc < 0) {
             (void)flush(l); /* says why, perhaps */
             zk__h2_link_end(l, rc);
@@ -443,6 +474,17 @@ static void on_timer(zk__timer *timer)
     zk__h2_link_end(l, ZK_E_CLOSED);
 }
 
+void zk__h2_links_leave(zk__origin *o)
+{
+    for (zk__h2_link *l = o->h2_links, *next; l; l = next) {
+        next = l->next;
+        l->is_leaving = true;
+        leave(l);
+        zk__wheel_remove(&zk__worker_self()->wheel, &l->timer);
+        if (!l->call_count) on_timer(&l->timer);
+    }
+}
+
 static nghttp2_session_callbacks *callbacks;
 static nghttp2_option *options;
 
@@ -453,6 +495,7 @@ static void shared_make(void)
     nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame);
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data);
     nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_close);
+    nghttp2_session_callbacks_set_before_frame_send_callback(callbacks, on_before_send);
     nghttp2_option_set_no_auto_window_update(options, 1);
     nghttp2_option_set_no_closed_streams(options, 1);
 }
@@ -493,6 +536,7 @@ int zk__h2_link_new(zk__origin *o, zk_stream *stream)
     l->link = &o->h2_links;
     if (l->next) l->next->link = &l->next;
     o->h2_links = o->h2 = l;
+    o->is_h2 = true;
     int rc = session_open(l);
     if (!rc) rc = flush(l);
     if (!rc) rc = zk_stream_park(stream, on_ready, l);
@@ -502,6 +546,28 @@ int zk__h2_link_new(zk__origin *o, zk_stream *stream)
     }
     if (rc < 0) zk__h2_link_end(l, rc);
     return rc;
+}
+
+static bool link_has_room(const zk__h2_link *l)
+{
+    return !l->is_leaving &&
+           l->call_count < nghttp2_session_get_remote_settings(
+                               l->session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
+}
+
+bool zk__h2_has_room(zk__origin *o, uint32_t places_held)
+{
+    if (!o->h2) return false;
+    if (link_has_room(o->h2)) return true;
+    uint32_t count = 0;
+    for (zk__h2_link *l = o->h2_links; l; l = l->next) {
+        count++;
+        if (!link_has_room(l)) continue;
+        o->h2 = l;
+        return true;
+    }
+    /* Calls that find no room wait in nghttp2; so they do while another connection is made. */
+    return o->count > places_held || count >= o->pool->limits.connections_max;
 }
 
 /* ---- calls ---- */
@@ -546,6 +612,7 @@ int zk__h2_call_open(zk__h2_link *l, const zk__ask *ask, zk__h2_call **ret_call)
     c->is_out_last = !ask->is_streamed;
     int rc = call_submit(l, c, ask);
     if (rc < 0) {
+        if (rc == ZK_E_CLOSED) leave(l); /* it has no numbers left */
         zk_arena_done(&c->arena);
         zk_free(c);
         return rc;
@@ -601,6 +668,12 @@ void zk__h2_call_push(zk__h2_call *c, size_t taken)
 
 zk_stream *zk__h2_call_carrier(const zk__h2_call *c) { return c->conn ? c->conn->stream : NULL; }
 
+/* The server has answered that it does not want the request: the rest of that is not waited for. */
+static bool is_refused(const zk__h2_call *c)
+{
+    return c->has_answer && (c->is_in_ended || c->answer.status >= 400);
+}
+
 int zk__h2_call_write(zk__h2_call *c, const void *data, size_t size, bool is_last)
 {
     if (c->error) return c->error;
@@ -611,18 +684,14 @@ int zk__h2_call_write(zk__h2_call *c, const void *data, size_t size, bool is_las
     c->is_out_last = is_last;
     if (c->has_body) (void)nghttp2_session_resume_data(c->conn->session, c->id);
     (void)push(c->conn);
-    while (c->conn && c->out_size) {
-        int rc = zk__h2_call_wait(&c->writer, timeout_ms);
-        if (rc < 0) {
-            c->out_size = 0;
-            return rc;
-        }
-    }
+    int rc = 0;
+    while (c->conn && c->out_size && !rc)
+        rc = is_refused(c) ? -EPIPE : zk__h2_call_wait(&c->writer, timeout_ms);
     c->out_size = 0; /* what it points to is not ours for longer */
-    return c->error;
+    return rc ? rc : c->error;
 }
 
-int zk__h2_call_answer(zk__h2_call *c, int timeout_ms)
+int zk__h2_call_head(zk__h2_call *c, int timeout_ms)
 {
     int rc = 0;
     while (!c->has_answer && !rc) {
@@ -630,9 +699,17 @@ int zk__h2_call_answer(zk__h2_call *c, int timeout_ms)
         if (!c->conn) return ZK_E_CLOSED;
         rc = zk__h2_call_wait(&c->reader, timeout_ms);
     }
+    return rc;
+}
+
+int zk__h2_call_answer(zk__h2_call *c, int timeout_ms)
+{
+    int rc = zk__h2_call_head(c, timeout_ms);
     /* A body in memory is the caller's only until this returns. */
-    while (!rc && c->conn && c->out_size)
+    while (!rc && c->conn && c->out_size && !is_refused(c))
         rc = zk__h2_call_wait(&c->writer, limits_of(c->conn)->write_timeout_ms);
+    if (c->conn && c->out_size) c->is_out_last = false;
+    c->out_size = 0;
     return rc;
 }
 

@@ -66,9 +66,10 @@ static int texts_fill(zk_proxy *p)
         return zk_fail(ZK_E_CONFIG, "the name in Via is no token");
     }
     char value[256];
-    for (int minor = 0; minor < 2; minor++) {
-        snprintf(value, sizeof value, "1.%d %.200s", minor, via);
-        p->via_values[minor] = copy(value, strlen(value));
+    static const char *const versions[] = {"1.0", "1.1", "2.0"};
+    for (int i = 0; i < 3; i++) {
+        snprintf(value, sizeof value, "%s %.200s", versions[i], via);
+        p->via_values[i] = copy(value, strlen(value));
     }
     p->via = copy(via, strlen(via));
     p->upgrade =
@@ -79,7 +80,8 @@ static int texts_fill(zk_proxy *p)
         return zk_fail(ZK_E_CONFIG, "health_path does not begin with '/'");
     }
     bool is_whole = p->via && p->upgrade && p->via_values[0] && p->via_values[1] &&
-                    !p->hash_header == !o->hash_header && !p->health_path == !o->health_path;
+                    p->via_values[2] && !p->hash_header == !o->hash_header &&
+                    !p->health_path == !o->health_path;
     return is_whole ? 0 : -ENOMEM;
 }
 
@@ -122,6 +124,7 @@ void zk_proxy_free(zk_proxy *p)
     free(p->upgrade);
     free(p->via_values[0]);
     free(p->via_values[1]);
+    free(p->via_values[2]);
     free(p->hash_header);
     free(p->health_path);
     zk__dial_tls_free(p->tls);

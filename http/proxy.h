@@ -13,6 +13,7 @@
 #ifndef ZOKIO_HTTP_PROXY_H
 #define ZOKIO_HTTP_PROXY_H
 
+#include <netinet/in.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -45,6 +46,7 @@ typedef struct zk__upstream {
     char *authority;
     zk_tls *tls; /* NULL: plain */
     bool is_secure;
+    bool is_h2c; /* HTTP/2 without TLS, and without asking */
     uint64_t hash;
     /* on all workers */
     _Atomic bool is_gone;          /* no set has it any more */
@@ -69,7 +71,7 @@ typedef struct zk__upstream_set {
 /* An upstream as zk_proxy_options names it, and what its name was found to stand for. */
 typedef struct zk__proxy_name {
     char *given, *address, *host, *authority;
-    bool is_secure;
+    bool is_secure, is_h2c;
     bool is_name; /* addresses are found by looking up; else `address` is the one */
     int weight;
     uint16_t port;
@@ -126,7 +128,7 @@ struct zk_proxy {
     zk_proxy_options options; /* with the defaults filled in */
     bool has_breaker;
     zk__hop_limits limits;
-    char *via, *upgrade, *via_values[2], *hash_header, *health_path;
+    char *via, *upgrade, *via_values[3], *hash_header, *health_path;
     /* Of the names, of who replaces the set, and of the workers' views. Held for moments only. */
     pthread_mutex_t lock;
     zk_tls *tls; /* NULL: no upstream has needed it yet */
@@ -192,12 +194,27 @@ static inline bool zk__upstream_is_well(zk__upstream *u)
 
 /* ---- proxy_fields.c ---- */
 
+/* What a request to an upstream says, in any version of HTTP. `fields` have room for what a version
+ * adds. It points to the request, and to itself. */
+typedef struct zk__proxy_head {
+    zk_str method, target, host;
+    zk_field *fields;
+    size_t count;
+    char peer[INET6_ADDRSTRLEN], forwarded[256];
+} zk__proxy_head;
+
+/* returns 0, -ENOMEM. */
+int zk__proxy_head_make(const zk_proxy *p, const zk__upstream *u, zk_request *req,
+                        zk__proxy_head *ret_head);
+/* Whether the client takes trailers. */
+bool zk__proxy_wants_trailers(const zk_request *req);
 /* Sends the head of the request, with an upgrade to `protocol` if it is not empty. returns 0 or an
  * error of the hop. */
 int zk__proxy_head_send(const zk_proxy *p, const zk__upstream *u, zk__hop *hop, zk_request *req,
                         zk_str protocol);
 /* Gives the response the fields of the answer. returns 0, -ENOMEM. */
-int zk__proxy_head_take(const zk_proxy *p, const zk__talk *talk, zk_response *res);
+int zk__proxy_head_take(const zk_proxy *p, const zk__h1_answer *answer, bool is_h2,
+                        zk_response *res);
 
 /* Over HTTP/2 fields have to be the response's own: it writes to the names, and sends them when the
  * hop may carry another answer already. returns 0, -ENOMEM. */
@@ -215,7 +232,7 @@ int zk__proxy_tunnel(const zk_proxy *p, zk__hop *hop, zk_response *res);
 typedef struct zk__proxy_try {
     zk__upstream_use *use; /* where it goes; NULL: there was no one to go to */
     struct zk__race *race; /* NULL, or the one with another try, whose answer may be first */
-    zk__hop *hop;
+    zk__hop *hop;          /* NULL: there was no connection, or it was one of HTTP/2 */
     zk__breaker_ticket ticket;
     zk_time began;
     zk_str protocol;     /* that the client asks to upgrade to; empty: none */
@@ -223,16 +240,27 @@ typedef struct zk__proxy_try {
     bool has_whole_body; /* it is, or there is none */
     bool is_body_begun;  /* some of a streamed body has been read */
     bool may_repeat;     /* it failed, and another try is safe */
+    bool is_stale;       /* .. with the same upstream: only the connection was to blame */
     bool is_client_gone;
 } zk__proxy_try;
 
 /* Whether a request may reach a server twice (RFC 9110 section 9.2.2). */
 bool zk__proxy_is_idempotent(const zk_request *req);
+/* The length to announce for an answer; ZK_LENGTH_UNKNOWN; ZK_E_HTTP_SYNTAX. */
+int64_t zk__proxy_length(const zk__h1_answer *answer, const zk_response *res);
+/* Gives the response the trailers, and ends it. returns 0; as zk_response_end. */
+int zk__proxy_end(zk_response *res, const zk_field *trailers, size_t count);
 
 /* Forwards a request to an upstream. returns 0 when the response has been sent; an error: with
  * res->state NONE nothing has been. */
 int zk__proxy_forward(zk__proxy_worker *w, zk__upstream_use *use, zk__proxy_try *try,
                       zk_request *req, zk_response *res);
+
+/* ---- proxy_h2.c ---- */
+
+/* One try over HTTP/2, by the origin's connection. As zk__proxy_forward. */
+int zk__proxy_h2_forward(zk__proxy_worker *w, zk__upstream_use *use, zk__proxy_try *try,
+                         zk_request *req, zk_response *res);
 
 /* ---- proxy_tries.c ---- */
 

@@ -121,35 +121,45 @@ static bool is_here(const zk__talk *t)
     return t->answer.framing == ZK__H1_LENGTH && t->h1.body_left <= t->in_end - t->in_begin;
 }
 
+int64_t zk__proxy_length(const zk__h1_answer *a, const zk_response *res)
+{
+    bool has_length =
+        a->framing == ZK__H1_LENGTH || (a->framing == ZK__H1_NO_BODY && a->has_length);
+    if (has_length && a->content_length > INT64_MAX) return ZK_E_HTTP_SYNTAX;
+    return has_length                                          ? (int64_t)a->content_length
+           : a->framing == ZK__H1_NO_BODY && !res->is_bodiless ? 0
+                                                               : ZK_LENGTH_UNKNOWN;
+}
+
+int zk__proxy_end(zk_response *res, const zk_field *trailers, size_t count)
+{
+    if (count && res->length < 0) {
+        zk_field *own = zk_arena_alloc(&res->req->arena, count * sizeof *own);
+        if (!own) return -ENOMEM;
+        memcpy(own, trailers, count * sizeof *own);
+        int rc = zk__proxy_fields_own(res, own, count);
+        if (rc < 0) return rc;
+        res->trailers = (zk__field_list){own, count, count};
+    }
+    return zk_response_end(res);
+}
+
 static int answer_forward(zk__proxy_worker *w, zk__hop *hop, zk_response *res)
 {
     zk__talk *t = hop->talk;
     const zk__h1_answer *a = &t->answer;
-    int rc = zk__proxy_head_take(w->proxy, t, res);
+    int rc = zk__proxy_head_take(w->proxy, a, false, res);
     if (rc < 0) return rc;
     if (ZK_LIKELY(is_here(t))) {
         zk_str body = {"", 0};
         if (t->h1.body_left) rc = zk__hop_span(hop, &body);
         return rc < 0 ? rc : zk_respond(res, a->status, NULL, body.data, body.size);
     }
-    bool has_length =
-        a->framing == ZK__H1_LENGTH || (a->framing == ZK__H1_NO_BODY && a->has_length);
-    if (has_length && a->content_length > INT64_MAX) return ZK_E_HTTP_SYNTAX;
-    int64_t length = has_length ? (int64_t)a->content_length
-                     : a->framing == ZK__H1_NO_BODY && !res->is_bodiless ? 0
-                                                                         : ZK_LENGTH_UNKNOWN;
+    int64_t length = zk__proxy_length(a, res);
+    if (length < ZK_LENGTH_UNKNOWN) return (int)length;
     rc = zk_response_begin(res, a->status, NULL, length);
     if (!rc && a->framing != ZK__H1_NO_BODY) rc = body_forward(w, hop, res);
-    if (rc < 0) return rc;
-    if (t->trailer_count && res->length < 0) {
-        zk_field *own = zk_arena_alloc(&res->req->arena, t->trailer_count * sizeof *own);
-        if (!own) return -ENOMEM;
-        memcpy(own, t->trailers, t->trailer_count * sizeof *own);
-        rc = zk__proxy_fields_own(res, own, t->trailer_count);
-        if (rc < 0) return rc;
-        res->trailers = (zk__field_list){own, t->trailer_count, t->trailer_count};
-    }
-    return zk_response_end(res);
+    return rc < 0 ? rc : zk__proxy_end(res, t->trailers, t->trailer_count);
 }
 
 /* ---- both ---- */
@@ -244,13 +254,16 @@ static int forward_once(zk__proxy_worker *w, zk__upstream_use *use, zk__proxy_tr
     try->hop = NULL;
     bool counts = w->proxy->options.pending_max > 0;
     if (counts) atomic_fetch_add(&use->upstream->breaker.pending, 1);
-    int rc = zk__origin_take(use->origin, must_be_new, &try->hop);
+    int rc = zk__origin_reach(use->origin, must_be_new, &try->hop);
     if (counts) atomic_fetch_sub(&use->upstream->breaker.pending, 1);
+    try->is_stale = false;
+    if (rc >= 0 && !try->hop) return zk__proxy_h2_forward(w, use, try, req, res);
     if (rc >= 0) {
         rc = try->has_whole_body ? exchange_whole(w, use, try, req, res)
                                  : exchange_streamed(w, use, try, req, res);
     }
     try->may_repeat = rc < 0 && res->state == ZK__RESPONSE_NONE && may_repeat(try, req, rc);
+    try->is_stale = try->may_repeat && try->hop && try->hop->is_reused && is_dead(rc);
     return rc;
 }
 
@@ -259,9 +272,9 @@ int zk__proxy_forward(zk__proxy_worker *w, zk__upstream_use *use, zk__proxy_try 
 {
     int rc = forward_once(w, use, try, false, req, res);
     /* A pooled connection that the upstream has closed meanwhile is no fault of anybody's. */
-    if (ZK_UNLIKELY(rc < 0) && try->may_repeat && try->hop && try->hop->is_reused && is_dead(rc)) {
-        try->hop->is_broken = true;
-        zk__hop_give(try->hop);
+    if (ZK_UNLIKELY(rc < 0) && try->is_stale) {
+        if (try->hop) try->hop->is_broken = true;
+        if (try->hop) zk__hop_give(try->hop);
         rc = forward_once(w, use, try, true, req, res);
     }
     if (try->hop && rc < 0) try->hop->is_broken = true;

@@ -87,7 +87,7 @@ int zk__proxy_tunnel(const zk_proxy *p, zk__hop *hop, zk_response *res)
     };
     zk_str received;
     hop->is_broken = true; /* it carries no request any more */
-    int rc = zk__proxy_head_take(p, t, res);
+    int rc = zk__proxy_head_take(p, &t->answer, false, res);
     if (!rc) rc = zk__exchange_upgrade(res, protocol->value, &tun->upgrade, &received);
     if (rc < 0) return rc;
     /* What came with the heads goes first. */

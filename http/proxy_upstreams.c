@@ -44,7 +44,7 @@ static void name_done(zk__proxy_name *n)
     free(n->authority);
 }
 
-/* "http://host:port", "https://host", "host:port", "unix:/path" */
+/* "http://host:port", "https://host", "h2c://host:port", "host:port", "unix:/path" */
 static int name_fill(zk__proxy_name *n, const zk_upstream *given)
 {
     const char *text = given->address;
@@ -60,6 +60,9 @@ static int name_fill(zk__proxy_name *n, const zk_upstream *given)
         n->host = copy("localhost", 9);
         n->authority = copy("localhost", 9);
     } else {
+        n->is_h2c = !strncmp(text, "h2c://", 6);
+        if (n->is_h2c && !ZK__H2) return zk_fail(ZK_E_CONFIG, "h2c without HTTP/2");
+        if (n->is_h2c) text += 6;
         bool is_url = strstr(text, "://") != NULL;
         int size = snprintf(url_text, sizeof url_text, "%s%s", is_url ? "" : "http://", text);
         if (size < 0 || (size_t)size >= sizeof url_text) return ZK_E_HTTP_URL;
@@ -122,6 +125,7 @@ static zk__upstream *upstream_new(const zk_proxy *p, const zk__proxy_name *n, co
     u->host = copy(n->host, strlen(n->host));
     u->authority = copy(n->authority, strlen(n->authority));
     u->is_secure = n->is_secure;
+    u->is_h2c = n->is_h2c;
     u->tls = n->is_secure ? p->tls : NULL;
     u->hash = hash_of(name);
     if (u->name && u->address && u->host && u->authority) return u;
@@ -228,8 +232,8 @@ static int tls_provide(zk_proxy *p, const zk__proxy_name *names, int count)
     if (!is_wanted || p->tls) return 0;
     const zk_client_options *c = p->options.client;
     zk_tls_client tls = c && c->tls ? *c->tls : (zk_tls_client){0};
-    static const char *const alpn[] = {"http/1.1", NULL};
-    tls.alpn = alpn;
+    static const char *const both[] = {"h2", "http/1.1", NULL};
+    tls.alpn = ZK__H2 && !(c && c->no_h2) ? both : both + 1;
     return zk__dial_tls_new(&tls, &p->tls);
 }
 

@@ -18,7 +18,8 @@ static zk__upstream_use *use_new(zk__proxy_worker *w, zk__upstream *u)
     zk__upstream_use *use = zk_alloc_zeroed(sizeof *use);
     if (!use) return NULL;
     zk_str address = {u->address, strlen(u->address)}, host = {u->host, strlen(u->host)};
-    use->origin = zk__pool_origin(w->pool, address, u->tls, host, NULL);
+    use->origin = u->is_h2c ? zk__pool_origin_h2c(w->pool, address)
+                            : zk__pool_origin(w->pool, address, u->tls, host, NULL);
     if (!use->origin) {
         zk_free(use);
         return NULL;

@@ -30,7 +30,8 @@ typedef enum zk_balance {
 
 /** A server to forward to. */
 typedef struct zk_upstream {
-    /* "http://host:port", "https://host", "host:port", "unix:/run/app.sock"; without a path */
+    /* "http://host:port", "https://host", "host:port", "unix:/run/app.sock"; without a path. Over TLS
+     * HTTP/2 is spoken if the server has it, with "h2c://host:port" without TLS, too */
     const char *address;
     int weight; /* 1..100; 0: 1 */
 } zk_upstream;

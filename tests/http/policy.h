@@ -245,7 +245,7 @@ static inline int policy_run(const zk_proxy_options *given, zk_fn *body)
     }                                                                                              \
     ZK_TEST(suite, name)                                                                           \
     {                                                                                              \
-        zk_test_seeds("http/" #suite, 5, NULL, policy_start_##suite##_##name, NULL);               \
+        zk_test_seeds("http/" #suite, 3, NULL, policy_start_##suite##_##name, NULL);               \
     }                                                                                              \
     static int policy_##suite##_##name(void *arg __attribute__((unused)))
 
