@@ -29,6 +29,7 @@ static void complete(zk_proxy_options *o)
     o->breaker_open_ms = number(o->breaker_open_ms, 5000);
     o->breaker_trials = number(o->breaker_trials, 3);
     o->breaker_status_min = number(o->breaker_status_min, 500);
+    o->resolve_retry_ms = number(o->resolve_retry_ms, 5000);
     o->health_interval_ms = number(o->health_interval_ms, 2000);
     o->health_timeout_ms = number(o->health_timeout_ms, 2000);
     o->health_threshold = number(o->health_threshold, 2);
@@ -216,6 +217,17 @@ static int respond_failure(zk__proxy_job *j, int rc, char *reason, size_t reason
     return zk_respond_status(j->res, status_of(rc));
 }
 
+/* returns whether it has been answered: *ret_rc. */
+static bool is_too_much(zk__proxy_job *j, int *ret_rc)
+{
+    int rc = zk_rate_limit_check(j->worker->proxy->options.rate_limit, j->req, j->res);
+    if (!rc) return false;
+    j->rc = rc < 0 ? rc : ZK_E_LIMIT;
+    account(j, "the client's rate limit");
+    *ret_rc = rc < 0 ? rc : 0;
+    return true;
+}
+
 int zk_proxy_run(zk_proxy *p, zk_request *req, zk_response *res)
 {
     zk__proxy_job j = {.worker = zk__proxy_worker_get(p), .req = req, .res = res};
@@ -224,12 +236,14 @@ int zk_proxy_run(zk_proxy *p, zk_request *req, zk_response *res)
     reason[0] = '\0';
     j.began = zk_now();
     if (!req->target.path.size) return zk_respond_status(res, 501); /* CONNECT */
+    int rc;
+    if (p->options.rate_limit && is_too_much(&j, &rc)) return rc;
     zk__proxy_budget_earn(j.worker);
     j.try.protocol = protocol_of(p, req);
     body_look(&j.try, req);
     j.key = zk__proxy_key(p, req);
     j.view = zk__proxy_view_take(j.worker);
-    int rc = j.rc = zk__proxy_tries(&j);
+    rc = j.rc = zk__proxy_tries(&j);
     bool is_gone = rc < 0 && (j.try.is_client_gone || res->error || zk_cancelled() < 0);
     if (ZK_UNLIKELY(rc < 0) && !is_gone) rc = respond_failure(&j, rc, reason, sizeof reason);
     account(&j, reason);

@@ -140,9 +140,17 @@ struct zk_proxy {
 
 /* ---- proxy_upstreams.c ---- */
 
+/* Whether it could be one. returns 0; as zk_proxy_new. */
+int zk__upstream_check(const zk_upstream *upstream);
 /* Makes those the proxy's upstreams. returns as zk_proxy_reload. */
 int zk__proxy_names_set(zk_proxy *p, const zk_upstream *upstreams);
 void zk__proxy_names_free(zk_proxy *p);
+/* Gives the names that are `given` so the addresses that they stand for. returns 1: the set is
+ * another one; 0; -ENOMEM. */
+int zk__proxy_addresses_set(zk_proxy *p, const char *given, const zk_addr *addresses, int count,
+                            zk_time due);
+/* Has every worker take over the set, and waits for that. */
+void zk__proxy_workers_tell(zk_proxy *p);
 /* The current set, to be given back. Any thread. */
 zk__upstream_set *zk__upstream_set_take(zk_proxy *p);
 void zk__upstream_set_give(zk__upstream_set *set);

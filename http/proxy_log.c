@@ -235,6 +235,21 @@ static int write_circuit(zk_response *res, const char *name, const zk__upstream 
                       name, (unsigned long long)atomic_load(&u->breaker.opened));
 }
 
+static int write_rate_limit(zk_response *res, zk_rate_limit *limit)
+{
+    zk_rate_limit_stats s = zk_rate_limit_stats_get(limit);
+    return write_line(res,
+                      "# HELP zokio_proxy_rate_limit_total Requests that the rate limit let pass, "
+                      "or refused by 429.\n"
+                      "# TYPE zokio_proxy_rate_limit_total counter\n"
+                      "zokio_proxy_rate_limit_total{verdict=\"allowed\"} %llu\n"
+                      "zokio_proxy_rate_limit_total{verdict=\"refused\"} %llu\n"
+                      "# TYPE zokio_proxy_rate_limit_forgotten_total counter\n"
+                      "zokio_proxy_rate_limit_forgotten_total %llu\n",
+                      (unsigned long long)s.allowed, (unsigned long long)s.refused,
+                      (unsigned long long)s.forgotten);
+}
+
 typedef struct upstream_sums {
     uint64_t requests, failures, active, idle;
 } upstream_sums;
@@ -286,6 +301,7 @@ int zk_proxy_metrics(zk_proxy *p, zk_request *req, zk_response *res)
     int rc =
         zk_response_begin(res, 200, "text/plain; version=0.0.4; charset=utf-8", ZK_LENGTH_UNKNOWN);
     if (!rc) rc = write_totals(res, &s);
+    if (!rc && p->options.rate_limit) rc = write_rate_limit(res, p->options.rate_limit);
     if (!rc) {
         rc = write_line(res, "# TYPE zokio_proxy_upstream_up gauge\n"
                              "# TYPE zokio_proxy_upstream_requests_total counter\n"

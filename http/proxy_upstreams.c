@@ -86,6 +86,14 @@ static int name_fill(zk__proxy_name *n, const zk_upstream *given)
     return n->given && n->address && n->host && n->authority ? 0 : -ENOMEM;
 }
 
+int zk__upstream_check(const zk_upstream *upstream)
+{
+    zk__proxy_name n = {0};
+    int rc = name_fill(&n, upstream);
+    name_done(&n);
+    return rc;
+}
+
 static void names_free(zk__proxy_name *names, int count)
 {
     for (int i = 0; names && i < count; i++)
@@ -176,7 +184,7 @@ static int set_add(const zk_proxy *p, zk__upstream_set *set, const zk__upstream_
         u = upstream_new(p, n, name, to);
         if (!u) return -ENOMEM;
         /* What is there from the beginning has no one to be slower than. */
-        if (before && p->options.slow_start_ms > 0) atomic_init(&u->ramp_from, zk_now());
+        if (before && p->options.slow_start_ms > 0) atomic_init(&u->ramp_from, zk__clock());
     }
     set->weights[set->count] = n->weight;
     set->at[set->count++] = u;
@@ -284,6 +292,36 @@ int zk__proxy_names_set(zk_proxy *p, const zk_upstream *given)
     return rc;
 }
 
+static bool addresses_equal(const zk__proxy_name *n, const zk_addr *addresses, int count)
+{
+    bool is_equal = n->count == count;
+    for (int i = 0; i < count && is_equal; i++)
+        is_equal = zk_addr_equal(&n->addresses[i], &addresses[i]);
+    return is_equal;
+}
+
+int zk__proxy_addresses_set(zk_proxy *p, const char *given, const zk_addr *addresses, int count,
+                            zk_time due)
+{
+    int rc = 0;
+    pthread_mutex_lock(&p->lock);
+    for (int i = 0; i < p->name_count && !rc; i++) {
+        zk__proxy_name *n = &p->names[i];
+        if (strcmp(n->given, given) != 0) continue;
+        n->due = due;
+        /* None were found: what was known before is still the best guess. */
+        if (!count || addresses_equal(n, addresses, count)) continue;
+        zk__proxy_name before = *n;
+        memcpy(n->addresses, addresses, (size_t)count * sizeof *addresses);
+        n->count = count;
+        rc = set_replace(p, p->names, p->name_count);
+        if (rc < 0) *n = before;
+        if (!rc) rc = 1;
+    }
+    pthread_mutex_unlock(&p->lock);
+    return rc;
+}
+
 static int renew_run(void *arg)
 {
     zk_proxy *p = *(zk_proxy **)arg;
@@ -294,8 +332,7 @@ static int renew_run(void *arg)
     return 0;
 }
 
-/* Has every worker take over the set, and waits for that. */
-static void workers_tell(zk_proxy *p)
+void zk__proxy_workers_tell(zk_proxy *p)
 {
     if (zk_worker_index() < 0) return;
     ZK_SHIELD {
@@ -312,6 +349,6 @@ static void workers_tell(zk_proxy *p)
 int zk_proxy_reload(zk_proxy *p, const zk_upstream *upstreams)
 {
     int rc = zk__proxy_names_set(p, upstreams);
-    if (!rc) workers_tell(p);
+    if (!rc) zk__proxy_workers_tell(p);
     return rc;
 }

@@ -15,6 +15,7 @@
 
 #include <zokio/client.h>
 #include <zokio/http.h>
+#include <zokio/rate_limit.h>
 
 ZK_BEGIN
 
@@ -97,6 +98,16 @@ typedef struct zk_proxy_options {
     void (*on_access)(void *context, const zk_proxy_access *access);
     /* Called when an upstream is left out or taken back; must not suspend. */
     void (*on_health)(void *context, const char *upstream, bool is_well, const char *reason);
+    zk_rate_limit *rate_limit; /* NULL, or what each request has to pass first; not owned */
+    /* How zk_proxy_resolve looks a host up: up to `capacity` addresses (their ports do not matter)
+     * and for how long they are good. May suspend. NULL: as zk_resolve does.
+     * returns how many; an error */
+    int (*resolve)(void *context, const char *host, zk_addr *addresses, size_t capacity,
+                   zk_time *ret_lifetime);
+    int resolve_retry_ms; /* after a lookup has failed: 5,000 */
+    /* Called when an upstream's name stands for other addresses than before (their number), or
+     * could not be looked up (an error; the old ones stay); must not suspend. */
+    void (*on_resolve)(void *context, const char *upstream, int count, const char *reason);
     void *context;
 } zk_proxy_options;
 
@@ -143,6 +154,17 @@ ZK_API int zk_proxy_run(zk_proxy *proxy, zk_request *req, zk_response *res);
  * @return -ECANCELED, -ETIMEDOUT; ZK_E_CONFIG (there is no health_path); -ENOMEM
  */
 ZK_API int zk_proxy_check(zk_proxy *proxy);
+
+/**
+ * Looks up the names of the upstreams, now and whenever the records' lifetime is over, until the
+ * scope is cancelled. For a task beside the server. Each address of a name is an upstream of its
+ * own, with the name's weight; at most 32 of a name. Requests never wait for a lookup, but for
+ * names that have not been found yet: these are looked up when connecting. A lookup that fails
+ * leaves the addresses as they are. Suspends always.
+ *
+ * @return -ECANCELED, -ETIMEDOUT
+ */
+ZK_API int zk_proxy_resolve(zk_proxy *proxy);
 
 /** Responds with the proxy's figures in the text format of Prometheus. As zk_respond. */
 ZK_API int zk_proxy_metrics(zk_proxy *proxy, zk_request *req, zk_response *res);
