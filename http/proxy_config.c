@@ -185,45 +185,78 @@ typedef struct setting {
     int (*set)(config *c, const char *value); /* SET */
     const char *value;                        /* how it looks, if that is not the kind's */
     bool has_off;                             /* "off" is -1: without a limit, or not at all */
+    const char *what;                         /* for people, with the default behind a colon */
 } setting;
 
 #define AT(field) offsetof(zk_proxy_config, field)
 static const setting settings[] = {
-    {"listen", TEXT, AT(listen), NULL, "ADDRESS", false},
-    {"upstream", SET, 0, upstream_set, "ADDRESS[*WEIGHT]", false},
-    {"balance", SET, AT(proxy.balance), balance_set, "round-robin|least|two-choices|hash", false},
-    {"hash-header", TEXT, AT(proxy.hash_header), NULL, "NAME", false},
-    {"upstream-host", FLAG, AT(proxy.sends_upstream_host), NULL, NULL, false},
-    {"trust-forwarded", FLAG, AT(proxy.trusts_forwarded), NULL, NULL, false},
-    {"via", TEXT, AT(proxy.via), NULL, "NAME", false},
-    {"upgrade", TEXT, AT(proxy.upgrade), NULL, "PROTOCOL", false},
-    {"tunnel-timeout", TIME, AT(proxy.tunnel_timeout_ms), NULL, NULL, true},
-    {"tries", COUNT, AT(proxy.tries_max), NULL, NULL, false},
-    {"retry-percent", PERCENT, AT(proxy.retry_percent_max), NULL, NULL, true},
-    {"hedge", SET, AT(proxy.hedge_ms), hedge_set, "TIME|pPERCENT", false},
-    {"failures", COUNT, AT(proxy.failures_max), NULL, NULL, true},
-    {"ejection", TIME, AT(proxy.ejection_ms), NULL, NULL, false},
-    {"ejection-max", TIME, AT(proxy.ejection_max_ms), NULL, NULL, false},
-    {"max-active", COUNT, AT(proxy.active_max), NULL, NULL, false},
-    {"max-pending", COUNT, AT(proxy.pending_max), NULL, NULL, false},
-    {"breaker", PERCENT, AT(proxy.breaker_percent), NULL, NULL, false},
-    {"breaker-requests", COUNT, AT(proxy.breaker_requests_min), NULL, NULL, false},
-    {"breaker-window", TIME, AT(proxy.breaker_window_ms), NULL, NULL, false},
-    {"breaker-open", TIME, AT(proxy.breaker_open_ms), NULL, NULL, false},
-    {"breaker-trials", COUNT, AT(proxy.breaker_trials), NULL, NULL, false},
-    {"breaker-status", COUNT, AT(proxy.breaker_status_min), NULL, NULL, true},
-    {"slow-start", TIME, AT(proxy.slow_start_ms), NULL, NULL, false},
-    {"health", TEXT, AT(proxy.health_path), NULL, "PATH", false},
-    {"health-interval", TIME, AT(proxy.health_interval_ms), NULL, NULL, false},
-    {"health-timeout", TIME, AT(proxy.health_timeout_ms), NULL, NULL, false},
-    {"health-threshold", COUNT, AT(proxy.health_threshold), NULL, NULL, false},
-    {"resolve-retry", TIME, AT(proxy.resolve_retry_ms), NULL, NULL, false},
-    {"rate-limit", SET, AT(rate_limit.per_second), rate_limit_set, "N/s|N/m|N/h", false},
-    {"rate-burst", COUNT, AT(rate_limit.burst), NULL, NULL, false},
-    {"rate-header", TEXT, AT(rate_limit.header), NULL, "NAME", false},
-    {"tls", SET, AT(cert_file), tls_set, "CERT KEY", false},
-    {"log", SET, AT(log), log_set, "combined|json|off", false},
-    {"metrics", TEXT, AT(metrics_path), NULL, "PATH", false},
+    {"listen", TEXT, AT(listen), NULL, "ADDRESS", false,
+     "where clients connect to: \":8080\", \"127.0.0.1:80\", \"unix:/path\""},
+    {"upstream", SET, 0, upstream_set, "ADDRESS[*WEIGHT]", false,
+     "a server to forward to; as often as there are servers"},
+    {"balance", SET, AT(proxy.balance), balance_set, "round-robin|least|two-choices|hash", false,
+     "how one of them is chosen: round-robin"},
+    {"hash-header", TEXT, AT(proxy.hash_header), NULL, "NAME", false,
+     "what \"hash\" goes by: the client's address"},
+    {"upstream-host", FLAG, AT(proxy.sends_upstream_host), NULL, NULL, false,
+     "Host is the upstream's, not what the client sent: off"},
+    {"trust-forwarded", FLAG, AT(proxy.trusts_forwarded), NULL, NULL, false,
+     "clients are proxies: keep what they say of theirs: off"},
+    {"via", TEXT, AT(proxy.via), NULL, "NAME", false, "the name in Via: zokio"},
+    {"upgrade", TEXT, AT(proxy.upgrade), NULL, "PROTOCOL", false,
+     "what clients may switch to; \"*\": anything: websocket"},
+    {"tunnel-timeout", TIME, AT(proxy.tunnel_timeout_ms), NULL, NULL, true,
+     "without a byte behind an upgrade: 10m"},
+    {"tries", COUNT, AT(proxy.tries_max), NULL, NULL, false,
+     "of a request, each with another upstream: 3"},
+    {"retry-percent", PERCENT, AT(proxy.retry_percent_max), NULL, NULL, true,
+     "retries and hedges beside the requests: 20"},
+    {"hedge", SET, AT(proxy.hedge_ms), hedge_set, "TIME|pPERCENT", false,
+     "a second try beside a slow one, after a time or a percentile: none"},
+    {"failures", COUNT, AT(proxy.failures_max), NULL, NULL, true,
+     "in a row before an upstream is left out: 3"},
+    {"ejection", TIME, AT(proxy.ejection_ms), NULL, NULL, false,
+     "for how long, doubling each time: 5s"},
+    {"ejection-max", TIME, AT(proxy.ejection_max_ms), NULL, NULL, false, "at most: 5m"},
+    {"max-active", COUNT, AT(proxy.active_max), NULL, NULL, false,
+     "requests in progress at an upstream: no limit"},
+    {"max-pending", COUNT, AT(proxy.pending_max), NULL, NULL, false,
+     "of these without a connection: no limit"},
+    {"breaker", PERCENT, AT(proxy.breaker_percent), NULL, NULL, false,
+     "share of failures that opens the circuit: none"},
+    {"breaker-requests", COUNT, AT(proxy.breaker_requests_min), NULL, NULL, false,
+     "that it is judged by, at least: 20"},
+    {"breaker-window", TIME, AT(proxy.breaker_window_ms), NULL, NULL, false,
+     "how long a failure counts: 10s"},
+    {"breaker-open", TIME, AT(proxy.breaker_open_ms), NULL, NULL, false,
+     "before it is tried again: 5s"},
+    {"breaker-trials", COUNT, AT(proxy.breaker_trials), NULL, NULL, false,
+     "that have to succeed then: 3"},
+    {"breaker-status", COUNT, AT(proxy.breaker_status_min), NULL, NULL, true,
+     "answers from here on are failures: 500"},
+    {"slow-start", TIME, AT(proxy.slow_start_ms), NULL, NULL, false,
+     "until a new upstream has its whole share: none"},
+    {"health", TEXT, AT(proxy.health_path), NULL, "PATH", false,
+     "what checks ask for; without it there are none"},
+    {"health-interval", TIME, AT(proxy.health_interval_ms), NULL, NULL, false,
+     "between checks: 2s"},
+    {"health-timeout", TIME, AT(proxy.health_timeout_ms), NULL, NULL, false, "of a check: 2s"},
+    {"health-threshold", COUNT, AT(proxy.health_threshold), NULL, NULL, false,
+     "checks in a row that turn the state: 2"},
+    {"resolve-retry", TIME, AT(proxy.resolve_retry_ms), NULL, NULL, false,
+     "after a name could not be looked up: 5s"},
+    {"rate-limit", SET, AT(rate_limit.per_second), rate_limit_set, "N/s|N/m|N/h", false,
+     "requests of a client: no limit"},
+    {"rate-burst", COUNT, AT(rate_limit.burst), NULL, NULL, false,
+     "and so many at once: as many as in a second"},
+    {"rate-header", TEXT, AT(rate_limit.header), NULL, "NAME", false,
+     "who the client is: its address"},
+    {"tls", SET, AT(cert_file), tls_set, "CERT KEY", false,
+     "certificate and key for clients: plain HTTP"},
+    {"log", SET, AT(log), log_set, "combined|json|off", false,
+     "each request, on standard output: off"},
+    {"metrics", TEXT, AT(metrics_path), NULL, "PATH", false,
+     "where figures for Prometheus are: nowhere"},
 };
 enum { SETTINGS = sizeof settings / sizeof settings[0] };
 _Static_assert(SETTINGS <= sizeof((config *)0)->is_said, "more settings than is_said has room for");
@@ -295,11 +328,18 @@ void zk_proxy_config_free(zk_proxy_config *given)
     free(c);
 }
 
-const char *zk_proxy_config_value(const char *name)
+bool zk_proxy_setting_at(int index, zk_proxy_setting *ret_setting)
 {
     static const char *const looks[] = {"", "TEXT", "on|off", "N", "PERCENT", "TIME"};
-    const setting *s = setting_find(name, strlen(name));
-    return !s ? NULL : s->value ? s->value : looks[s->kind];
+    if (index < 0 || index >= SETTINGS) return false;
+    const setting *s = &settings[index];
+    *ret_setting = (zk_proxy_setting){
+        .name = s->name,
+        .value = s->value ? s->value : looks[s->kind],
+        .what = s->what,
+        .has_off = s->has_off,
+    };
+    return true;
 }
 
 int zk_proxy_config_set(zk_proxy_config *given, const char *name, const char *value)

@@ -43,9 +43,17 @@ ZK_API void zk_proxy_config_free(zk_proxy_config *config);
 ZK_API int zk_proxy_config_set(zk_proxy_config *config, const char *name, const char *value)
     ZK_NODISCARD;
 
-/** Whether there is a setting of that name, and how its value looks: NULL, or "TIME". Never
- * suspends. */
-ZK_API const char *zk_proxy_config_value(const char *name);
+/** A setting, for help texts. */
+typedef struct zk_proxy_setting {
+    const char *name;
+    const char
+        *value;       /* how it looks: "TIME" (250ms, 30s, 5m, 1h), "N", "PERCENT", "on|off", ... */
+    const char *what; /* what it does, and behind the last colon the default */
+    bool has_off;     /* the value may be "off", too */
+} zk_proxy_setting;
+
+/** The settings there are, from index 0. Never suspends. @return whether there is one */
+ZK_API bool zk_proxy_setting_at(int index, zk_proxy_setting *ret_setting);
 
 /**
  * Reads the lines of a file that is in memory. What was read up to an error has been set: the whole
