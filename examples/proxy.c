@@ -5,7 +5,8 @@
  *     proxy --config FILE [--OPTION VALUE]...
  *
  * An upstream is "http://host:port", "https://host", "h2c://host:port", "host:port" or "unix:/path",
- * with its weight behind a '*' if that is not 1: "10.0.0.1:80*3". Every option may stand in the
+ * with its weight behind a '*' if that is not 1: "10.0.0.1:80*3". None is needed with --connect,
+ * which makes it a forward proxy for that host and port. Every option may stand in the
  * file, too: "--slow-start 30s" is the line "slow-start = 30s". `--help` lists them.
  *
  * SIGHUP reads the file again: its upstreams take the place of those before, without a request
@@ -124,7 +125,8 @@ static int settings_read(const program *p, zk_proxy_config **ret_config)
         }
     }
     if (rc >= 0 && !config->listen) rc = zk_fail(ZK_E_CONFIG, "it is not said where to listen");
-    if (rc >= 0 && !config->proxy.upstreams) rc = zk_fail(ZK_E_CONFIG, "there is no upstream");
+    if (rc >= 0 && !config->proxy.upstreams && !config->proxy.connect_allow)
+        rc = zk_fail(ZK_E_CONFIG, "there is no upstream");
     if (rc < 0) {
         zk_proxy_config_free(config);
         return rc;
@@ -195,8 +197,9 @@ static int serve(void *arg)
 {
     program *p = arg;
     const zk_proxy_config *c = p->config;
-    zk_route routes[3] = {{NULL, "/{path...}", forward, NULL}, {0}};
-    if (c->metrics_path) routes[1] = (zk_route){"GET", c->metrics_path, metrics, NULL};
+    zk_route routes[4] = {
+        {NULL, "/{path...}", forward, NULL}, {"CONNECT", "/{path...}", forward, NULL}, {0}};
+    if (c->metrics_path) routes[2] = (zk_route){"GET", c->metrics_path, metrics, NULL};
     zk_server server = {
         .listen = c->listen,
         .routes = routes,
@@ -204,6 +207,7 @@ static int serve(void *arg)
         .on_listening = on_listening,
         .on_error = on_error,
         .body_stream_bytes_max = UINT64_MAX,
+        .proxy_protocol_from = c->proxy_protocol_from,
     };
     zk_tls_certificate certificates[2] = {{.cert_file = c->cert_file, .key_file = c->key_file}};
     zk_tls_server tls = {.certificates = certificates};

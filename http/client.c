@@ -132,7 +132,7 @@ zk__origin *zk__client_origin(zk_client *c, zk__pool *pool, const zk_url *url, c
     /* Through a proxy plain requests go to that itself, whatever their origin. */
     *ret_via = tls ? NULL : via;
     const char *to = connect ? connect : *ret_via ? via->address : address;
-    if (!tls && !via && c->is_h2c) return zk__pool_origin_h2c(pool, (zk_str){to, strlen(to)});
+    if (c->is_h2c && !tls && !via) return zk__pool_origin_h2c(pool, (zk_str){to, strlen(to)});
     return zk__pool_origin(pool, (zk_str){to, strlen(to)}, tls, url->host, tls ? via : NULL);
 }
 
@@ -145,6 +145,7 @@ zk__origin *zk__client_origin_ws(zk_client *c, zk__pool *pool, const zk_url *url
     zk_tls *tls = url->is_secure && !c->local ? c->tls : NULL;
     const char *to = connect ? connect : address;
     zk_str at = {to, strlen(to)};
+    if (!tls && !via && c->is_h2c && !is_http1) return zk__pool_origin_h2c(pool, at);
     return is_http1 ? zk__pool_origin_http1(pool, at, tls, url->host, via)
                     : zk__pool_origin(pool, at, tls, url->host, via);
 }

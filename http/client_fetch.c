@@ -176,7 +176,7 @@ static int try_once(zk_fetch *f, bool must_be_new)
     if (f->ask.url.is_secure && !f->client->tls && !f->client->local) return -EOPNOTSUPP;
     zk__origin *o = origin_of(f);
     if (!o) return -ENOMEM;
-    int rc = zk__origin_reach(o, must_be_new, &f->hop);
+    int rc = zk__origin_reach(o, NULL, must_be_new, &f->hop);
     if (rc < 0) return rc;
     if (!f->hop) {
         rc = zk__h2_call_open(o->h2, &f->ask, &f->call);

@@ -27,6 +27,7 @@ typedef struct zk__hop_limits {
     int body_timeout_ms;                /* without any byte of the body */
     int write_timeout_ms;               /* without the server taking a byte */
     int idle_timeout_ms;                /* in the pool */
+    int proxy_protocol; /* the version of the header that connections begin with; 0: none */
 } zk__hop_limits;
 
 struct zk__talk {
@@ -50,6 +51,7 @@ struct zk__hop {
     zk__talk *talk;        /* while in use */
     zk__hop *next, **link; /* among the idle ones of its origin */
     zk_time idle_until;
+    struct zk__greeting *greeting; /* NULL: it may be used for anybody */
     bool is_reused;       /* it has carried an exchange before this one */
     bool has_sent;        /* bytes of this request may have reached the server */
     bool has_received;    /* bytes of this response have come */

@@ -15,6 +15,7 @@
 
 #include <string.h>
 
+#include "http/client_greeting.h"
 #include "http/client_local.h"
 #include "http/client_via.h"
 #include "http/dial.h"
@@ -134,6 +135,7 @@ static void hop_free(zk__hop *l)
     zk__origin *o = l->origin;
     zk_stream_close(l->stream);
     if (l->talk) zk__talk_give(o->pool, l->talk);
+    zk_free(l->greeting);
     zk_free(l);
     place_free(o);
 }
@@ -211,8 +213,10 @@ static void hop_settle(zk__hop *l, bool is_good)
 {
     zk__origin *o = l->origin;
     l->is_reused = true;
-    if (is_good && line_serve(o, l)) return;
-    if (!is_good || o->is_retired || o->idle_count >= o->pool->limits.idle_max ||
+    /* A greeted one is nobody else's, so it makes room for who waits. */
+    bool is_wanted = l->greeting && o->waiting;
+    if (is_good && !is_wanted && line_serve(o, l)) return;
+    if (!is_good || is_wanted || o->is_retired || o->idle_count >= o->pool->limits.idle_max ||
         zk_stream_park(l->stream, on_unasked, l)) {
         hop_free(l);
         return;
@@ -279,7 +283,7 @@ static int tunnel_open(zk__hop *l)
 }
 
 /* Makes a connection in a place that has been taken. */
-static int hop_open(zk__origin *o, zk__hop **ret_hop)
+static int hop_open(zk__origin *o, const zk__greeting *greeting, zk__hop **ret_hop)
 {
     zk__hop *l = zk_alloc_zeroed(sizeof *l);
     if (!l) return -ENOMEM;
@@ -288,17 +292,22 @@ static int hop_open(zk__origin *o, zk__hop **ret_hop)
     int rc = local    ? zk__local_dial(local, &l->stream)
              : o->via ? tunnel_open(l)
                       : zk__dial(o->address, &l->stream);
+    if (ZK_UNLIKELY(rc >= 0 && o->pool->limits.proxy_protocol)) {
+        rc = zk__greeting_send(o->pool->limits.proxy_protocol, greeting, l->stream, &l->greeting);
+        if (rc < 0) zk_stream_close(l->stream);
+    }
     if (rc >= 0 && o->tls) {
         zk_stream *inner = l->stream;
-        rc = zk__dial_tls(o->tls, o->is_http1, inner, o->host, &l->stream);
+        rc = zk__dial_tls(o->tls, o->speaks == ZK__SPEAKS_HTTP1, inner, o->host, &l->stream);
         if (rc < 0) zk_stream_close(inner);
         if (rc < 0) rc = zk_fail(rc, "TLS with %s", o->address);
     }
     if (rc >= 0) o->pool->opened++;
-    bool is_h2 = rc >= 0 && (o->is_h2c || (o->tls && zk__dial_is_h2(l->stream)));
+    bool is_h2 = rc >= 0 && (o->speaks == ZK__SPEAKS_H2 || (o->tls && zk__dial_is_h2(l->stream)));
     if (rc >= 0) o->is_h2 = is_h2;
     if (is_h2) rc = zk__h2_link_new(o, l->stream);
     if (rc < 0 || is_h2) {
+        zk_free(l->greeting);
         zk_free(l);
         *ret_hop = NULL;
         return rc;
@@ -308,9 +317,11 @@ static int hop_open(zk__origin *o, zk__hop **ret_hop)
 }
 
 /* An idle connection to be used. */
-static zk__hop *idle_take(zk__origin *o)
+static zk__hop *idle_take(zk__origin *o, const zk__greeting *greeting)
 {
     zk__hop *l = o->idle;
+    while (l && ZK_UNLIKELY(l->greeting != greeting) && !zk__greeting_equal(l->greeting, greeting))
+        l = l->next;
     if (!l) return NULL;
     idle_remove(l);
     zk_stream_unpark(l->stream);
@@ -348,36 +359,38 @@ static int place_take(zk__origin *o, bool must_be_new, zk__hop **ret_hop)
     }
 }
 
-static int hop_get(zk__origin *o, bool must_be_new, zk__hop **ret_hop)
+static int hop_get(zk__origin *o, const zk__greeting *greeting, bool must_be_new, zk__hop **ret_hop)
 {
     zk__hop *l;
-    int rc = place_take(o, must_be_new, &l);
+    int rc = place_take(o, must_be_new || greeting, &l);
     if (rc < 0) return rc;
     /* While it has waited for a place another may have found that the server speaks HTTP/2. */
-    if (!l && !zk__h2_has_room(o, 1)) rc = hop_open(o, &l);
+    if (!l && !zk__h2_has_room(o, 1)) rc = hop_open(o, greeting, &l);
     if (rc < 0 || !l) place_free(o);
     if (rc < 0) return rc;
     *ret_hop = l;
     return 0;
 }
 
-static int hop_get_in_time(zk__origin *o, bool must_be_new, zk__hop **ret_hop)
+static int hop_get_in_time(zk__origin *o, const zk__greeting *greeting, bool must_be_new,
+                           zk__hop **ret_hop)
 {
     int timeout_ms = o->pool->limits.connect_timeout_ms;
     zk_scope wait __attribute__((cleanup(zk__scope_leave)));
     zk__scope_enter_within(&wait, timeout_ms < 0 ? INT64_MAX : ZK_MS(timeout_ms));
-    int rc = hop_get(o, must_be_new, ret_hop);
+    int rc = hop_get(o, greeting, must_be_new, ret_hop);
     if (rc == -ETIMEDOUT && wait.reason && !wait.parent->reason) rc = ZK_E_HTTP_TIMEOUT;
     if (rc == -ECANCELED && wait.parent->reason) rc = wait.parent->reason;
     return rc;
 }
 
-int zk__origin_reach(zk__origin *o, bool must_be_new, zk__hop **ret_hop)
+int zk__origin_reach(zk__origin *o, const zk__greeting *greeting, bool must_be_new,
+                     zk__hop **ret_hop)
 {
     zk__hop *l = NULL;
-    if (!must_be_new && !o->h2) l = idle_take(o);
+    if (!must_be_new && !o->h2) l = idle_take(o, greeting);
     if (!l && !zk__h2_has_room(o, 0)) {
-        int rc = hop_get_in_time(o, must_be_new, &l);
+        int rc = hop_get_in_time(o, greeting, must_be_new, &l);
         if (rc < 0 && o->h2 && !zk_cancelled()) rc = 0; /* then that one, which is full */
         if (rc == ZK_E_HTTP_TIMEOUT) return zk_fail(rc, "connecting to %s", o->address);
         if (rc < 0) return rc;
@@ -392,15 +405,6 @@ int zk__origin_reach(zk__origin *o, bool must_be_new, zk__hop **ret_hop)
     if (l) zk__hop_begin(l);
     *ret_hop = l;
     return 0;
-}
-
-int zk__origin_take(zk__origin *o, bool must_be_new, zk__hop **ret_hop)
-{
-    zk__hop *hop;
-    int rc = zk__origin_reach(o, must_be_new, &hop);
-    if (!rc && !hop) rc = ZK_E_HTTP_VERSION;
-    if (!rc) *ret_hop = hop;
-    return rc;
 }
 
 /* ---- origins and pools ---- */
@@ -427,11 +431,11 @@ static void origins_trim(zk__pool *pool)
 }
 
 static zk__origin *origin_get(zk__pool *pool, zk_str address, zk_tls *tls, zk_str host,
-                              const struct zk__via *via, bool is_http1, bool is_h2c)
+                              const struct zk__via *via, enum zk__speaks speaks)
 {
     for (zk__origin **at = &pool->origins, *o; (o = *at); at = &o->next) {
         bool is_it =
-            o->tls == tls && o->via == via && o->is_http1 == is_http1 && o->is_h2c == is_h2c &&
+            o->tls == tls && o->via == via && o->speaks == speaks &&
             strlen(o->address) == address.size && !memcmp(o->address, address.data, address.size) &&
             (!tls || (strlen(o->host) == host.size && !memcmp(o->host, host.data, host.size)));
         if (!is_it) continue;
@@ -448,8 +452,8 @@ static zk__origin *origin_get(zk__pool *pool, zk_str address, zk_tls *tls, zk_st
     o->timer.fire = on_timer;
     o->tls = tls;
     o->via = via;
-    o->is_http1 = is_http1;
-    o->is_h2c = o->is_h2 = is_h2c;
+    o->speaks = speaks;
+    o->is_h2 = speaks == ZK__SPEAKS_H2;
     memcpy(o->address, address.data, address.size);
     o->host = o->address + address.size + 1;
     if (host.size) memcpy(o->host, host.data, host.size);
@@ -462,18 +466,18 @@ static zk__origin *origin_get(zk__pool *pool, zk_str address, zk_tls *tls, zk_st
 zk__origin *zk__pool_origin(zk__pool *pool, zk_str address, zk_tls *tls, zk_str host,
                             const struct zk__via *via)
 {
-    return origin_get(pool, address, tls, host, via, false, false);
+    return origin_get(pool, address, tls, host, via, ZK__SPEAKS_AGREED);
+}
+
+zk__origin *zk__pool_origin_h2c(zk__pool *pool, zk_str address)
+{
+    return origin_get(pool, address, NULL, (zk_str){"", 0}, NULL, ZK__SPEAKS_H2);
 }
 
 zk__origin *zk__pool_origin_http1(zk__pool *pool, zk_str address, zk_tls *tls, zk_str host,
                                   const struct zk__via *via)
 {
-    return origin_get(pool, address, tls, host, via, true, false);
-}
-
-zk__origin *zk__pool_origin_h2c(zk__pool *pool, zk_str address)
-{
-    return origin_get(pool, address, NULL, (zk_str){"", 0}, NULL, false, true);
+    return origin_get(pool, address, tls, host, via, ZK__SPEAKS_HTTP1);
 }
 
 void zk__origin_close_idle(zk__origin *o)

@@ -21,12 +21,11 @@ typedef struct zk__h2_call {
     struct zk__h2_call *next, **link; /* of its connection */
     zk__h2_link *conn;                /* NULL once it is over for the connection */
     int32_t id;
-    int error;         /* it has been reset, or the connection is lost */
-    const char *reset; /* NULL, or the reason that the server has reset it for */
-    bool
-        was_not_begun; /* .. and the server says that it has done nothing about it, or cannot know */
-    bool is_sent;      /* the server may know of it */
-    bool is_reused;    /* the connection has carried answers before */
+    int error;          /* it has been reset, or the connection is lost */
+    const char *reset;  /* NULL, or the reason that the server has reset it for */
+    bool was_not_begun; /* .. and the server has done nothing about it, as it says or must */
+    bool is_sent;       /* the server may know of it */
+    bool is_reused;     /* the connection has carried answers before */
     bool has_answer, is_in_ended;
     zk__h1_answer answer; /* with framing LENGTH, TO_END or NO_BODY */
     zk_field *fields, *trailers;

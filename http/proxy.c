@@ -56,6 +56,9 @@ static int numbers_check(const zk_proxy_options *o)
     if (o->hedge_percentile < 0 || o->hedge_percentile > 99) {
         return zk_fail(ZK_E_CONFIG, "hedge_percentile is 0 to 99");
     }
+    if (o->proxy_protocol < 0 || o->proxy_protocol > 2) {
+        return zk_fail(ZK_E_CONFIG, "there are versions 1 and 2 of the PROXY protocol");
+    }
     return 0;
 }
 
@@ -96,8 +99,10 @@ int zk_proxy_new(const zk_proxy_options *options, zk_proxy **ret_proxy)
     p->has_breaker =
         options->breaker_percent > 0 || options->active_max > 0 || options->pending_max > 0;
     int rc = zk__client_limits(options->client, &p->limits);
+    p->limits.proxy_protocol = options->proxy_protocol;
     if (!rc) rc = numbers_check(&p->options);
     if (!rc) rc = texts_fill(p);
+    if (!rc) rc = zk__proxy_connect_init(p, options->connect_allow);
     if (!rc) rc = zk__proxy_names_set(p, options->upstreams);
     p->options.upstreams = NULL;
     p->options.client = options->client;
@@ -121,6 +126,7 @@ void zk_proxy_free(zk_proxy *p)
     }
     zk__upstream_set_give(atomic_load(&p->set));
     zk__proxy_names_free(p);
+    zk__proxy_connect_done(p);
     free(p->via);
     free(p->upgrade);
     free(p->via_values[0]);
@@ -203,11 +209,12 @@ static zk_str protocol_of(const zk_proxy *p, const zk_request *req)
 static int respond_failure(zk__proxy_job *j, int rc, char *reason, size_t reason_size)
 {
     const char *trail = zk_trail();
-    if (!j->try.use) {
+    if (!j->try.use && rc == -EAGAIN) {
         size_t size = (size_t)snprintf(reason, reason_size, "upstream: ");
         zk__proxy_refusal(j->view, reason + size, reason_size - size);
     } else {
-        snprintf(reason, reason_size, "upstream %s: %s", j->try.use->upstream->name,
+        snprintf(reason, reason_size, "upstream %s: %s",
+                 j->try.use ? j->try.use->upstream->name : "none",
                  *trail ? trail : zk_strerror(rc));
     }
     if (j->res->state != ZK__RESPONSE_NONE) return rc; /* broken off by the server */
@@ -235,7 +242,6 @@ int zk_proxy_run(zk_proxy *p, zk_request *req, zk_response *res)
     char reason[512];
     reason[0] = '\0';
     j.began = zk_now();
-    if (!req->target.path.size) return zk_respond_status(res, 501); /* CONNECT */
     int rc;
     if (p->options.rate_limit && is_too_much(&j, &rc)) return rc;
     zk__proxy_budget_earn(j.worker);
@@ -243,7 +249,9 @@ int zk_proxy_run(zk_proxy *p, zk_request *req, zk_response *res)
     body_look(&j.try, req);
     j.key = zk__proxy_key(p, req);
     j.view = zk__proxy_view_take(j.worker);
-    rc = j.rc = zk__proxy_tries(&j);
+    bool is_connect = !req->target.path.size;
+    rc = ZK_UNLIKELY(is_connect) ? zk__proxy_connect(p, req, res) : zk__proxy_tries(&j);
+    j.rc = rc;
     bool is_gone = rc < 0 && (j.try.is_client_gone || res->error || zk_cancelled() < 0);
     if (ZK_UNLIKELY(rc < 0) && !is_gone) rc = respond_failure(&j, rc, reason, sizeof reason);
     account(&j, reason);

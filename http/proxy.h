@@ -128,6 +128,7 @@ struct zk_proxy {
     zk_proxy_options options; /* with the defaults filled in */
     bool has_breaker;
     zk__hop_limits limits;
+    char **connect_allow; /* NULL: CONNECT is not for this proxy; ended by NULL */
     char *via, *upgrade, *via_values[3], *hash_header, *health_path;
     /* Of the names, of who replaces the set, and of the workers' views. Held for moments only. */
     pthread_mutex_t lock;
@@ -233,6 +234,20 @@ int zk__proxy_fields_own(zk_response *res, zk_field *fields, size_t count);
 /* The upstream has answered 101: hands the answer on, and then all bytes both ways. returns 0; an
  * error, with res->state NONE if nothing has been sent. */
 int zk__proxy_tunnel(const zk_proxy *p, zk__hop *hop, zk_response *res);
+/* The same for a 2xx over HTTP/2 to what asked for `protocol`. Takes the call over. */
+int zk__proxy_tunnel_h2(const zk_proxy *p, zk__h2_call *call, zk_str protocol, zk_response *res);
+/* Agrees with the client, whose response has its fields, and carries bytes; `early` are those that
+ * the upstream has sent already. */
+int zk__proxy_carry(const zk_proxy *p, zk_stream *upstream, zk_str early, zk_str protocol,
+                    zk_response *res);
+
+/* ---- proxy_connect.c ---- */
+
+/* Copies the list of where CONNECT may go to. returns 0; ZK_E_CONFIG, -ENOMEM. */
+int zk__proxy_connect_init(zk_proxy *p, const char *const *allow);
+void zk__proxy_connect_done(zk_proxy *p);
+/* Answers CONNECT, by a tunnel if it may be. As zk_proxy_run. */
+int zk__proxy_connect(const zk_proxy *p, zk_request *req, zk_response *res);
 
 /* ---- proxy_forward.c ---- */
 
@@ -250,6 +265,7 @@ typedef struct zk__proxy_try {
     bool may_repeat;     /* it failed, and another try is safe */
     bool is_stale;       /* .. with the same upstream: only the connection was to blame */
     bool is_client_gone;
+    bool needs_http1; /* the upstream cannot do over HTTP/2 what the client asks for */
 } zk__proxy_try;
 
 /* Whether a request may reach a server twice (RFC 9110 section 9.2.2). */

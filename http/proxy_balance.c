@@ -155,6 +155,7 @@ static int pick_hopeful(zk__proxy_view *v, const uint64_t tried[4])
 int zk__proxy_pick(zk__proxy_view *v, uint64_t key, const uint64_t tried[4])
 {
     int i = -1;
+    if (!v->count) return -1;
     if (v->count == 1) {
         if (is_open(v, tried, 0)) return 0;
     } else {

@@ -16,7 +16,7 @@
 
 #include "http/proxy.h"
 
-enum { FILE_BYTES_MAX = 1 << 20, VALUE_BYTES_MAX = 1000 };
+enum { FILE_BYTES_MAX = 1 << 20, VALUE_BYTES_MAX = 1000, LIST_MAX = 64 };
 
 typedef struct text text;
 struct text {
@@ -30,6 +30,7 @@ typedef struct config {
     text *texts;
     int upstream_count;
     zk_upstream upstreams[ZK__UPSTREAMS_MAX + 1];
+    const char *connect[LIST_MAX + 1], *announcers[LIST_MAX + 1];
     bool is_said[64]; /* in the file that is being read, by setting */
 } config;
 
@@ -151,6 +152,38 @@ static int rate_limit_set(config *c, const char *value)
     return 0;
 }
 
+static int list_add(config *c, const char *list[LIST_MAX + 1], const char *value)
+{
+    int count = 0;
+    while (list[count])
+        count++;
+    if (count == LIST_MAX) return zk_fail(ZK_E_CONFIG, "there are %d already", LIST_MAX);
+    list[count] = text_keep(c, value, strlen(value));
+    return list[count] ? 0 : -ENOMEM;
+}
+
+static int connect_set(config *c, const char *value)
+{
+    c->is.proxy.connect_allow = c->connect;
+    return list_add(c, c->connect, value);
+}
+
+static int announcer_set(config *c, const char *value)
+{
+    c->is.proxy_protocol_from = c->announcers;
+    return list_add(c, c->announcers, value);
+}
+
+static int greeting_set(config *c, const char *value)
+{
+    bool is_v1 = !strcmp(value, "v1");
+    if (!is_v1 && strcmp(value, "v2") != 0) {
+        return zk_fail(ZK_E_CONFIG, "\"%.80s\" is neither v1 nor v2", value);
+    }
+    c->is.proxy.proxy_protocol = is_v1 ? 1 : 2;
+    return 0;
+}
+
 /* "CERT KEY" */
 static int tls_set(config *c, const char *value)
 {
@@ -205,6 +238,12 @@ static const setting settings[] = {
     {"via", TEXT, AT(proxy.via), NULL, "NAME", false, "the name in Via: zokio"},
     {"upgrade", TEXT, AT(proxy.upgrade), NULL, "PROTOCOL", false,
      "what clients may switch to; \"*\": anything: websocket"},
+    {"connect", SET, 0, connect_set, "HOST:PORT", false,
+     "where CONNECT may go to, \"*\" for all; as often as there are places: nowhere"},
+    {"send-proxy-protocol", SET, AT(proxy.proxy_protocol), greeting_set, "v1|v2", false,
+     "tells upstreams the client's address: no"},
+    {"accept-proxy-protocol", SET, 0, announcer_set, "NETWORK", false,
+     "whose word on the client's address is taken; as often as there are: nobody's"},
     {"tunnel-timeout", TIME, AT(proxy.tunnel_timeout_ms), NULL, NULL, true,
      "without a byte behind an upgrade: 10m"},
     {"tries", COUNT, AT(proxy.tries_max), NULL, NULL, false,
@@ -382,7 +421,8 @@ static int line_read(config *c, const char *line, size_t size)
     const setting *s = setting_find(name, name_size);
     if (!s) return zk_fail(ZK_E_CONFIG, "there is no setting \"%s\"", name);
     bool *is_said = &c->is_said[s - settings];
-    if (*is_said && s->set != upstream_set) return zk_fail(ZK_E_CONFIG, "%s is there twice", name);
+    bool is_list = s->set == upstream_set || s->set == connect_set || s->set == announcer_set;
+    if (*is_said && !is_list) return zk_fail(ZK_E_CONFIG, "%s is there twice", name);
     *is_said = true;
     return setting_set(c, s, value);
 }
@@ -435,6 +475,14 @@ int zk_proxy_config_read(zk_proxy_config *given, const char *path)
 
 static bool texts_equal(const char *a, const char *b) { return a && b ? !strcmp(a, b) : a == b; }
 
+static bool lists_equal(const char *const *a, const char *const *b)
+{
+    int i = 0;
+    while (a && b && a[i] && b[i] && !strcmp(a[i], b[i]))
+        i++;
+    return !(a && a[i]) && !(b && b[i]);
+}
+
 const char *zk_proxy_config_difference(const zk_proxy_config *a, const zk_proxy_config *b)
 {
     for (int i = 0; i < SETTINGS; i++) {
@@ -456,6 +504,11 @@ const char *zk_proxy_config_difference(const zk_proxy_config *a, const zk_proxy_
     if (o->hedge_ms != p->hedge_ms || o->hedge_percentile != p->hedge_percentile) return "hedge";
     if (a->rate_limit.per_second != b->rate_limit.per_second) return "rate-limit";
     if (!texts_equal(a->log, b->log)) return "log";
+    if (!lists_equal(o->connect_allow, p->connect_allow)) return "connect";
+    if (o->proxy_protocol != p->proxy_protocol) return "send-proxy-protocol";
+    if (!lists_equal(a->proxy_protocol_from, b->proxy_protocol_from)) {
+        return "accept-proxy-protocol";
+    }
     bool is_tls = texts_equal(a->cert_file, b->cert_file) && texts_equal(a->key_file, b->key_file);
     return is_tls ? NULL : "tls";
 }

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "http/client_greeting.h"
 #include "http/proxy.h"
 
 enum { PIECE_BYTES = 16 * 1024, LONG_BYTES = 64 * 1024 };
@@ -251,10 +252,22 @@ static bool is_dead(int rc)
 static int forward_once(zk__proxy_worker *w, zk__upstream_use *use, zk__proxy_try *try,
                         bool must_be_new, zk_request *req, zk_response *res)
 {
+    zk__greeting greeting;
+    bool is_greeted = w->pool->limits.proxy_protocol != 0;
+    if (ZK_UNLIKELY(is_greeted)) {
+        is_greeted = zk__greeting_make(&greeting, w->pool->limits.proxy_protocol, req->stream);
+    }
     try->hop = NULL;
+    zk__origin *origin = use->origin;
+    if (ZK_UNLIKELY(try->needs_http1)) {
+        zk_str address = {origin->address, strlen(origin->address)};
+        zk_str host = {origin->host, strlen(origin->host)};
+        origin = zk__pool_origin_http1(w->pool, address, origin->tls, host, NULL);
+        if (!origin) return -ENOMEM;
+    }
     bool counts = w->proxy->options.pending_max > 0;
     if (counts) atomic_fetch_add(&use->upstream->breaker.pending, 1);
-    int rc = zk__origin_reach(use->origin, must_be_new, &try->hop);
+    int rc = zk__origin_reach(origin, is_greeted ? &greeting : NULL, must_be_new, &try->hop);
     if (counts) atomic_fetch_sub(&use->upstream->breaker.pending, 1);
     try->is_stale = false;
     if (rc >= 0 && !try->hop) return zk__proxy_h2_forward(w, use, try, req, res);
@@ -270,7 +283,9 @@ static int forward_once(zk__proxy_worker *w, zk__upstream_use *use, zk__proxy_tr
 int zk__proxy_forward(zk__proxy_worker *w, zk__upstream_use *use, zk__proxy_try *try,
                       zk_request *req, zk_response *res)
 {
+    try->needs_http1 = false;
     int rc = forward_once(w, use, try, false, req, res);
+    if (ZK_UNLIKELY(try->needs_http1)) rc = forward_once(w, use, try, false, req, res);
     /* A pooled connection that the upstream has closed meanwhile is no fault of anybody's. */
     if (ZK_UNLIKELY(rc < 0) && try->is_stale) {
         if (try->hop) try->hop->is_broken = true;

@@ -158,6 +158,7 @@ int zk_proxy_check(zk_proxy *p)
     if (p->options.client) options.tls = p->options.client->tls;
     int rc = zk_client_new(&options, &client);
     if (rc < 0) return rc;
+    client->limits.proxy_protocol = p->options.proxy_protocol;
     ZK_SCOPE(checks) {
         while (!rc) {
             rc = check_all(p, &checks, client);

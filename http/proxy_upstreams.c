@@ -241,7 +241,8 @@ static int tls_provide(zk_proxy *p, const zk__proxy_name *names, int count)
     const zk_client_options *c = p->options.client;
     zk_tls_client tls = c && c->tls ? *c->tls : (zk_tls_client){0};
     static const char *const both[] = {"h2", "http/1.1", NULL};
-    tls.alpn = ZK__H2 && !(c && c->no_h2) ? both : both + 1;
+    bool has_h2 = ZK__H2 && !(c && c->no_h2) && !p->options.proxy_protocol;
+    tls.alpn = has_h2 ? both : both + 1;
     return zk__dial_tls_new(&tls, &p->tls);
 }
 
@@ -279,14 +280,19 @@ int zk__proxy_names_set(zk_proxy *p, const zk_upstream *given)
     int count = 0;
     while (given && given[count].address)
         count++;
-    if (count < 1 || count > ZK__UPSTREAMS_MAX) {
+    bool may_be_none = p->connect_allow != NULL;
+    if ((count < 1 && !may_be_none) || count > ZK__UPSTREAMS_MAX) {
         return zk_fail(ZK_E_CONFIG, "a proxy needs 1 to %d upstreams", ZK__UPSTREAMS_MAX);
     }
-    zk__proxy_name *names = calloc((size_t)count, sizeof *names);
+    zk__proxy_name *names = calloc((size_t)count + 1, sizeof *names);
     if (!names) return -ENOMEM;
     int rc = 0;
-    for (int i = 0; i < count && !rc; i++)
+    for (int i = 0; i < count && !rc; i++) {
         rc = name_fill(&names[i], &given[i]);
+        if (!rc && names[i].is_h2c && p->options.proxy_protocol) {
+            rc = zk_fail(ZK_E_CONFIG, "the PROXY protocol names one client, h2c is for many");
+        }
+    }
     if (!rc) rc = names_replace(p, names, count);
     if (rc < 0) names_free(names, count);
     return rc;

@@ -161,7 +161,7 @@ def callers(task, worker, stack):
 def tasks_of(worker):
     index = int(worker["index"])
     idle = {int(worker["stack"])}
-    idle.update(int(stack) for stack in linked(worker["loops"]))
+    idle.update(int(worker["loops"][i]) for i in range(int(worker["loop_count"])))
     idle.update(int(stack) for stack in linked(worker["dead"]))
     current = worker["lane"]["current"]
     if int(current) != int(worker["root_task"].address):

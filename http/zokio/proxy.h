@@ -31,8 +31,8 @@ typedef enum zk_balance {
 
 /** A server to forward to. */
 typedef struct zk_upstream {
-    /* "http://host:port", "https://host", "host:port", "unix:/run/app.sock"; without a path. Over TLS
-     * HTTP/2 is spoken if the server has it, with "h2c://host:port" without TLS, too */
+    /* "http://host:port", "https://host", "host:port", "unix:/run/app.sock"; without a path. Over
+     * TLS HTTP/2 is spoken if the server has it, with "h2c://host:port" without TLS */
     const char *address;
     int weight; /* 1..100; 0: 1 */
 } zk_upstream;
@@ -65,7 +65,15 @@ typedef struct zk_proxy_options {
     /* what clients may switch a connection to: NULL: "websocket", "": nothing, "*": anything but
      * h2c, which would go past the proxy */
     const char *upgrade;
-    int tunnel_timeout_ms; /* without a byte either way, behind an upgrade: 600,000 */
+    /* Where CONNECT may go to, ended by NULL: "host:port", with '*' for all hosts or all ports, and
+     * "*.example.org:443" for names below one. NULL: nowhere, it is answered 501. A forward proxy
+     * like that needs no upstreams, and a route with the method CONNECT. */
+    const char *const *connect_allow;
+    /* 1 or 2: connections to upstreams begin with a header of the PROXY protocol of that version,
+     * which names the client; so each is for the requests of one client's connection only, and in
+     * HTTP/1.1. 0: none */
+    int proxy_protocol;
+    int tunnel_timeout_ms; /* without a byte either way, behind an upgrade or CONNECT: 600,000 */
     int tries_max;         /* per request, each with another upstream: 3 */
     int retry_percent_max; /* retries beside this share of the requests: 20 */
     /* Hedging: a request of a safe method (GET, HEAD, OPTIONS, TRACE) without a body that has no

@@ -27,6 +27,8 @@ typedef struct zk_proxy_config {
     const char *cert_file, *key_file; /* NULL: no TLS */
     const char *metrics_path;         /* NULL: none */
     const char *log;                  /* "combined", "json"; NULL: none */
+    /* whose PROXY protocol is believed, ended by NULL, see zk_server; NULL: nobody's */
+    const char *const *proxy_protocol_from;
 } zk_proxy_config;
 
 /** Makes one in which nothing is said. Never suspends. @return 0, -ENOMEM */
@@ -36,7 +38,8 @@ ZK_API int zk_proxy_config_new(zk_proxy_config **ret_config) ZK_NODISCARD;
 ZK_API void zk_proxy_config_free(zk_proxy_config *config);
 
 /**
- * Makes one setting, in the place of what was said before; "upstream" adds one. Never suspends.
+ * Makes one setting, in the place of what was said before; "upstream", "connect" and
+ * "accept-proxy-protocol" add one. Never suspends.
  *
  * @return 0; ZK_E_CONFIG (zk_trail says what is wrong), -ENOMEM
  */

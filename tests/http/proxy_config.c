@@ -37,6 +37,10 @@ ZK_TEST(proxy_config, reads_all_settings)
                                "trust-forwarded = off\n"
                                "via = me\n"
                                "upgrade = *\n"
+                               "connect = *.example.org:443\n"
+                               "connect = *:80\n"
+                               "send-proxy-protocol = v2\n"
+                               "accept-proxy-protocol = 10.0.0.0/8\n"
                                "tunnel-timeout = 1h\n"
                                "tries = 4\n"
                                "retry-percent = off\n"
@@ -79,6 +83,10 @@ ZK_TEST(proxy_config, reads_all_settings)
     cr_expect(o->sends_upstream_host && !o->trusts_forwarded);
     cr_expect_str_eq(o->via, "me");
     cr_expect_str_eq(o->upgrade, "*");
+    cr_expect_str_eq(o->connect_allow[1], "*:80");
+    cr_expect_null(o->connect_allow[2]);
+    cr_expect_eq(o->proxy_protocol, 2);
+    cr_expect_str_eq(c->proxy_protocol_from[0], "10.0.0.0/8");
     cr_expect_eq(o->tunnel_timeout_ms, 3600000);
     cr_expect_eq(o->tries_max, 4);
     cr_expect_eq(o->retry_percent_max, -1);
@@ -117,7 +125,7 @@ ZK_TEST(proxy_config, lists_its_settings)
     int count = 0;
     for (; zk_proxy_setting_at(count, &s); count++)
         cr_expect(*s.name && *s.value && *s.what, "%s", s.name);
-    cr_expect_eq(count, 35);
+    cr_expect_eq(count, 38);
     cr_expect(!zk_proxy_setting_at(-1, &s));
 }
 
@@ -154,6 +162,7 @@ ZK_TEST(proxy_config, says_what_is_wrong_and_where)
         {"rate-limit = 5/ss\n", "is no rate"},
         {"tls = cert\n", "tls has two files"},
         {"tls = a b c\n", "tls has two files"},
+        {"send-proxy-protocol = v3\n", "neither v1 nor v2"},
         {"log = xml\n", "none of combined, json, off"},
         {"upstream = a:80*0\n", "the weight behind '*'"},
         {"upstream = a:80*101\n", "the weight behind '*'"},
@@ -188,6 +197,9 @@ ZK_TEST(proxy_config, has_limits)
     for (int i = 0; i < 256; i++)
         cr_assert_eq(zk_proxy_config_set(c, "upstream", "a:80"), 0);
     cr_expect_eq(zk_proxy_config_set(c, "upstream", "a:80"), ZK_E_CONFIG);
+    for (int i = 0; i < 64; i++)
+        cr_assert_eq(zk_proxy_config_set(c, "connect", "a:80"), 0);
+    cr_expect_eq(zk_proxy_config_set(c, "connect", "a:80"), ZK_E_CONFIG);
     static char text[3000];
     memset(text, 'x', sizeof text - 1);
     cr_expect_eq(zk_proxy_config_set(c, "via", text), ZK_E_CONFIG);
@@ -254,6 +266,11 @@ ZK_TEST(proxy_config, finds_differences)
         {"log = json\n", "log = combined\n", "log"},
         {"tls = a b\n", "tls = a c\n", "tls"},
         {"tls = a b\n", "", "tls"},
+        {"connect = a:1\n", "connect = a:1\n", NULL},
+        {"connect = a:1\n", "connect = a:1\nconnect = b:1\n", "connect"},
+        {"", "connect = b:1\n", "connect"},
+        {"send-proxy-protocol = v1\n", "", "send-proxy-protocol"},
+        {"accept-proxy-protocol = ::/0\n", "", "accept-proxy-protocol"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         zk_proxy_config *a = config_new(), *b = config_new();

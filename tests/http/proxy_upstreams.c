@@ -210,6 +210,30 @@ static int echo_scheme(zk_request *req, zk_response *res)
 
 static const zk_route unix_routes[] = {{"GET", "/", echo_scheme, NULL}, {0}};
 
+/* A name that has no address costs no request, for nothing can have been sent there; alone it is a
+ * bad gateway. (Of a name that ends in digits no server is asked.) */
+ZK_ASYNC_TEST(proxy_upstreams, may_have_names_that_mean_nothing)
+{
+    static const char nowhere[] = "nowhere.test:80", bad[] = "nowhere.123:80";
+    origin_open(&origins[0], NULL, 0);
+    zk_upstream upstreams[] = {{nowhere, 1}, {origins[0].address, 1}, {0}};
+    proxy_open((zk_proxy_options){.upstreams = upstreams});
+    memcpy(px.proxy->upstreams[0].address, bad, sizeof bad);
+    for (int i = 0; i < 8; i++) {
+        const char *answer =
+            talk(i % 2 ? GET("/") : "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx");
+        cr_expect(!strncmp(answer, "HTTP/1.1 200", 12), "%s", answer);
+    }
+    cr_expect_eq(px.turned_out, 1);
+    proxy_close();
+    upstreams[1] = (zk_upstream){0};
+    proxy_open((zk_proxy_options){.upstreams = upstreams});
+    memcpy(px.proxy->upstreams[0].address, bad, sizeof bad);
+    cr_expect(!strncmp(status(), "502", 3));
+    cr_expect(strstr(px.reason, "nowhere"), "%s", px.reason);
+    proxy_close();
+}
+
 /* An upstream may be a Unix socket. */
 ZK_ASYNC_TEST(proxy_upstreams, may_be_unix_sockets)
 {
