@@ -218,7 +218,7 @@ ZK_ASYNC_TEST(proxy_upstreams, may_have_names_that_mean_nothing)
     origin_open(&origins[0], NULL, 0);
     zk_upstream upstreams[] = {{nowhere, 1}, {origins[0].address, 1}, {0}};
     proxy_open((zk_proxy_options){.upstreams = upstreams});
-    memcpy(px.proxy->upstreams[0].address, bad, sizeof bad);
+    memcpy(atomic_load(&px.proxy->set)->at[0]->address, bad, sizeof bad);
     for (int i = 0; i < 8; i++) {
         const char *answer =
             talk(i % 2 ? GET("/") : "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx");
@@ -228,7 +228,7 @@ ZK_ASYNC_TEST(proxy_upstreams, may_have_names_that_mean_nothing)
     proxy_close();
     upstreams[1] = (zk_upstream){0};
     proxy_open((zk_proxy_options){.upstreams = upstreams});
-    memcpy(px.proxy->upstreams[0].address, bad, sizeof bad);
+    memcpy(atomic_load(&px.proxy->set)->at[0]->address, bad, sizeof bad);
     cr_expect(!strncmp(status(), "502", 3));
     cr_expect(strstr(px.reason, "nowhere"), "%s", px.reason);
     proxy_close();
