@@ -4,9 +4,9 @@
  *     proxy LISTEN UPSTREAM... [--OPTION VALUE]...
  *     proxy --config FILE [--OPTION VALUE]...
  *
- * An upstream is "http://host:port", "https://host", "h2c://host:port", "host:port" or "unix:/path",
- * with its weight behind a '*' if that is not 1: "10.0.0.1:80*3". None is needed with --connect,
- * which makes it a forward proxy for that host and port. Every option may stand in the
+ * An upstream is "http://host:port", "https://host", "h2c://host:port", "host:port" or
+ * "unix:/path", with its weight behind a '*' if that is not 1: "10.0.0.1:80*3". None is needed with
+ * --connect, which makes it a forward proxy for that host and port. Every option may stand in the
  * file, too: "--slow-start 30s" is the line "slow-start = 30s". `--help` lists them.
  *
  * SIGHUP reads the file again: its upstreams take the place of those before, without a request
