@@ -220,11 +220,11 @@ int zk__hop_flush(zk__hop *l)
     return send_all(l, &iov, 1);
 }
 
-int zk__hop_put(zk__hop *l, const void *data, size_t size)
+int zk__hop_put_more(zk__hop *l, const void *data, size_t size)
 {
     zk__talk *t = l->talk;
     const char *from = data;
-    while (ZK_UNLIKELY(size > ZK__HOP_OUT_BYTES - t->out_size)) {
+    while (size > ZK__HOP_OUT_BYTES - t->out_size) {
         size_t part = ZK__HOP_OUT_BYTES - t->out_size;
         memcpy(t->out + t->out_size, from, part);
         t->out_size += part;

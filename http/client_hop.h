@@ -7,6 +7,8 @@
 #ifndef ZOKIO_HTTP_CLIENT_HOP_H
 #define ZOKIO_HTTP_CLIENT_HOP_H
 
+#include <string.h>
+
 #include <zokio/stream.h>
 
 #include "http/h1_response.h"
@@ -69,13 +71,15 @@ struct zk__hop {
 /* Begins an exchange on it. */
 void zk__hop_begin(zk__hop *hop);
 
-/* What it is asked for, to be said before the request is sent; with `watches` the functions that send
- * return -EPIPE once a response has come that the request is of no use for. */
+/* What it is asked for, to be said before the request is sent; with `watches` the functions that
+ * send return -EPIPE once a response has come that the request is of no use for. */
 void zk__hop_ask(zk__hop *hop, enum zk__h1_asked asked, bool watches);
 
 /* Gathers bytes of a request. Suspends sometimes. returns 0; ZK_E_HTTP_TIMEOUT, -ECANCELED,
  * -ETIMEDOUT, errors of the stream: then the hop is broken. */
-int zk__hop_put(zk__hop *hop, const void *data, size_t size);
+static inline int zk__hop_put(zk__hop *hop, const void *data, size_t size);
+/* The same where there is not room for all. */
+int zk__hop_put_more(zk__hop *hop, const void *data, size_t size);
 /* As zk__hop_put; what is large is sent at once from where it lies. */
 int zk__hop_write(zk__hop *hop, const void *data, size_t size);
 /* As zk__hop_write, as a chunk. */
@@ -85,9 +89,9 @@ int zk__hop_flush(zk__hop *hop);
 
 /*
  * Waits for the head of the final response, or 101: hop->talk->answer. Suspends sometimes.
- * returns 0, again if it has been here already; ZK_E_HTTP_TIMEOUT; ZK_E_CLOSED (the server has ended the connection); what
- *         zk__h1_parse_response() refuses; -ECANCELED, -ETIMEDOUT; errors of the stream. The hop
- *         is then broken.
+ * returns 0, again if it has been here already; ZK_E_HTTP_TIMEOUT; ZK_E_CLOSED (the server has
+ *         ended the connection); what zk__h1_parse_response() refuses; -ECANCELED, -ETIMEDOUT;
+ *         errors of the stream. The hop is then broken.
  */
 int zk__hop_answer(zk__hop *hop);
 
@@ -102,6 +106,18 @@ ssize_t zk__hop_read(zk__hop *hop, void *buf, size_t size);
 
 /* Forgets what is here of the body, without waiting for more. */
 void zk__hop_forget_body(zk__hop *hop);
+
+/* Inline, since a head is some thirty pieces. */
+static inline int zk__hop_put(zk__hop *hop, const void *data, size_t size)
+{
+    zk__talk *t = hop->talk;
+    if (ZK_UNLIKELY(size > ZK__HOP_OUT_BYTES - t->out_size)) {
+        return zk__hop_put_more(hop, data, size);
+    }
+    if (size) memcpy(t->out + t->out_size, data, size);
+    t->out_size += size;
+    return 0;
+}
 
 /* Whether what comes next can be read straight into a buffer: nothing of the body is here, and it
  * has no framing of its own. */

@@ -216,7 +216,7 @@ static void hop_settle(zk__hop *l, bool is_good)
     /* A greeted one is nobody else's, so it makes room for who waits. */
     bool is_wanted = l->greeting && o->waiting;
     if (is_good && !is_wanted && line_serve(o, l)) return;
-    if (!is_good || is_wanted || o->idle_count >= o->pool->limits.idle_max ||
+    if (!is_good || is_wanted || o->is_retired || o->idle_count >= o->pool->limits.idle_max ||
         zk_stream_park(l->stream, on_unasked, l)) {
         hop_free(l);
         return;
@@ -456,7 +456,7 @@ static void origin_free(zk__origin **at)
 static void origins_trim(zk__pool *pool)
 {
     for (zk__origin **at = &pool->origins; *at;) {
-        if ((*at)->count || (*at)->is_kept || (*at)->h2_links) {
+        if ((*at)->count || (*at)->keepers || (*at)->h2_links) {
             at = &(*at)->next;
         } else {
             origin_free(at);
@@ -518,6 +518,26 @@ void zk__origin_close_idle(zk__origin *o)
 {
     while (o->idle)
         idle_end(o->idle);
+}
+
+void zk__origin_keep(zk__origin *o)
+{
+    o->keepers++;
+    o->is_retired = false;
+}
+
+void zk__origin_retire(zk__origin *o)
+{
+    if (o->keepers > 1) return;
+    o->is_retired = true;
+    zk__origin_close_idle(o);
+    zk__h2_links_leave(o);
+}
+
+void zk__origin_release(zk__origin *o)
+{
+    zk__origin_retire(o);
+    o->keepers--;
 }
 
 static void pools_done(void *state)
