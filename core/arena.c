@@ -46,6 +46,8 @@ static void *own_block(zk_arena *arena, size_t size)
     if (first && first->kind != BLOCK_OWN) {
         block->next = first->next;
         first->next = block;
+        /* Every allocation moves `next`: zk__arena_renew relies on that. */
+        if (arena->end - arena->next >= ALIGN_BYTES) arena->next += ALIGN_BYTES;
     } else {
         block->next = first;
         arena->blocks = block;

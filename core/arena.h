@@ -18,6 +18,13 @@ void zk__arena_start(zk_arena *arena, void *buffer, size_t size);
  */
 void zk__arena_reset(zk_arena *arena, bool keep_first_block);
 
+/* zk__arena_reset(arena, true), with the common case in the caller: since the arena has been as it
+ * is with its first block alone, `next` being `start` then, nothing was allocated. */
+static inline void zk__arena_renew(zk_arena *arena, const char *start)
+{
+    if (ZK_UNLIKELY(arena->next != start)) zk__arena_reset(arena, true);
+}
+
 /* zk_arena_alloc, with the common case in the caller. */
 static inline void *zk__arena_bump(zk_arena *arena, size_t size)
 {

@@ -79,6 +79,19 @@ static ssize_t try_connect(const zk__op *op)
     return -1;
 }
 
+ssize_t zk__recv_by_attempt(zk__poller *poller, zk__io *io, void *buf, size_t size)
+{
+    zk__op op = {.code = ZK__OP_READ, .io = io, .buf = buf, .size = size};
+    return poller->ops->attempt(poller, &op);
+}
+
+ssize_t zk__send_by_attempt(zk__poller *poller, zk__io *io, const void *data, size_t size)
+{
+    struct iovec iov = {(void *)data, size};
+    zk__op op = {.code = ZK__OP_WRITE, .io = io, .iov = &iov, .iov_count = 1};
+    return poller->ops->attempt(poller, &op);
+}
+
 bool zk__fd_is_ready(int fd, short events)
 {
     struct pollfd p = {.fd = fd, .events = events};

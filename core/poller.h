@@ -90,6 +90,9 @@ struct zk__poller_ops {
     bool (*submit)(zk__poller *poller, zk__op *op);
     /* Does it now or not at all: returns the result, -EAGAIN if it would have to wait. */
     ssize_t (*attempt)(zk__poller *poller, zk__op *op);
+    /* The same for reading from and writing to a connection; size is not 0. */
+    ssize_t (*recv_now)(zk__poller *poller, zk__io *io, void *buf, size_t size);
+    ssize_t (*send_now)(zk__poller *poller, zk__io *io, const void *data, size_t size);
     void (*cancel)(zk__poller *poller, zk__op *op);
     /* Makes sure that on_hangup is called from now on. Cheap when it already is so. */
     void (*watch)(zk__poller *poller, zk__io *io);
@@ -129,6 +132,10 @@ static inline void zk__io_init(zk__io *io, int fd, uint32_t bits)
 /* The system call behind an operation, tried once without waiting. returns its result or -errno
  * (-EAGAIN: not now). */
 ssize_t zk__op_try(zk__op *op);
+
+/* recv_now and send_now, made of attempt. */
+ssize_t zk__recv_by_attempt(zk__poller *poller, zk__io *io, void *buf, size_t size);
+ssize_t zk__send_by_attempt(zk__poller *poller, zk__io *io, const void *data, size_t size);
 
 /* Whether one of these events of poll(2) is there now; also if nobody can tell. */
 bool zk__fd_is_ready(int fd, short events);

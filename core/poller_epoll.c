@@ -28,7 +28,7 @@ typedef struct epoll_state {
     zk__io *current; /* whose event is being handled; NULL once that has forgotten it */
     int next, count; /* of events: those not handled yet */
     size_t registered;
-    struct epoll_event events[EVENTS];
+    struct epoll_event events[EVENTS + 1]; /* one may look at the one behind the last */
 } epoll_state;
 
 static int epoll_open(zk__poller *poller)
@@ -92,39 +92,57 @@ static bool attempt(zk__op *op)
     return true;
 }
 
-/* What attempt() does for a read or a send on a connection, without its detours: each request takes
- * one of both. */
-static ssize_t attempt_quick(zk__op *op, bool is_read)
-{
-    zk__io *io = op->io;
-    ssize_t n =
-        is_read ? recv(io->fd, op->buf, op->size, MSG_DONTWAIT)
-                : send(io->fd, op->iov->iov_base, op->iov->iov_len, MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (ZK_LIKELY(n > 0)) {
-        if (is_read && (size_t)n < op->size) io->bits &= ~(uint32_t)ZK__IO_MAYBE_READABLE;
-        return n;
-    }
-    return n == 0 ? 0 : -errno;
-}
-
 static ssize_t epoll_attempt(zk__poller *poller, zk__op *op)
 {
     (void)poller;
-    enum { STATE = ZK__IO_PEER_DONE | ZK__IO_BROKEN | ZK__IO_MARKED };
-    enum { KIND = ZK__IO_SOCKET | ZK__IO_STREAM };
     /* Nobody reports on an unregistered one, so what the last try found says nothing about now. */
     if (!(op->io->bits & ZK__IO_REGISTERED)) {
         op->io->bits |= ZK__IO_MAYBE_READABLE | ZK__IO_MAYBE_WRITABLE;
     }
-    bool is_read = op->code == ZK__OP_READ;
-    uint32_t bit = is_read ? ZK__IO_MAYBE_READABLE : ZK__IO_MAYBE_WRITABLE;
-    bool is_usual = (op->io->bits & (STATE | KIND | bit)) == (KIND | bit) &&
-                    (is_read || (op->code == ZK__OP_WRITE && op->iov_count == 1));
-    if (ZK_LIKELY(is_usual)) {
-        ssize_t n = attempt_quick(op, is_read);
-        if (ZK_LIKELY(n != -EAGAIN && n != -EINTR)) return n;
-    }
     return attempt(op) ? op->result : -EAGAIN;
+}
+
+/* What attempt() does for a read or a send on a connection, without its detours: each request takes
+ * one of both. */
+enum {
+    USUAL = ZK__IO_SOCKET | ZK__IO_STREAM | ZK__IO_REGISTERED,
+    UNUSUAL = ZK__IO_PEER_DONE | ZK__IO_BROKEN | ZK__IO_MARKED,
+};
+
+static inline bool is_usual(const zk__io *io, uint32_t bit)
+{
+    return (io->bits & (USUAL | UNUSUAL | bit)) == (USUAL | bit);
+}
+
+/* Interrupted, it may be tried again at once: the bit stays. */
+static __attribute__((cold)) ssize_t failed_now(zk__io *io, uint32_t bit)
+{
+    int error = errno;
+    if (error == EINTR) return -EAGAIN;
+    if (error == EAGAIN) io->bits &= ~bit;
+    return -error;
+}
+
+static ssize_t epoll_recv_now(zk__poller *poller, zk__io *io, void *buf, size_t size)
+{
+    if (ZK_LIKELY(is_usual(io, ZK__IO_MAYBE_READABLE))) {
+        ssize_t n = recv(io->fd, buf, size, MSG_DONTWAIT);
+        if (ZK_LIKELY(n > 0)) {
+            if (ZK_LIKELY((size_t)n < size)) io->bits &= ~(uint32_t)ZK__IO_MAYBE_READABLE;
+            return n;
+        }
+        return n == 0 ? 0 : failed_now(io, ZK__IO_MAYBE_READABLE);
+    }
+    return zk__recv_by_attempt(poller, io, buf, size);
+}
+
+static ssize_t epoll_send_now(zk__poller *poller, zk__io *io, const void *data, size_t size)
+{
+    if (ZK_LIKELY(is_usual(io, ZK__IO_MAYBE_WRITABLE))) {
+        ssize_t n = send(io->fd, data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+        return ZK_LIKELY(n >= 0) ? n : failed_now(io, ZK__IO_MAYBE_WRITABLE);
+    }
+    return zk__send_by_attempt(poller, io, data, size);
 }
 
 static int io_register(zk__poller *poller, zk__io *io)
@@ -140,7 +158,7 @@ static int io_register(zk__poller *poller, zk__io *io)
     return 0;
 }
 
-static bool epoll_submit(zk__poller *poller, zk__op *op)
+static __attribute__((noinline)) bool submit_slow(zk__poller *poller, zk__op *op)
 {
     zk__io *io = op->io;
     /* Unregistered, nothing has reported data since the last read; registering will, if it is
@@ -158,6 +176,17 @@ static bool epoll_submit(zk__poller *poller, zk__op *op)
     }
     *(is_read_like(op) ? &io->reader : &io->writer) = op;
     return false;
+}
+
+static bool epoll_submit(zk__poller *poller, zk__op *op)
+{
+    enum { KNOWN = ZK__IO_REGISTERED | ZK__IO_MAYBE_READABLE };
+    /* Each request ends with this: what was there has been read, and more will be reported. */
+    if (ZK_LIKELY(op->code == ZK__OP_READABLE && (op->io->bits & KNOWN) == ZK__IO_REGISTERED)) {
+        op->io->reader = op;
+        return false;
+    }
+    return submit_slow(poller, op);
 }
 
 static void epoll_cancel(zk__poller *poller, zk__op *op)
@@ -209,8 +238,18 @@ static void retry(zk__op **slot)
 /* What is called from here may forget any descriptor, this one too. */
 static void on_event(epoll_state *s, zk__io *io, uint32_t events)
 {
-    s->current = io;
     uint32_t bits = io->bits;
+    zk__op *reader = io->reader;
+    if (ZK_LIKELY(events == (EPOLLIN | EPOLLOUT) && reader && reader->code == ZK__OP_READABLE &&
+                  !io->writer)) {
+        /* Something for a parked stream: nearly all that happens on a server. */
+        io->bits = bits | ZK__IO_MAYBE_READABLE | ZK__IO_MAYBE_WRITABLE;
+        io->reader = NULL;
+        reader->result = 0;
+        reader->complete(reader);
+        return;
+    }
+    s->current = io;
     if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) bits |= ZK__IO_MAYBE_READABLE;
     if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) bits |= ZK__IO_MAYBE_WRITABLE;
     if (events & EPOLLPRI) bits |= ZK__IO_MARKED;
@@ -236,6 +275,7 @@ static void epoll_poll(zk__poller *poller, zk_time timeout)
     s->count = epoll_wait(s->epoll_fd, s->events, EVENTS, timeout_ms);
     for (s->next = 0; s->next < s->count;) {
         const struct epoll_event *event = &s->events[s->next++];
+        __builtin_prefetch(event[1].data.ptr); /* what is behind the last is just an address */
         if (event->data.ptr) on_event(s, event->data.ptr, event->events);
     }
     s->next = s->count = 0;
@@ -260,6 +300,8 @@ const struct zk__poller_ops zk__poller_epoll = {
     .close = epoll_close,
     .submit = epoll_submit,
     .attempt = epoll_attempt,
+    .recv_now = epoll_recv_now,
+    .send_now = epoll_send_now,
     .cancel = epoll_cancel,
     .watch = epoll_watch,
     .forget = epoll_forget,

@@ -43,6 +43,8 @@ static int complete(const zk_client_options *o, zk_client *c)
     if (rc < 0) return rc;
     c->body_bytes_max = o->body_bytes_max ? o->body_bytes_max : 16 * 1024 * 1024;
     c->no_decoding = o->no_decoding;
+    c->is_h2c = o->h2c;
+    if (o->h2c && (!ZK__H2 || o->no_h2)) return zk_fail(ZK_E_CONFIG, "h2c without HTTP/2");
     c->cookies = o->cookies;
     c->redirects_max = span(o->redirects_max, 10);
     return 0;
@@ -108,6 +110,34 @@ zk__pool *zk__client_pool(zk_client *c)
     if (pool) pool->local = c->local;
     __atomic_store_n(at, pool, __ATOMIC_RELEASE);
     return pool;
+}
+
+zk__origin *zk__client_origin(zk_client *c, zk__pool *pool, const zk_url *url, const char *connect,
+                              const zk__via **ret_via)
+{
+    const zk__via *via = connect ? NULL : zk__via_for(&c->vias, url);
+    char address[ZK_URL_AUTHORITY_BYTES];
+    zk__url_address(url, address);
+    zk_tls *tls = url->is_secure && !c->local ? c->tls : NULL;
+    /* Through a proxy plain requests go to that itself, whatever their origin. */
+    *ret_via = tls ? NULL : via;
+    const char *to = connect ? connect : *ret_via ? via->address : address;
+    if (c->is_h2c && !tls && !via) return zk__pool_origin_h2c(pool, (zk_str){to, strlen(to)});
+    return zk__pool_origin(pool, (zk_str){to, strlen(to)}, tls, url->host, tls ? via : NULL);
+}
+
+zk__origin *zk__client_origin_ws(zk_client *c, zk__pool *pool, const zk_url *url,
+                                 const char *connect, bool is_http1)
+{
+    const zk__via *via = connect ? NULL : zk__via_for(&c->vias, url);
+    char address[ZK_URL_AUTHORITY_BYTES];
+    zk__url_address(url, address);
+    zk_tls *tls = url->is_secure && !c->local ? c->tls : NULL;
+    const char *to = connect ? connect : address;
+    zk_str at = {to, strlen(to)};
+    if (!tls && !via && c->is_h2c && !is_http1) return zk__pool_origin_h2c(pool, at);
+    return is_http1 ? zk__pool_origin_http1(pool, at, tls, url->host, via)
+                    : zk__pool_origin(pool, at, tls, url->host, via);
 }
 
 /* Called when the worker ends, behind its pools. */

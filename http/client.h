@@ -17,7 +17,7 @@ struct zk_client {
     zk__hop_limits limits;
     uint64_t body_bytes_max;
     int redirects_max;
-    bool no_decoding;
+    bool no_decoding, is_h2c;
     zk_cookies *cookies; /* NULL: none are kept */
     zk__vias vias;
     char *user_agent; /* empty: none */
@@ -41,6 +41,7 @@ typedef struct zk__ask {
     zk_field *fields;
     size_t field_count;
     const zk__via *via; /* NULL, or the proxy that it is sent to in plain */
+    zk_str protocol;    /* of an extended CONNECT (RFC 8441); empty: it is none */
     zk_str cookie;      /* the field's value, of the jar; data is NULL without */
     const void *body;
     size_t body_size;
@@ -75,6 +76,14 @@ int zk__client_limits(const zk_client_options *options, zk__hop_limits *ret_limi
 
 /* The current worker's pool of the client. NULL: there is no memory. */
 zk__pool *zk__client_pool(zk_client *client);
+/* Where a request goes to; *ret_via: the proxy that it is sent to in plain, or NULL. returns NULL:
+ * there is no memory. */
+zk__origin *zk__client_origin(zk_client *client, zk__pool *pool, const zk_url *url,
+                              const char *connect, const zk__via **ret_via);
+/* The same for a WebSocket, which goes through proxies by CONNECT. is_http1: HTTP/2 is of no use
+ * to it. */
+zk__origin *zk__client_origin_ws(zk_client *client, zk__pool *pool, const zk_url *url,
+                                 const char *connect, bool is_http1);
 /* The client that the current worker has for those who bring none. */
 int zk__client_implicit(zk_client **ret_client);
 
@@ -83,6 +92,9 @@ int zk__client_implicit(zk_client **ret_client);
  * returns 1; 0: it is not to be followed; ZK_E_HTTP_REDIRECTS, -ENOMEM.
  */
 int zk__fetch_redirect(zk_fetch *f);
+
+/* As zk_url_authority, always with the port: what zk_connect_host takes. */
+size_t zk__url_address(const zk_url *url, char text[ZK_URL_AUTHORITY_BYTES]);
 
 /*
  * Resolves a reference against a URL (RFC 3986 section 5.2), into the arena. Bytes that a URL does

@@ -76,18 +76,7 @@ static int head_send(zk__hop *l, const zk__ask *ask)
 /* Where the request goes to. NULL: there is no memory. */
 static zk__origin *origin_of(zk_fetch *f)
 {
-    const zk_url *url = &f->ask.url;
-    const zk__via *via = f->connect ? NULL : zk__via_for(&f->client->vias, url);
-    char address[ZK_URL_AUTHORITY_BYTES + 8];
-    snprintf(address, sizeof address, url->is_ipv6 ? "[%.*s]:%u" : "%.*s:%u", (int)url->host.size,
-             url->host.data, url->port);
-    for (char *c = address; *c; c++)
-        if (*c >= 'A' && *c <= 'Z') *c |= 0x20;
-    zk_tls *tls = url->is_secure && !f->client->local ? f->client->tls : NULL;
-    /* Through a proxy plain requests go to that itself, whatever their origin. */
-    f->ask.via = tls ? NULL : via;
-    const char *to = f->connect ? f->connect : f->ask.via ? via->address : address;
-    return zk__pool_origin(f->pool, str(to), tls, url->host, tls ? via : NULL);
+    return zk__client_origin(f->client, f->pool, &f->ask.url, f->connect, &f->ask.via);
 }
 
 /* The hop is not needed any more. */
@@ -146,9 +135,13 @@ static int decoder_choose(zk_fetch *f)
 
 static int answer_wait_h1(zk_fetch *f)
 {
-    bool is_head = is_text(f->ask.method, "HEAD");
-    int rc = zk__hop_answer(f->hop, is_head ? ZK__H1_ASKED_HEAD : ZK__H1_ASKED_USUAL);
-    if (rc < 0) return zk_fail(rc, "the answer of %s", f->hop->origin->address);
+    const zk__hop *l = f->hop;
+    int rc = zk__hop_answer(f->hop);
+    if (rc < 0 && l->is_reused && !l->has_received && is_dead(rc)) {
+        return zk_fail(rc, "%s has ended a kept connection as the request went out",
+                       l->origin->address);
+    }
+    if (rc < 0) return zk_fail(rc, "the answer of %s", l->origin->address);
     if (f->talk->answer.is_switched) { /* nobody has asked for that */
         return zk_fail(ZK_E_HTTP_SYNTAX, "the answer of %s: an upgrade nobody has asked for",
                        f->hop->origin->address);
@@ -187,13 +180,16 @@ static int try_once(zk_fetch *f, bool must_be_new)
     if (f->ask.url.is_secure && !f->client->tls && !f->client->local) return -EOPNOTSUPP;
     zk__origin *o = origin_of(f);
     if (!o) return -ENOMEM;
-    int rc = zk__origin_reach(o, must_be_new, &f->hop);
+    int rc = zk__origin_reach(o, NULL, must_be_new, &f->hop);
     if (rc < 0) return rc;
     if (!f->hop) {
         rc = zk__h2_call_open(o->h2, &f->ask, &f->call);
         return rc < 0 || f->ask.is_streamed ? rc : answer_wait(f);
     }
     f->talk = f->hop->talk;
+    f->hop->is_checked = f->ask.is_streamed || !is_idempotent(f->ask.method);
+    zk__hop_ask(f->hop, is_text(f->ask.method, "HEAD") ? ZK__H1_ASKED_HEAD : ZK__H1_ASKED_USUAL,
+                f->ask.has_body);
     rc = head_send(f->hop, &f->ask);
     if (rc < 0 || f->ask.is_streamed) return rc;
     if (f->ask.body_size) rc = zk__hop_write(f->hop, f->ask.body, f->ask.body_size);
@@ -209,7 +205,7 @@ static int try_once(zk_fetch *f, bool must_be_new)
 static bool may_try_again(const zk_fetch *f, int rc)
 {
     const zk__h2_call *c = f->call;
-    if (c && c->was_not_begun) return true;
+    if (c && c->was_not_begun) return !f->ask.is_streamed;
     if (c) return c->is_reused && !c->has_answer && is_dead(rc) && is_idempotent(f->ask.method);
     const zk__hop *l = f->hop;
     if (!l || !is_dead(rc) || !l->is_reused || l->has_received) return false;

@@ -23,14 +23,20 @@ static inline int zk__dial(const char *address, zk_stream **ret_stream)
 #endif
 }
 
-/* As zk_tls_connect. */
-static inline int zk__dial_tls(zk_tls *tls, zk_stream *inner, const char *host,
+#if ZK__TLS
+/* Of net/tls.h, which needs OpenSSL's headers. */
+int zk__tls_connect_http1(zk_tls *tls, zk_stream *inner, const char *host, zk_stream **ret_stream);
+#endif
+
+/* As zk_tls_connect. is_http1: HTTP/1.1 is all that is offered, whatever the configuration says. */
+static inline int zk__dial_tls(zk_tls *tls, bool is_http1, zk_stream *inner, const char *host,
                                zk_stream **ret_stream)
 {
 #if ZK__TLS
-    return zk_tls_connect(tls, inner, host, ret_stream);
+    return is_http1 ? zk__tls_connect_http1(tls, inner, host, ret_stream)
+                    : zk_tls_connect(tls, inner, host, ret_stream);
 #else
-    (void)tls, (void)inner, (void)host, (void)ret_stream;
+    (void)tls, (void)is_http1, (void)inner, (void)host, (void)ret_stream;
     return -EOPNOTSUPP;
 #endif
 }

@@ -42,7 +42,8 @@ typedef struct zk__h1_head {
     uint8_t framing; /* enum zk__h1_framing */
     bool keep_alive; /* what the message says of the connection: RFC 9112 section 9.3 */
     bool expects_continue;
-    bool is_upgrade;         /* Connection: upgrade with an Upgrade field, or CONNECT */
+    bool is_path_plain; /* zk__target_parse() is known to give a path that is the whole target */
+    bool is_upgrade;    /* Connection: upgrade with an Upgrade field, or CONNECT */
     uint64_t content_length; /* for ZK__H1_LENGTH */
     size_t field_count;
     zk_field *fields; /* the caller's array, see zk__h1_parse_head() */
@@ -92,6 +93,16 @@ void zk__h1_init(zk__h1 *h1, const zk__h1_limits *limits);
  */
 ptrdiff_t zk__h1_parse_head(zk__h1 *h1, const char *data, size_t size, zk_field *fields,
                             zk__h1_head *ret_head);
+
+/*
+ * The two ways in which that is done. The quick one takes plain heads only. What becomes of any
+ * other: the slow one takes it, or without falls_back 0 is returned and nothing but fields[] has
+ * changed. See h1_quick.c.
+ */
+ptrdiff_t zk__h1_quick_head(zk__h1 *h1, const char *data, size_t size, zk_field *fields,
+                            zk__h1_head *ret_head, bool falls_back);
+ptrdiff_t zk__h1_slow_head(zk__h1 *h1, const char *data, size_t size, zk_field *fields,
+                           zk__h1_head *ret_head);
 
 /*
  * Takes body bytes from data[0..size), in state BODY. Call until the state is DONE or it returns 0.

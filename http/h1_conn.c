@@ -20,20 +20,16 @@
 #include "http/h1_conn.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "core/arena.h"
 #include "core/task.h"
 #include "http/h2_conn.h"
-#include "http/secure.h"
 #include "http/upgrade.h"
 #include "net/stream.h"
 
 enum { LINGER_BYTES = 1024 * 1024, ROUNDS = 16 };
 static const zk_time linger_time = ZK_SEC(2);
-/* What a handshake that is going on when the server stops still has. */
-static const zk_time last_shake_time = ZK_SEC(1);
 
 /* What a connection's task leaves behind. */
 typedef enum verdict {
@@ -45,79 +41,6 @@ typedef enum verdict {
     GONE,        /* the same: HTTP/2's, which may have ended it already */
 } verdict;
 
-static void conn_start(zk__conn *c);
-
-/* ---- sessions ---- */
-
-static zk__session *session_new(zk__shard *shard)
-{
-    const zk_server *config = shard->config;
-    size_t in_bytes = (size_t)config->header_bytes_max + ZK__H1_IN_EXTRA_BYTES;
-    size_t field_bytes = config->header_count_max * sizeof(zk_field);
-    zk__session *x = zk_alloc(sizeof *x + 2 * field_bytes + in_bytes);
-    if (!x) return NULL;
-    x->fields = (zk_field *)(void *)(x + 1);
-    x->trailers = x->fields + config->header_count_max;
-    x->in = (char *)(x->trailers + config->header_count_max);
-    x->in_capacity = in_bytes;
-    x->in_begin = x->in_end = x->out_size = 0;
-    x->req.arena = (zk_arena){0};
-    zk__scope_root_init(&x->scope, shard->scope, zk__worker_self());
-    x->scope.flags = ZK__SCOPE_BOUND; /* what a handler starts may use its request */
-    zk__arena_start(&x->req.arena, x->arena_block, sizeof x->arena_block);
-    zk__h1_init(&x->h1, &(zk__h1_limits){
-                            .head_bytes_max = config->header_bytes_max,
-                            .target_bytes_max = config->target_bytes_max,
-                            .fields_max = config->header_count_max,
-                        });
-    return x;
-}
-
-static void session_free(zk__session *x)
-{
-    zk__scope_unlink(&x->scope);
-    zk__arena_reset(&x->req.arena, false);
-    zk_free(x);
-}
-
-static zk__session *session_take(zk__conn *c)
-{
-    zk__shard *shard = c->shard;
-    zk__session *x = shard->free_sessions;
-    if (x) {
-        shard->free_sessions = x->next;
-        zk__spare_taken(&shard->spare_sessions);
-    } else {
-        x = session_new(shard);
-        if (!x) return NULL;
-    }
-    x->conn = c;
-    c->session = x;
-    return x;
-}
-
-static void session_give(zk__shard *shard, zk__session *x)
-{
-    bool is_spent = x->h1.state == ZK__H1_FAILED || x->scope.reason;
-    if (ZK_UNLIKELY(is_spent)) {
-        session_free(x);
-        return;
-    }
-    zk__h1_next(&x->h1);
-    x->in_begin = x->in_end = x->out_size = 0;
-    x->next = shard->free_sessions;
-    shard->free_sessions = x;
-    zk__spare_given(&shard->spare_sessions);
-}
-
-void zk__session_free_one(zk__spare *spare)
-{
-    zk__shard *shard = (zk__shard *)(void *)((char *)spare - offsetof(zk__shard, spare_sessions));
-    zk__session *x = shard->free_sessions;
-    shard->free_sessions = x->next;
-    session_free(x);
-}
-
 /* ---- opening, closing, deadlines ---- */
 
 void zk__conn_close(zk__conn *c)
@@ -126,7 +49,7 @@ void zk__conn_close(zk__conn *c)
     /* first: should the flush find it broken, it is not to be closed twice */
     zk_stream_unpark(c->stream);
     if (ZK_UNLIKELY(c->is_staged)) zk__stage_flush(shard);
-    if (ZK_UNLIKELY(c->ahead != NULL)) zk__ahead_give(shard, c->ahead);
+    if (ZK_UNLIKELY(c->ready_place)) zk__batch_forget(c);
     zk__wheel_remove(&zk__worker_self()->wheel, &c->timer);
     zk_stream_close(c->stream);
     *c->link = c->next;
@@ -144,23 +67,31 @@ void zk__conn_close(zk__conn *c)
 }
 
 /* An earlier timer stays and finds out that it is. */
-void zk__conn_deadline(zk__conn *c, zk_time deadline)
+static __attribute__((noinline)) void timer_move(zk__conn *c, zk_time when)
 {
-    c->deadline = deadline;
-    if (deadline == INT64_MAX) return;
-    uint64_t tick = (uint64_t)(deadline / ZK__TICK_NS);
-    if (zk__timer_is_pending(&c->timer)) {
-        if (c->timer.tick <= tick + 1) return;
-        zk__wheel_remove(&zk__worker_self()->wheel, &c->timer);
-    }
-    zk__wheel_add(&zk__worker_self()->wheel, &c->timer, deadline);
+    zk__wheel *wheel = &zk__worker_self()->wheel;
+    zk__wheel_remove(wheel, &c->timer);
+    zk__wheel_add(wheel, &c->timer, when);
+    c->timer_due = when;
 }
 
-static zk_time after_ms(int ms) { return ms < 0 ? INT64_MAX : zk_now() + ZK_MS(ms); }
+static inline void conn_deadline(zk__conn *c, zk_time deadline)
+{
+    c->deadline = deadline;
+    if (ZK_UNLIKELY(deadline < c->timer_due)) timer_move(c, deadline);
+}
+
+void zk__conn_deadline(zk__conn *c, zk_time deadline) { conn_deadline(c, deadline); }
+
+static inline zk_time after_ms(int ms)
+{
+    return ms < 0 ? INT64_MAX : zk__worker_self()->now + ZK_MS(ms);
+}
 
 static void on_timer(zk__timer *timer)
 {
     zk__conn *c = (zk__conn *)(void *)((char *)timer - offsetof(zk__conn, timer));
+    c->timer_due = INT64_MAX;
     if (c->deadline == INT64_MAX) return;
     /* Bytes have arrived in this very turn: a task is on its way, which will see to the deadline
      * when it parks. */
@@ -168,7 +99,7 @@ static void on_timer(zk__timer *timer)
     bool is_coming = !has_task && !c->stream->on_ready;
     if (is_coming) return;
     if (zk_now() < c->deadline) {
-        zk__wheel_add(&zk__worker_self()->wheel, timer, c->deadline);
+        timer_move(c, c->deadline);
         return;
     }
     c->deadline = INT64_MAX;
@@ -178,7 +109,7 @@ static void on_timer(zk__timer *timer)
     case ZK__CONN_HEAD:
         c->phase = ZK__CONN_LATE;
         zk_stream_unpark(c->stream);
-        conn_start(c);
+        zk__conn_start(c);
         break;
     case ZK__CONN_H2: zk__h2_conn_timer(c); break;
     default: zk__conn_cancel(c); /* the grace of a half-closed client is over */
@@ -212,11 +143,12 @@ void zk__conn_cancel(zk__conn *c)
 
 /* ---- serving ---- */
 
-static int request_fill(zk__session *x)
+/* head: x->head, or what that is a copy of. Inline, for a plain head is still in registers then. */
+static inline __attribute__((always_inline)) int request_fill(zk__session *x,
+                                                              const zk__h1_head *head)
 {
     zk__conn *c = x->conn;
     zk_request *req = &x->req;
-    const zk__h1_head *head = &x->head;
     zk__exchange_init(req, &x->res, &zk__h1_transport, c->shard, c->stream);
     req->method = head->method;
     req->raw_target = head->target;
@@ -229,9 +161,16 @@ static int request_fill(zk__session *x)
                        : head->content_length > INT64_MAX ? INT64_MAX
                                                           : (int64_t)head->content_length;
     req->is_body_done = x->h1.state == ZK__H1_DONE;
+    x->res.is_asked_oddly = !(head->keep_alive & head->minor & req->is_body_done);
     x->body_base = x->in_begin;
     x->span = (zk_str){NULL, 0};
     x->owes_continue = head->expects_continue && !req->is_body_done && x->in_begin == x->in_end;
+    if (ZK_LIKELY(head->is_path_plain)) {
+        req->target.path = head->target;
+        req->target.query = (zk_str){head->target.data + head->target.size, 0};
+        req->target.authority = ZK_STR("");
+        return 0;
+    }
     int rc = zk__target_parse(req->method, req->raw_target, &req->arena, &req->target);
     if (ZK_UNLIKELY(rc < 0)) {
         req->target = (zk__target){ZK_STR(""), ZK_STR(""), ZK_STR("")};
@@ -265,7 +204,7 @@ static verdict refuse(zk__session *x, int rc, const char *why)
     zk__exchange_init(&x->req, &x->res, &zk__h1_transport, x->conn->shard, x->conn->stream);
     request_fill_nothing(&x->req);
     rc = zk__exchange_refuse(&x->req, &x->res, rc, why);
-    zk__arena_reset(&x->req.arena, true);
+    zk__arena_renew(&x->req.arena, x->arena_start);
     if (!rc) rc = zk__h1_flush(x);
     return rc < 0 ? CLOSE : LINGER;
 }
@@ -274,7 +213,7 @@ static verdict refuse(zk__session *x, int rc, const char *why)
 static verdict upgraded(zk__session *x)
 {
     zk__conn *c = x->conn;
-    zk__arena_reset(&x->req.arena, true);
+    zk__arena_renew(&x->req.arena, x->arena_start);
     if (x->req.upgrade_end == ZK__UPGRADE_KEEP) return HANDED_OVER;
     c->phase = ZK__CONN_ACTIVE;
     return x->req.upgrade_end == ZK__UPGRADE_LINGER  ? LINGER
@@ -282,14 +221,14 @@ static verdict upgraded(zk__session *x)
                                                      : CLOSE;
 }
 
-/* One request whose head has been parsed. returns whether the connection goes on; else *ret says
- * how not. */
-static bool serve_request(zk__session *x, verdict *ret)
+/* One request whose head has been parsed; rc: what request_fill says. returns whether the
+ * connection goes on; else *ret says how not. */
+static inline __attribute__((always_inline)) bool serve_request(zk__session *x, int rc,
+                                                                verdict *ret)
 {
     zk__conn *c = x->conn;
     *ret = CLOSE;
     c->has_served = true;
-    int rc = request_fill(x);
     if (ZK_UNLIKELY(rc < 0)) {
         rc = zk__exchange_refuse(&x->req, &x->res, rc, "the request target is not valid");
     } else {
@@ -302,7 +241,7 @@ static bool serve_request(zk__session *x, verdict *ret)
     if (c->phase == ZK__CONN_ACTIVE) c->deadline = INT64_MAX;
     bool is_kept = rc >= 0 && !x->res.is_closing;
     bool is_read = x->req.is_body_done || (is_kept && zk__h1_body_discard(x));
-    zk__arena_reset(&x->req.arena, true);
+    zk__arena_renew(&x->req.arena, x->arena_start);
     if (ZK_LIKELY(is_kept && is_read)) return true;
     /* Responses before a broken one must arrive, too. */
     int flushed = zk__h1_flush(x);
@@ -345,17 +284,28 @@ static bool serve_buffered(zk__session *x, verdict *ret)
 {
     zk__conn *c = x->conn;
     while (x->in_begin < x->in_end) {
-        ptrdiff_t n = zk__h1_parse_head(&x->h1, x->in + x->in_begin, x->in_end - x->in_begin,
-                                        x->fields, &x->head);
-        if (n == 0) break;
-        if (ZK_UNLIKELY(n < 0)) {
-            *ret = refuse(x, (int)n, zk__h1_reason(&x->h1));
-            return false;
+        const char *data = x->in + x->in_begin;
+        size_t size = x->in_end - x->in_begin;
+        zk__h1_head plain;
+        int rc;
+        ptrdiff_t n = zk__h1_quick_head(&x->h1, data, size, x->fields, &plain, false);
+        if (ZK_LIKELY(n > 0)) {
+            x->head = plain;
+            x->in_begin += (size_t)n;
+            rc = request_fill(x, &plain);
+        } else {
+            n = zk__h1_slow_head(&x->h1, data, size, x->fields, &x->head);
+            if (n == 0) break;
+            if (n < 0) {
+                *ret = refuse(x, (int)n, zk__h1_reason(&x->h1));
+                return false;
+            }
+            if (x->head.framing == ZK__H1_CHUNKED) head_to_front(x, (size_t)n);
+            x->in_begin += (size_t)n;
+            rc = request_fill(x, &x->head);
         }
-        if (ZK_UNLIKELY(x->head.framing == ZK__H1_CHUNKED)) head_to_front(x, (size_t)n);
-        x->in_begin += (size_t)n;
-        c->head_deadline = 0;
-        if (!serve_request(x, ret)) return false;
+        c->has_head_begun = false;
+        if (!serve_request(x, rc, ret)) return false;
         zk__h1_next(&x->h1);
     }
     size_t rest = x->in_end - x->in_begin;
@@ -363,20 +313,6 @@ static bool serve_buffered(zk__session *x, verdict *ret)
     x->in_begin = 0;
     x->in_end = rest;
     return true;
-}
-
-/* What has arrived: what was received ahead, or else what is there now. As zk_stream_try_read. */
-static ssize_t receive(zk__conn *c, zk__session *x)
-{
-    char *to = x->in + x->in_end;
-    size_t room = x->in_capacity - x->in_end;
-    if (ZK_UNLIKELY(!c->ahead)) return zk_stream_try_read(c->stream, to, room);
-    zk__ahead *ahead = c->ahead;
-    c->ahead = NULL;
-    ssize_t n = ahead->result;
-    if (ZK_LIKELY(n > 0)) memcpy(to, ahead->bytes, (size_t)n);
-    zk__ahead_give(c->shard, ahead);
-    return n;
 }
 
 /*
@@ -392,10 +328,10 @@ static int preface_look(const zk__conn *c, const zk__session *x)
     return size == sizeof preface - 1 ? 1 : -EAGAIN;
 }
 
-/* Reads once and answers what is whole. PARK: nothing is left to do but to wait for more. */
-static verdict serve(zk__conn *c, zk__session *x)
+/* Answers what is whole, n more bytes having been received. PARK: nothing is left to do but to wait
+ * for more. */
+static verdict serve(zk__conn *c, zk__session *x, ssize_t n)
 {
-    ssize_t n = receive(c, x);
     if (ZK_UNLIKELY(n <= 0)) return zk__h1_flush(x) >= 0 && n == -EAGAIN ? PARK : CLOSE;
     x->in_end += (size_t)n;
     if (ZK_UNLIKELY(x->in[0] == 'P') && !x->in_begin) {
@@ -433,46 +369,32 @@ static int partial_keep(zk__conn *c, const zk__session *x)
 {
     if (!x->in_end) {
         c->phase = ZK__CONN_IDLE;
-        zk__conn_deadline(c, after_ms(c->shard->config->idle_timeout_ms));
+        conn_deadline(c, after_ms(c->shard->config->idle_timeout_ms));
         return 0;
     }
-    c->partial = zk_alloc(x->in_end);
+    c->partial = zk_alloc(sizeof *c->partial + x->in_end);
     if (!c->partial) return -ENOMEM;
-    memcpy(c->partial, x->in, x->in_end);
-    c->partial_size = (uint32_t)x->in_end;
+    memcpy(c->partial->data, x->in, x->in_end);
+    c->partial->size = (uint32_t)x->in_end;
     if (is_blank(x->in, x->in_end)) {
         c->phase = ZK__CONN_IDLE;
-        zk__conn_deadline(c, after_ms(c->shard->config->idle_timeout_ms));
+        conn_deadline(c, after_ms(c->shard->config->idle_timeout_ms));
         return 0;
     }
     /* A head that was begun before this task keeps the deadline that it has. */
-    if (!c->head_deadline) c->head_deadline = after_ms(c->shard->config->header_timeout_ms);
+    if (!c->has_head_begun) c->head_deadline = after_ms(c->shard->config->header_timeout_ms);
+    c->has_head_begun = true;
     zk__conn_deadline(c, c->head_deadline);
     c->phase = ZK__CONN_HEAD;
     return 0;
 }
 
-static void partial_restore(zk__conn *c, zk__session *x)
-{
-    if (!c->partial) return;
-    memcpy(x->in, c->partial, c->partial_size);
-    x->in_end = c->partial_size;
-    zk_free(c->partial);
-    c->partial = NULL;
-}
-
-/* Called by the poller: receives ahead what the task will begin with, while that is what the
- * processor is at. */
+/* Called by the poller. */
 static void on_ready(void *context)
 {
     zk__conn *c = context;
-    if (ZK_LIKELY(c->phase <= ZK__CONN_HEAD)) {
-        c->ahead = zk__ahead_take(c->shard);
-        if (ZK_LIKELY(c->ahead != NULL)) {
-            c->ahead->result = zk_stream_try_read(c->stream, c->ahead->bytes, ZK__AHEAD_BYTES);
-        }
-    }
-    conn_start(c);
+    if (ZK_LIKELY(c->phase <= ZK__CONN_HEAD && zk__batch_add(c))) return;
+    zk__conn_start(c);
 }
 
 /* Reads and forgets what a refused client still sends. returns whether it is to be parked again. */
@@ -489,7 +411,7 @@ static bool linger(zk__conn *c)
 
 /* Ends the task's part: parks the connection or closes it. returns true if there is more to read at
  * once. */
-static bool conn_settle(zk__conn *c, verdict v)
+static __attribute__((noinline)) bool conn_settle(zk__conn *c, verdict v)
 {
     if (ZK_UNLIKELY(v == LINGER)) {
         c->phase = ZK__CONN_LINGER;
@@ -513,90 +435,67 @@ static bool conn_settle(zk__conn *c, verdict v)
 
 /* ---- the task ---- */
 
-/* Serves what is there. The session is given back before the connection parks. */
-static verdict conn_serve(zk__conn *c)
+void zk__conn_begin(zk__conn *c, zk__session *x)
 {
-    zk__shard *shard = c->shard;
-    zk__session *x = session_take(c);
-    if (!x) return CLOSE;
-    zk_task *me = zk__lane.current;
+    x->conn = c;
+    c->session = x;
+    if (ZK_LIKELY(!c->partial)) return;
+    memcpy(x->in, c->partial->data, c->partial->size);
+    x->in_end = c->partial->size;
+    zk_free(c->partial);
+    c->partial = NULL;
+}
+
+bool zk__conn_turn(zk__conn *c, zk__session *x, ssize_t n)
+{
     uint8_t phase = c->phase;
-    partial_restore(c, x);
-    x->stack = zk__worker_self()->stack;
-    /* The session's scope is in the tree as long as the session lives; entering it is only this. */
-    me->scope = &x->scope;
-    x->scope.owner = me;
     c->phase = ZK__CONN_ACTIVE;
     c->deadline = INT64_MAX;
-    zk__h1_gathered(x); /* nothing yet; should the task wait, it is to notice a client that goes */
     verdict v = ZK_UNLIKELY(c->unsent && zk__h1_send_unsent(x) < 0) ? CLOSE
                 : ZK_UNLIKELY(phase == ZK__CONN_LATE)
                     ? refuse(x, ZK_E_HTTP_TIMEOUT, "the header section did not arrive in time")
-                    : serve(c, x);
-    x->stack->on_leave = NULL;
+                    : serve(c, x, n);
+    if (ZK_UNLIKELY(v == GONE)) return false;
+    c->session = NULL;
     if (v == PARK && partial_keep(c, x) < 0) v = CLOSE;
-    me->scope = x->scope.parent;
-    if (ZK_LIKELY(v != GONE)) c->session = NULL;
-    session_give(shard, x);
-    return v;
+    if (ZK_LIKELY(v == PARK && !c->shard->is_draining)) {
+        int rc = zk_stream_park(c->stream, on_ready, c);
+        if (ZK_LIKELY(rc >= 0)) return rc;
+        v = CLOSE;
+    }
+    if (v == HANDED_OVER) return false;
+    if (v == PARK && c->phase == ZK__CONN_IDLE) v = CLOSE; /* draining */
+    return conn_settle(c, v);
 }
 
-/* Who speaks HTTP where TLS is expected is told so. returns whether to go on here. */
-static bool conn_explain(zk__conn *c)
+/* Serves what is there. returns whether there is more at once. */
+static bool conn_serve(zk__conn *c)
 {
-    static const char page[] = "This port is for HTTPS.\n";
-    char text[512];
-    zk_str common = zk__shard_common(c->shard);
-    int size = snprintf(text, sizeof text,
-                        "HTTP/1.1 400 Bad Request\r\n%.*sContent-Length: %zu\r\n"
-                        "Connection: close\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n%s",
-                        (int)common.size, common.data, sizeof page - 1, page);
-    if (zk_stream_try_write(c->stream, text, (size_t)size) == size) return conn_settle(c, LINGER);
-    zk__conn_close(c);
-    return false;
-}
-
-/* What comes before the first byte of HTTP. returns whether to go on here. */
-static bool conn_secure(zk__conn *c)
-{
-    int rc = 0;
-    c->is_secured = true;
-    c->phase = ZK__CONN_SHAKING;
-    if (c->shard->is_draining) zk__conn_deadline(c, zk_now() + last_shake_time);
-    ZK_SCOPE(shaking) {
-        c->shaking = &shaking;
-        rc = zk__tls_secure(c->shard->tls, &c->stream);
-    }
-    c->shaking = NULL;
-    c->phase = ZK__CONN_IDLE;
-    c->deadline = INT64_MAX;
-    if (rc == 0) return true;
-    if (rc == ZK_E_TLS_NOT_TLS) {
-        zk__trail_drop(zk__lane.current);
-        return conn_explain(c);
-    }
-    if (rc > 0) {
-        c->phase = ZK__CONN_H2;
-        rc = zk__h2_conn_start(c, NULL, 0);
-    }
-    if (rc < 0) {
-        zk__trail_drop(zk__lane.current); /* the client knows; others do not care */
+    zk__shard *shard = c->shard;
+    zk__session *x = zk__session_enter(shard);
+    if (!x) {
         zk__conn_close(c);
+        return false;
     }
-    return false;
+    zk__conn_begin(c, x);
+    ssize_t n = 0;
+    if (ZK_LIKELY(c->phase != ZK__CONN_LATE)) {
+        n = zk_stream_try_read(c->stream, x->in + x->in_end, x->in_capacity - x->in_end);
+    }
+    bool has_more = zk__conn_turn(c, x, n);
+    zk__session_leave(shard, x);
+    return has_more;
 }
 
 static int conn_run(void *arg)
 {
     zk__conn *c = arg;
-    if (ZK_UNLIKELY(c->shard->tls && !c->is_secured) && !conn_secure(c)) return 0;
+    if (ZK_UNLIKELY(!c->has_begun) && !zk__conn_introduce(c)) return 0;
     for (int round = 1;; round++) {
-        verdict v = ZK_LIKELY(c->phase != ZK__CONN_LINGER) ? conn_serve(c)
-                    : linger(c)                            ? PARK
-                                                           : CLOSE;
-        if (ZK_UNLIKELY(v >= HANDED_OVER)) return 0;
-        if (ZK_UNLIKELY(c->shard->is_draining) && v == PARK && c->phase == ZK__CONN_IDLE) v = CLOSE;
-        if (ZK_LIKELY(!conn_settle(c, v))) return 0;
+        bool has_more = ZK_LIKELY(c->phase != ZK__CONN_LINGER)
+                            ? conn_serve(c)
+                            : conn_settle(c, linger(c) ? PARK : CLOSE);
+        if (ZK_LIKELY(!has_more)) return 0;
         /* A client that always has more must not starve the others. */
         if (round % ROUNDS == 0) (void)zk_yield();
     }
@@ -608,7 +507,7 @@ static int conn_spawn(zk__conn *c)
     return zk__spawn_pinned(c->shard->scope, conn_run, c, &site);
 }
 
-static void conn_start(zk__conn *c)
+void zk__conn_start(zk__conn *c)
 {
     if (conn_spawn(c) < 0) zk__conn_close(c);
 }
@@ -616,14 +515,14 @@ static void conn_start(zk__conn *c)
 bool zk__conn_send_later(zk__conn *c, const char *data, size_t size)
 {
     /* Two responses may have been staged; the second follows the first. */
-    size_t before = c->unsent_size;
-    char *unsent = zk_alloc(before + size);
+    size_t before = c->unsent ? c->unsent->size : 0;
+    zk__bytes *unsent = zk_alloc(sizeof *unsent + before + size);
     if (!unsent) return false;
-    if (before) memcpy(unsent, c->unsent, before);
-    memcpy(unsent + before, data, size);
+    if (before) memcpy(unsent->data, c->unsent->data, before);
+    memcpy(unsent->data + before, data, size);
+    unsent->size = (uint32_t)(before + size);
     zk_free(c->unsent);
     c->unsent = unsent;
-    c->unsent_size = (uint32_t)(before + size);
     /* An active connection sends it itself, before anything else. */
     if (!c->stream->on_ready) return true;
     if (conn_spawn(c) < 0) return false;
@@ -640,20 +539,21 @@ void zk__conn_open(zk__shard *shard, zk_stream *stream)
     }
     c->shard = shard;
     c->stream = stream;
+    c->has_begun = !shard->tls && !shard->announcer_count;
     c->timer.fire = on_timer;
-    c->deadline = INT64_MAX;
+    c->deadline = c->timer_due = INT64_MAX;
     c->next = shard->conns;
     c->link = &shard->conns;
     if (c->next) c->next->link = &c->next;
     shard->conns = c;
     shard->conn_count++;
-    conn_start(c);
+    zk__conn_start(c);
 }
 
 void zk__conn_resume(zk__conn *c, bool is_lingering, bool is_reset)
 {
     c->phase = ZK__CONN_ACTIVE;
-    if (conn_settle(c, is_reset ? ABORT : is_lingering ? LINGER : CLOSE)) conn_start(c);
+    if (conn_settle(c, is_reset ? ABORT : is_lingering ? LINGER : CLOSE)) zk__conn_start(c);
 }
 
 void zk__conn_drain(zk__conn *c)
@@ -667,13 +567,13 @@ void zk__conn_drain(zk__conn *c)
         return;
     }
     if (c->phase == ZK__CONN_SHAKING) {
-        zk__conn_deadline(c, zk_now() + last_shake_time);
+        zk__conn_deadline(c, zk_now() + zk__last_shake_time);
         return;
     }
     /* What has arrived just now is still answered: a task looks, and then closes. */
     if (c->phase != ZK__CONN_IDLE || !c->stream->on_ready) return;
     zk_stream_unpark(c->stream);
-    conn_start(c);
+    zk__conn_start(c);
 }
 
 void zk__conn_abort(zk__conn *c)

@@ -51,10 +51,9 @@ static int send_all(zk__session *x, struct iovec *iov, int count)
 int zk__h1_send_unsent(zk__session *x)
 {
     zk__conn *c = x->conn;
-    struct iovec iov = {c->unsent, c->unsent_size};
-    char *unsent = c->unsent;
+    zk__bytes *unsent = c->unsent;
+    struct iovec iov = {unsent->data, unsent->size};
     c->unsent = NULL;
-    c->unsent_size = 0;
     int rc = send_all(x, &iov, 1);
     zk_free(unsent);
     return rc;
@@ -86,6 +85,7 @@ int zk__h1_flush(zk__session *x)
 
 void zk__h1_try_flush(zk__session *x)
 {
+    if (x->is_leader) zk__batch_hand_over(x);
     if (ZK_UNLIKELY(x->conn->is_staged)) zk__stage_flush(x->conn->shard);
     if (x->out_size && !x->conn->unsent) {
         ssize_t n = zk_stream_try_write(x->conn->stream, x->out, x->out_size);
@@ -273,8 +273,10 @@ int zk__h1_put_switching(zk_response *res, zk_str protocol)
     x->out_size += put_status_line(x->out + x->out_size, res->status);
     zk_str common = zk__shard_common(x->conn->shard);
     rc = put(x, common.data, common.size);
-    if (!rc) rc = put_field(x, ZK_STR("Connection"), ZK_STR("Upgrade"));
-    if (!rc) rc = put_field(x, ZK_STR("Upgrade"), protocol);
+    if (!rc && protocol.size) {
+        rc = put_field(x, ZK_STR("Connection"), ZK_STR("Upgrade"));
+        if (!rc) rc = put_field(x, ZK_STR("Upgrade"), protocol);
+    }
     if (!rc) rc = put_fields(x, &res->fields);
     return rc ? rc : put(x, "\r\n", 2);
 }
@@ -309,14 +311,16 @@ static inline void copy_short(char *to, const char *from, size_t size)
  * either. */
 static void put_plain(zk__session *x, zk_str type, const void *body, size_t size)
 {
-    zk_str common = zk__shard_common(x->conn->shard);
+    zk_str plain = zk__shard_plain(x->conn->shard);
     char *out = x->out + x->out_size;
-    memcpy(out, "HTTP/1.1 200 OK\r\n", 17);
     /* A fixed size is a few moves; what is too much is overwritten. */
-    memcpy(out + 17, common.data, ZK__COMMON_FIELDS_BYTES);
-    out += 17 + common.size;
-    memcpy(out, "Content-Length: ", 16);
-    out += 16 + put_decimal(out + 16, size);
+    enum { USUAL_BYTES = 96 };
+    memcpy(out, plain.data, USUAL_BYTES);
+    if (ZK_UNLIKELY(plain.size > USUAL_BYTES)) {
+        memcpy(out + USUAL_BYTES, plain.data + USUAL_BYTES, plain.size - USUAL_BYTES);
+    }
+    out += plain.size;
+    out += put_decimal(out, size);
     memcpy(out, "\r\nContent-Type: ", 16);
     copy_short(out + 16, type.data, type.size);
     out += 16 + type.size;
@@ -325,24 +329,33 @@ static void put_plain(zk__session *x, zk_str type, const void *body, size_t size
     x->out_size = (size_t)(out + 4 + size - x->out);
 }
 
+static __attribute__((noinline)) int begin_any(zk__session *x, const char *content_type,
+                                               const void *body, size_t size, bool is_whole)
+{
+    int rc = put_head(x, content_type);
+    if (!rc && is_whole && !x->res.is_bodiless) rc = put_body(x, body, size);
+    return gathered(x, rc);
+}
+
 static int h1_begin(zk_response *res, const char *content_type, const void *body, size_t size,
                     bool is_whole)
 {
     zk__session *x = zk__session_of(res->req);
-    bool is_plain = is_whole && res->status == 200 && content_type && x->head.minor == 1 &&
-                    !res->is_bodiless && !res->content_type.data && !res->fields.count &&
-                    is_kept(x);
-    if (ZK_LIKELY(is_plain)) {
-        zk_str type = {content_type, strlen(content_type)};
-        if (ZK_LIKELY(size <= COPY_MAX &&
-                      HEAD_BOUND + type.size + size <= ZK__H1_OUT_BYTES - x->out_size)) {
-            put_plain(x, type, body, size);
-            return gathered(x, 0);
-        }
+    if (ZK_UNLIKELY(res->is_asked_oddly)) res->is_asked_oddly = x->head.minor == 0 || !is_kept(x);
+    bool is_special = res->specials || res->status != 200 || !is_whole || !content_type ||
+                      x->conn->shard->is_draining;
+    size_t room = ZK__H1_OUT_BYTES - x->out_size;
+    if (ZK_UNLIKELY(is_special || size > COPY_MAX || room < HEAD_BOUND + COPY_MAX)) {
+        return begin_any(x, content_type, body, size, is_whole);
     }
-    int rc = put_head(x, content_type);
-    if (!rc && is_whole && !res->is_bodiless) rc = put_body(x, body, size);
-    return gathered(x, rc);
+    size_t type_size = strlen(content_type);
+    if (ZK_UNLIKELY(type_size > room - (HEAD_BOUND + COPY_MAX))) {
+        return begin_any(x, content_type, body, size, is_whole);
+    }
+    put_plain(x, (zk_str){content_type, type_size}, body, size);
+    if (ZK_UNLIKELY(zk__worker_self()->stack != x->stack)) return zk__h1_flush(x);
+    zk__h1_gathered(x);
+    return 0;
 }
 
 static int h1_write(zk_response *res, const void *data, size_t size)

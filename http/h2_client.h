@@ -22,7 +22,9 @@ typedef struct zk__h2_call {
     zk__h2_link *conn;                /* NULL once it is over for the connection */
     int32_t id;
     int error;          /* it has been reset, or the connection is lost */
-    bool was_not_begun; /* .. and the server says that it has done nothing about it */
+    const char *reset;  /* NULL, or the reason that the server has reset it for */
+    bool was_not_begun; /* .. and the server has done nothing about it, as it says or must */
+    bool is_sent;       /* the server may know of it */
     bool is_reused;     /* the connection has carried answers before */
     bool has_answer, is_in_ended;
     zk__h1_answer answer; /* with framing LENGTH, TO_END or NO_BODY */
@@ -36,6 +38,7 @@ typedef struct zk__h2_call {
     const zk_field *out_trailers;
     size_t out_trailer_count;
     struct zk__wait *reader, *writer;
+    struct zk__h2_call_pipe *tunnel; /* NULL, or what it has become */
     zk_arena arena;
 } zk__h2_call;
 
@@ -46,6 +49,11 @@ typedef struct zk__h2_call {
 int zk__h2_link_new(struct zk__origin *origin, zk_stream *stream);
 /* Ends it; calls that are open fail with `error`. */
 void zk__h2_link_end(zk__h2_link *link, int error);
+/* Ends the origin's connections as soon as they have no calls; there are no new ones on them. */
+void zk__h2_links_leave(struct zk__origin *origin);
+/* Whether the next call can go to origin->h2, perhaps after others; else another connection is to
+ * be made. places_held: by the caller, among those that connections are made in. */
+bool zk__h2_has_room(struct zk__origin *origin, uint32_t places_held);
 
 /*
  * Sends a request; with is_streamed its body follows. Never suspends. returns 0, -ENOMEM,
@@ -55,12 +63,22 @@ int zk__h2_call_open(zk__h2_link *link, const struct zk__ask *ask, zk__h2_call *
 /* Writes some of the body, or with is_last the end of it; returns when it has been taken. Suspends
  * sometimes. returns 0; the call's error, ZK_E_HTTP_TIMEOUT, -ECANCELED, -ETIMEDOUT */
 int zk__h2_call_write(zk__h2_call *call, const void *data, size_t size, bool is_last);
-/* Waits for the head of the answer. As zk__h2_call_write. */
+/* Waits for the head of the answer, while another task may be writing. As zk__h2_call_write. */
+int zk__h2_call_head(zk__h2_call *call, int timeout_ms);
+/* The same for who has written all: what there is of the body is the caller's again. */
 int zk__h2_call_answer(zk__h2_call *call, int timeout_ms);
 /* Some of the body; 0 at the end. As zk__h2_call_write. */
 ssize_t zk__h2_call_read(zk__h2_call *call, void *buf, size_t size);
 /* Ends it; NULL is allowed. */
 void zk__h2_call_free(zk__h2_call *call);
+
+/* Whether the server takes extended CONNECT (RFC 8441). returns 1, 0; -EAGAIN: it has not said. */
+int zk__h2_link_connects(const zk__h2_link *link);
+/* Waits until it has. The connection may be gone then. returns 0; the reason why it is lost,
+ * -ECANCELED, -ETIMEDOUT */
+int zk__h2_link_settings(zk__h2_link *link);
+/* Makes an answered call with a `protocol` a byte stream, which owns it then. returns 0, -ENOMEM */
+int zk__h2_call_tunnel(zk__h2_call *call, zk_stream **ret_stream);
 
 #else
 
@@ -71,6 +89,12 @@ static inline int zk__h2_link_new(struct zk__origin *origin, zk_stream *stream)
     return ZK_E_HTTP_VERSION;
 }
 static inline void zk__h2_link_end(zk__h2_link *link, int error) { (void)link, (void)error; }
+static inline void zk__h2_links_leave(struct zk__origin *origin) { (void)origin; }
+static inline bool zk__h2_has_room(struct zk__origin *origin, uint32_t places_held)
+{
+    (void)origin, (void)places_held;
+    return false;
+}
 static inline int zk__h2_call_open(zk__h2_link *link, const struct zk__ask *ask,
                                    zk__h2_call **ret_call)
 {
@@ -80,6 +104,11 @@ static inline int zk__h2_call_open(zk__h2_link *link, const struct zk__ask *ask,
 static inline int zk__h2_call_write(zk__h2_call *call, const void *data, size_t size, bool is_last)
 {
     (void)call, (void)data, (void)size, (void)is_last;
+    return ZK_E_HTTP_VERSION;
+}
+static inline int zk__h2_call_head(zk__h2_call *call, int timeout_ms)
+{
+    (void)call, (void)timeout_ms;
     return ZK_E_HTTP_VERSION;
 }
 static inline int zk__h2_call_answer(zk__h2_call *call, int timeout_ms)
@@ -93,6 +122,21 @@ static inline ssize_t zk__h2_call_read(zk__h2_call *call, void *buf, size_t size
     return ZK_E_HTTP_VERSION;
 }
 static inline void zk__h2_call_free(zk__h2_call *call) { (void)call; }
+static inline int zk__h2_link_connects(const zk__h2_link *link)
+{
+    (void)link;
+    return 0;
+}
+static inline int zk__h2_link_settings(zk__h2_link *link)
+{
+    (void)link;
+    return ZK_E_HTTP_VERSION;
+}
+static inline int zk__h2_call_tunnel(zk__h2_call *call, zk_stream **ret_stream)
+{
+    (void)call, (void)ret_stream;
+    return ZK_E_HTTP_VERSION;
+}
 
 #endif
 

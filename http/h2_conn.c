@@ -15,6 +15,7 @@
  * does not take what it is sent. Frames of all streams leave together.
  *
  *   LIVE --the client's end, an error, GOAWAY sent and all sent--> DEAD --last task ends--> freed
+ *                                                                   \--refused--> lingers (h1_conn)
  *
  * Dead, the engine is gone, the handlers' scopes are cancelled, and what they still do finds that
  * out.
@@ -36,9 +37,14 @@ static void conn_free(zk__h2_conn *c)
     zk__scope_unlink(&c->scope);
     zk_free(c->unsent);
     zk__conn *conn = c->conn;
+    bool is_refused = c->is_refused;
     conn->h2 = NULL;
     zk_free(c);
-    zk__conn_close(conn);
+    if (is_refused) {
+        zk__conn_resume(conn, true, false); /* lest a reset overtakes the GOAWAY */
+    } else {
+        zk__conn_close(conn);
+    }
 }
 
 /* It is not to be read any more, or has been. */
@@ -158,6 +164,7 @@ static void conn_flush(zk__h2_conn *c)
         zk__h2_terminate(&c->h2, 0);
         zk__h2_conn_touch(c);
     } else if (ZK_UNLIKELY(is_over(c))) {
+        c->is_refused |= !c->has_ended && !c->h2.is_terminated;
         conn_end(c);
     }
 }
@@ -228,6 +235,13 @@ static void on_hangup(void *context, zk_hangup how)
     if (how == ZK_HANGUP_FULL) conn_end(c);
 }
 
+/* The client is told why, and not heard any more. Who is calmed does not stop for that. */
+static void refuse(zk__h2_conn *c)
+{
+    c->has_ended = true;
+    c->is_refused = !c->h2.is_calmed;
+}
+
 /* Takes in what has come. returns 0: all of it; 1: there may be more; an error. */
 static int receive(zk__h2_conn *c)
 {
@@ -245,7 +259,7 @@ static int receive(zk__h2_conn *c)
         if (n < 0) return (int)n;
         int rc = zk__h2_recv(&c->h2, buf, (size_t)n);
         if (rc == ZK_E_HTTP_SYNTAX) {
-            c->has_ended = true; /* it is told why, and not heard any more */
+            refuse(c);
             return 0;
         }
         if (rc < 0) return rc;
@@ -350,9 +364,9 @@ static void on_batch_end(zk__hook *hook)
 static void conn_begin(zk__h2_conn *c, const void *data, size_t size)
 {
     if (c->is_dead) return;
-    int rc = size ? zk__h2_recv(&c->h2, data, size) : 0;
+    int rc = size ? zk__h2_recv(&c->h2, (void *)(uintptr_t)data, size) : 0;
     if (rc == ZK_E_HTTP_SYNTAX) {
-        c->has_ended = true;
+        refuse(c);
         zk__h2_conn_touch(c);
     } else if (rc < 0) {
         conn_end(c);

@@ -20,6 +20,7 @@ struct zk__h2_conn {
     bool is_dead;
     bool is_writing;                       /* a task does */
     bool has_ended;                        /* the client sends no more */
+    bool is_refused;                       /* it does, but nobody listens any more */
     bool is_draining;                      /* GOAWAY has been announced */
     bool is_final;                         /* and has said which streams are the last */
     bool is_served;                        /* the pump sends when the handlers have run */

@@ -7,6 +7,11 @@
 #include <string.h>
 
 #include "http/proxy.h"
+#include "http/websocket_key.h"
+
+/* That a request gets here: X-Forwarded-For, -Proto, -Host, Forwarded, Via, and what a version of
+ * HTTP adds. */
+enum { HEAD_FIELDS = 8 };
 
 enum kind {
     FORWARD,
@@ -118,50 +123,31 @@ static bool is_named(const zk_field *fields, size_t count, zk_str name)
     return false;
 }
 
-/* ---- the request ---- */
-
-static int put(zk__hop *hop, zk_str s) { return zk__hop_put(hop, s.data, s.size); }
-
-static int put_field(zk__hop *hop, zk_str name, zk_str value)
-{
-    zk__talk *t = hop->talk;
-    if (ZK_LIKELY(name.size + value.size + 4 <= ZK__HOP_OUT_BYTES - t->out_size)) {
-        char *to = t->out + t->out_size;
-        memcpy(to, name.data, name.size);
-        to += name.size;
-        *to++ = ':';
-        *to++ = ' ';
-        if (value.size) memcpy(to, value.data, value.size);
-        to += value.size;
-        *to++ = '\r';
-        *to++ = '\n';
-        t->out_size = (size_t)(to - t->out);
-        return 0;
-    }
-    int rc = put(hop, name);
-    if (!rc) rc = put(hop, ZK_STR(": "));
-    if (!rc) rc = put(hop, value);
-    return rc ? rc : put(hop, ZK_STR("\r\n"));
-}
+/* ---- the request: what it is to say, in any version of HTTP ---- */
 
 /* The origin form of the target: an absolute one loses its scheme and authority. */
-static int put_target(zk__hop *hop, const zk_request *req)
+static int target_make(zk_request *req, zk_str *ret)
 {
-    zk_str t = req->raw_target;
-    if (ZK_LIKELY(t.data[0] == '/' || (t.size == 1 && t.data[0] == '*'))) return put(hop, t);
-    const char *at = memmem(t.data, t.size, "://", 3);
-    if (!at) return put(hop, req->target.path);
-    at += 3;
-    while (at < t.data + t.size && *at != '/' && *at != '?')
-        at++;
-    if (at == t.data + t.size || *at == '?') {
-        /* RFC 9112 section 3.2.4 */
-        int rc =
-            put(hop, req->target.path.size == 1 && *req->target.path.data == '*' ? ZK_STR("*")
-                                                                                 : ZK_STR("/"));
-        if (rc) return rc;
+    zk_str t = *ret = req->raw_target;
+    if (ZK_LIKELY(t.data[0] == '/' || (t.size == 1 && t.data[0] == '*'))) return 0;
+    const char *at = memmem(t.data, t.size, "://", 3), *end = t.data + t.size;
+    if (!at) {
+        *ret = req->target.path;
+        return 0;
     }
-    return put(hop, (zk_str){at, (size_t)(t.data + t.size - at)});
+    at += 3;
+    while (at < end && *at != '/' && *at != '?')
+        at++;
+    *ret = (zk_str){at, (size_t)(end - at)};
+    if (at < end && *at == '/') return 0;
+    /* RFC 9112 section 3.2.4 */
+    bool is_all = req->target.path.size == 1 && *req->target.path.data == '*';
+    char *text = zk_arena_alloc(&req->arena, ret->size + 1);
+    if (!text) return -ENOMEM;
+    *text = is_all ? '*' : '/';
+    if (ret->size) memcpy(text + 1, at, ret->size);
+    *ret = (zk_str){text, ret->size + 1};
+    return 0;
 }
 
 /* The client's address as text; *ret_is_v6. returns its size, 0: there is none (a Unix socket). */
@@ -191,89 +177,176 @@ static size_t peer_text(const zk_request *req, char text[INET6_ADDRSTRLEN], bool
     return strlen(text);
 }
 
-/* A token, or else a quoted string (RFC 7239 section 4); hosts hold no quotes. */
-static int put_host_value(zk__hop *hop, zk_str host)
+static void add(zk__proxy_head *head, zk_str name, zk_str value)
 {
-    int rc = put(hop, ZK_STR(";host=\""));
-    if (!rc) rc = put(hop, host);
-    return rc ? rc : put(hop, ZK_STR("\""));
+    head->fields[head->count++] = (zk_field){name, value};
+}
+
+static char *append(char *to, zk_str s)
+{
+    if (s.size) memcpy(to, s.data, s.size);
+    return to + s.size;
+}
+
+/* RFC 7239. A host is a quoted string there (section 4); it holds no quotes. */
+static int forwarded_make(zk__proxy_head *head, zk_request *req, zk_str before, zk_str address,
+                          bool is_v6, zk_str *ret)
+{
+    zk_str proto = zk_request_scheme(req), host = req->host;
+    size_t size_max = before.size + address.size + proto.size + host.size + 48;
+    char *text = head->forwarded;
+    if (ZK_UNLIKELY(size_max > sizeof head->forwarded)) {
+        text = zk_arena_alloc(&req->arena, size_max);
+        if (!text) return -ENOMEM;
+    }
+    char *to = append(text, before);
+    if (before.size) to = append(to, ZK_STR(", "));
+    to = append(to, is_v6 ? ZK_STR("for=\"[") : ZK_STR("for="));
+    to = append(to, address);
+    to = append(to, is_v6 ? ZK_STR("]\";proto=") : ZK_STR(";proto="));
+    to = append(to, proto);
+    if (host.size && !memchr(host.data, '"', host.size)) {
+        to = append(to, ZK_STR(";host=\""));
+        to = append(to, host);
+        to = append(to, ZK_STR("\""));
+    }
+    *ret = (zk_str){text, (size_t)(to - text)};
+    return 0;
 }
 
 /* What this proxy knows of the client, in both ways of saying it. */
-static int put_forwarded(const zk_proxy *p, zk__hop *hop, zk_request *req, zk_str for_list,
+static int forwarded_add(const zk_proxy *p, zk__proxy_head *head, zk_request *req, zk_str for_list,
                          zk_str forwarded)
 {
-    char peer[INET6_ADDRSTRLEN];
-    bool is_v6;
-    zk_str proto = zk_request_scheme(req);
-    zk_str address = {peer, peer_text(req, peer, &is_v6)};
+    bool is_v6, is_kept = p->options.trusts_forwarded;
+    zk_str address = {head->peer, peer_text(req, head->peer, &is_v6)}, list, all;
     if (!address.size) address = ZK_STR("unknown");
-    bool is_kept = p->options.trusts_forwarded;
-    int rc = put(hop, ZK_STR("X-Forwarded-For: "));
-    if (!rc && is_kept && for_list.size) rc = put(hop, for_list);
-    if (!rc && is_kept && for_list.size) rc = put(hop, ZK_STR(", "));
-    if (!rc) rc = put(hop, address);
-    if (!rc && !(is_kept && zk__field_find(req->fields, req->field_count, "x-forwarded-proto"))) {
-        rc = put(hop, ZK_STR("\r\nX-Forwarded-Proto: "));
-        if (!rc) rc = put(hop, proto);
+    list = address;
+    if (is_kept && for_list.size) {
+        char *text = zk_arena_alloc(&req->arena, for_list.size + 2 + address.size);
+        if (!text) return -ENOMEM;
+        append(append(append(text, for_list), ZK_STR(", ")), address);
+        list = (zk_str){text, for_list.size + 2 + address.size};
     }
-    if (!rc && req->host.size &&
+    add(head, ZK_STR("X-Forwarded-For"), list);
+    if (!(is_kept && zk__field_find(req->fields, req->field_count, "x-forwarded-proto"))) {
+        add(head, ZK_STR("X-Forwarded-Proto"), zk_request_scheme(req));
+    }
+    if (req->host.size &&
         !(is_kept && zk__field_find(req->fields, req->field_count, "x-forwarded-host"))) {
-        rc = put(hop, ZK_STR("\r\nX-Forwarded-Host: "));
-        if (!rc) rc = put(hop, req->host);
+        add(head, ZK_STR("X-Forwarded-Host"), req->host);
     }
-    if (!rc) rc = put(hop, ZK_STR("\r\nForwarded: "));
-    if (!rc && is_kept && forwarded.size) rc = put(hop, forwarded);
-    if (!rc && is_kept && forwarded.size) rc = put(hop, ZK_STR(", "));
-    if (!rc) rc = put(hop, is_v6 ? ZK_STR("for=\"[") : ZK_STR("for="));
-    if (!rc) rc = put(hop, address);
-    if (!rc) rc = put(hop, is_v6 ? ZK_STR("]\";proto=") : ZK_STR(";proto="));
-    if (!rc) rc = put(hop, proto);
-    if (!rc && req->host.size && !memchr(req->host.data, '"', req->host.size)) {
-        rc = put_host_value(hop, req->host);
-    }
-    return rc ? rc : put(hop, ZK_STR("\r\n"));
+    zk_str before = is_kept ? forwarded : (zk_str){NULL, 0};
+    int rc = forwarded_make(head, req, before, address, is_v6, &all);
+    if (!rc) add(head, ZK_STR("Forwarded"), all);
+    return rc;
 }
 
 /* Several Cookie fields, which HTTP/2 allows, become one (RFC 9113 section 8.2.3). */
-static int put_cookies(zk__hop *hop, const zk_request *req)
+static int cookies_make(zk_request *req, size_t first, zk_str *ret)
 {
-    int rc = put(hop, ZK_STR("Cookie: "));
-    bool is_first = true;
-    for (size_t i = 0; i < req->field_count && !rc; i++) {
+    size_t size = 0, count = 0;
+    for (size_t i = first; i < req->field_count; i++) {
         if (!IS(req->fields[i].name, "cookie")) continue;
-        if (!is_first) rc = put(hop, ZK_STR("; "));
-        is_first = false;
-        if (!rc) rc = put(hop, req->fields[i].value);
+        size += req->fields[i].value.size + 2;
+        count++;
     }
-    return rc ? rc : put(hop, ZK_STR("\r\n"));
+    *ret = req->fields[first].value;
+    if (count == 1) return 0;
+    char *text = zk_arena_alloc(&req->arena, size), *to = text;
+    if (!text) return -ENOMEM;
+    for (size_t i = first; i < req->field_count; i++) {
+        if (!IS(req->fields[i].name, "cookie")) continue;
+        if (to != text) to = append(to, ZK_STR("; "));
+        to = append(to, req->fields[i].value);
+    }
+    *ret = (zk_str){text, (size_t)(to - text)};
+    return 0;
 }
 
-static int put_fields(const zk_proxy *p, zk__hop *hop, zk_request *req, zk_str *ret_for,
+/* Those of the client that go on. */
+static int fields_add(const zk_proxy *p, zk__proxy_head *head, zk_request *req, zk_str *ret_for,
                       zk_str *ret_forwarded)
 {
     const zk_field *fields = req->fields;
     size_t count = req->field_count;
     bool extra = has_extra(fields, count), has_cookies = false;
-    int rc = 0;
-    for (size_t i = 0; i < count && !rc; i++) {
+    for (size_t i = 0; i < count; i++) {
         zk_str name = fields[i].name, value = fields[i].value;
         enum kind kind = kind_of(name);
         if (ZK_LIKELY(kind == FORWARD || kind == VIA)) {
             if (ZK_UNLIKELY(extra) && is_named(fields, count, name)) continue;
-            rc = put_field(hop, name, value);
+            head->fields[head->count++] = fields[i];
         } else if (kind == COOKIE) {
-            if (!has_cookies) rc = put_cookies(hop, req);
+            if (!has_cookies && cookies_make(req, i, &value) < 0) return -ENOMEM;
+            if (!has_cookies) add(head, ZK_STR("Cookie"), value);
             has_cookies = true;
         } else if (kind == FORWARDED_FOR) {
             *ret_for = value;
         } else if (kind == FORWARDED) {
             *ret_forwarded = value;
         } else if (kind == FORWARDED_OTHER && p->options.trusts_forwarded) {
-            rc = put_field(hop, name, value);
+            head->fields[head->count++] = fields[i];
         }
     }
-    return rc;
+    return 0;
+}
+
+int zk__proxy_head_make(const zk_proxy *p, const zk__upstream *u, zk_request *req,
+                        zk__proxy_head *head)
+{
+    zk_str for_list = {NULL, 0}, forwarded = {NULL, 0};
+    head->method = req->method;
+    bool is_own_host = p->options.sends_upstream_host || !req->host.size;
+    head->host = is_own_host ? (zk_str){u->authority, strlen(u->authority)} : req->host;
+    head->count = 0;
+    head->fields =
+        zk_arena_alloc(&req->arena, (req->field_count + HEAD_FIELDS) * sizeof *head->fields);
+    if (!head->fields) return -ENOMEM;
+    int rc = target_make(req, &head->target);
+    if (!rc) rc = fields_add(p, head, req, &for_list, &forwarded);
+    if (!rc) rc = forwarded_add(p, head, req, for_list, forwarded);
+    if (rc < 0) return rc;
+    const char *via = p->via_values[req->version == 20 ? 2 : req->version == 10 ? 0 : 1];
+    if (*p->via) add(head, ZK_STR("Via"), (zk_str){via, strlen(via)});
+    return 0;
+}
+
+bool zk__proxy_wants_trailers(const zk_request *req)
+{
+    for (size_t i = 0; i < req->field_count; i++) {
+        if (!IS(req->fields[i].name, "te")) continue;
+        zk_str list = req->fields[i].value, option;
+        while (next_option(&list, &option))
+            if (IS(option, "trailers")) return true;
+    }
+    return false;
+}
+
+/* ---- the request in HTTP/1.1 ---- */
+
+static int put(zk__hop *hop, zk_str s) { return zk__hop_put(hop, s.data, s.size); }
+
+static int put_field(zk__hop *hop, zk_str name, zk_str value)
+{
+    zk__talk *t = hop->talk;
+    if (ZK_LIKELY(name.size + value.size + 4 <= ZK__HOP_OUT_BYTES - t->out_size)) {
+        char *to = t->out + t->out_size;
+        memcpy(to, name.data, name.size);
+        to += name.size;
+        *to++ = ':';
+        *to++ = ' ';
+        if (value.size) memcpy(to, value.data, value.size);
+        to += value.size;
+        *to++ = '\r';
+        *to++ = '\n';
+        t->out_size = (size_t)(to - t->out);
+        return 0;
+    }
+    int rc = put(hop, name);
+    if (!rc) rc = put(hop, ZK_STR(": "));
+    if (!rc) rc = put(hop, value);
+    return rc ? rc : put(hop, ZK_STR("\r\n"));
 }
 
 static int put_framing(zk__hop *hop, const zk_request *req)
@@ -292,12 +365,12 @@ static int put_framing(zk__hop *hop, const zk_request *req)
  * know the protocol, and are no secret. */
 static int put_websocket_key(zk__hop *hop)
 {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    char key[25] = "....................==";
-    for (int i = 0; i < 21; i++)
-        key[i] = digits[zk__random(zk__worker_self()) >> 32 & 63];
-    memcpy(key + 21, "A==", 4); /* 2 of its bits are data, and 0 */
-    return put_field(hop, ZK_STR("Sec-WebSocket-Key"), (zk_str){key, 24});
+    uint64_t random[2] = {zk__random(zk__worker_self()), zk__random(zk__worker_self())};
+    uint8_t bytes[16];
+    char key[ZK__WS_KEY_BYTES];
+    memcpy(bytes, random, sizeof bytes);
+    zk__ws_key_encode(bytes, key);
+    return put_field(hop, ZK_STR("Sec-WebSocket-Key"), (zk_str){key, sizeof key});
 }
 
 static int put_upgrade(zk__hop *hop, const zk_request *req, zk_str protocol)
@@ -310,28 +383,16 @@ static int put_upgrade(zk__hop *hop, const zk_request *req, zk_str protocol)
 int zk__proxy_head_send(const zk_proxy *p, const zk__upstream *u, zk__hop *hop, zk_request *req,
                         zk_str protocol)
 {
-    zk_str for_list = {NULL, 0}, forwarded = {NULL, 0};
-    int rc = put(hop, protocol.size && req->version == 20 ? ZK_STR("GET") : req->method);
+    zk__proxy_head head;
+    int rc = zk__proxy_head_make(p, u, req, &head);
+    if (!rc) rc = put(hop, protocol.size && req->version == 20 ? ZK_STR("GET") : head.method);
     if (!rc) rc = put(hop, ZK_STR(" "));
-    if (!rc) rc = put_target(hop, req);
+    if (!rc) rc = put(hop, head.target);
     if (!rc) rc = put(hop, ZK_STR(" HTTP/1.1\r\n"));
-    bool is_own_host = p->options.sends_upstream_host || !req->host.size;
-    zk_str host = is_own_host ? (zk_str){u->authority, strlen(u->authority)} : req->host;
-    if (!rc) rc = put_field(hop, ZK_STR("Host"), host);
-    if (!rc) rc = put_fields(p, hop, req, &for_list, &forwarded);
-    if (!rc) rc = put_forwarded(p, hop, req, for_list, forwarded);
-    if (!rc && *p->via) {
-        rc = put(hop, req->version == 20   ? ZK_STR("Via: 2.0 ")
-                      : req->version == 10 ? ZK_STR("Via: 1.0 ")
-                                           : ZK_STR("Via: 1.1 "));
-        if (!rc) rc = put(hop, (zk_str){p->via, strlen(p->via)});
-        if (!rc) rc = put(hop, ZK_STR("\r\n"));
-    }
-    if (!rc && protocol.size) {
-        rc = put_upgrade(hop, req, protocol);
-    } else if (!rc) {
-        rc = put_framing(hop, req);
-    }
+    if (!rc) rc = put_field(hop, ZK_STR("Host"), head.host);
+    for (size_t i = 0; i < head.count && !rc; i++)
+        rc = put_field(hop, head.fields[i].name, head.fields[i].value);
+    if (!rc) rc = protocol.size ? put_upgrade(hop, req, protocol) : put_framing(hop, req);
     return rc ? rc : put(hop, ZK_STR("\r\n"));
 }
 
@@ -351,9 +412,8 @@ int zk__proxy_fields_own(zk_response *res, zk_field *fields, size_t count)
     return 0;
 }
 
-int zk__proxy_head_take(const zk_proxy *p, const zk__talk *talk, zk_response *res)
+int zk__proxy_head_take(const zk_proxy *p, const zk__h1_answer *a, bool is_h2, zk_response *res)
 {
-    const zk__h1_answer *a = &talk->answer;
     zk_field *fields = zk_arena_alloc(&res->req->arena, (a->field_count + 1) * sizeof *fields);
     if (!fields) return -ENOMEM;
     bool extra = has_extra(a->fields, a->field_count);
@@ -368,7 +428,7 @@ int zk__proxy_head_take(const zk_proxy *p, const zk__talk *talk, zk_response *re
         if (ZK_UNLIKELY(extra) && is_named(a->fields, a->field_count, name)) continue;
         fields[count++] = a->fields[i];
     }
-    const char *via = p->via_values[a->minor];
+    const char *via = p->via_values[is_h2 ? 2 : a->minor];
     if (*p->via) fields[count++] = (zk_field){ZK_STR("Via"), {via, strlen(via)}};
     res->fields = (zk__field_list){fields, count, count};
     return zk__proxy_fields_own(res, fields, count);

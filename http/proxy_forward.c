@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "http/client_greeting.h"
 #include "http/proxy.h"
 
 enum { PIECE_BYTES = 16 * 1024, LONG_BYTES = 64 * 1024 };
@@ -121,35 +122,45 @@ static bool is_here(const zk__talk *t)
     return t->answer.framing == ZK__H1_LENGTH && t->h1.body_left <= t->in_end - t->in_begin;
 }
 
+int64_t zk__proxy_length(const zk__h1_answer *a, const zk_response *res)
+{
+    bool has_length =
+        a->framing == ZK__H1_LENGTH || (a->framing == ZK__H1_NO_BODY && a->has_length);
+    if (has_length && a->content_length > INT64_MAX) return ZK_E_HTTP_SYNTAX;
+    return has_length                                          ? (int64_t)a->content_length
+           : a->framing == ZK__H1_NO_BODY && !res->is_bodiless ? 0
+                                                               : ZK_LENGTH_UNKNOWN;
+}
+
+int zk__proxy_end(zk_response *res, const zk_field *trailers, size_t count)
+{
+    if (count && res->length < 0) {
+        zk_field *own = zk_arena_alloc(&res->req->arena, count * sizeof *own);
+        if (!own) return -ENOMEM;
+        memcpy(own, trailers, count * sizeof *own);
+        int rc = zk__proxy_fields_own(res, own, count);
+        if (rc < 0) return rc;
+        res->trailers = (zk__field_list){own, count, count};
+    }
+    return zk_response_end(res);
+}
+
 static int answer_forward(zk__proxy_worker *w, zk__hop *hop, zk_response *res)
 {
     zk__talk *t = hop->talk;
     const zk__h1_answer *a = &t->answer;
-    int rc = zk__proxy_head_take(w->proxy, t, res);
+    int rc = zk__proxy_head_take(w->proxy, a, false, res);
     if (rc < 0) return rc;
     if (ZK_LIKELY(is_here(t))) {
         zk_str body = {"", 0};
         if (t->h1.body_left) rc = zk__hop_span(hop, &body);
         return rc < 0 ? rc : zk_respond(res, a->status, NULL, body.data, body.size);
     }
-    bool has_length =
-        a->framing == ZK__H1_LENGTH || (a->framing == ZK__H1_NO_BODY && a->has_length);
-    if (has_length && a->content_length > INT64_MAX) return ZK_E_HTTP_SYNTAX;
-    int64_t length = has_length ? (int64_t)a->content_length
-                     : a->framing == ZK__H1_NO_BODY && !res->is_bodiless ? 0
-                                                                         : ZK_LENGTH_UNKNOWN;
+    int64_t length = zk__proxy_length(a, res);
+    if (length < ZK_LENGTH_UNKNOWN) return (int)length;
     rc = zk_response_begin(res, a->status, NULL, length);
     if (!rc && a->framing != ZK__H1_NO_BODY) rc = body_forward(w, hop, res);
-    if (rc < 0) return rc;
-    if (t->trailer_count && res->length < 0) {
-        zk_field *own = zk_arena_alloc(&res->req->arena, t->trailer_count * sizeof *own);
-        if (!own) return -ENOMEM;
-        memcpy(own, t->trailers, t->trailer_count * sizeof *own);
-        rc = zk__proxy_fields_own(res, own, t->trailer_count);
-        if (rc < 0) return rc;
-        res->trailers = (zk__field_list){own, t->trailer_count, t->trailer_count};
-    }
-    return zk_response_end(res);
+    return rc < 0 ? rc : zk__proxy_end(res, t->trailers, t->trailer_count);
 }
 
 /* ---- both ---- */
@@ -159,16 +170,16 @@ static bool is_text(zk_str s, const char *text)
     return s.size == strlen(text) && !memcmp(s.data, text, s.size);
 }
 
-static bool is_idempotent(zk_str m)
+bool zk__proxy_is_idempotent(const zk_request *req)
 {
+    zk_str m = req->method;
     return is_text(m, "GET") || is_text(m, "HEAD") || is_text(m, "PUT") || is_text(m, "DELETE") ||
            is_text(m, "OPTIONS") || is_text(m, "TRACE");
 }
 
-static int answer_wait(zk__proxy_try *try, zk_request *req)
+static int answer_wait(zk__proxy_try *try)
 {
-    bool is_head = is_text(req->method, "HEAD");
-    int rc = zk__hop_answer(try->hop, is_head ? ZK__H1_ASKED_HEAD : ZK__H1_ASKED_USUAL);
+    int rc = zk__hop_answer(try->hop);
     if (!rc && try->hop->talk->answer.is_switched && !try->protocol.size) {
         try->hop->is_broken = true;
         return zk_fail(ZK_E_HTTP_SYNTAX, "an upgrade nobody has asked for");
@@ -177,11 +188,11 @@ static int answer_wait(zk__proxy_try *try, zk_request *req)
 }
 
 /* A request whose body, if any, is in memory. */
-static int exchange_whole(zk__proxy_worker *w, int index, zk__proxy_try *try, zk_request *req,
-                          zk_response *res)
+static int exchange_whole(zk__proxy_worker *w, zk__upstream_use *use, zk__proxy_try *try,
+                          zk_request *req, zk_response *res)
 {
     zk__hop *hop = try->hop;
-    int rc = zk__proxy_head_send(w->proxy, &w->proxy->upstreams[index], hop, req, try->protocol);
+    int rc = zk__proxy_head_send(w->proxy, use->upstream, hop, req, try->protocol);
     if (!rc && try->body.size) {
         rc = upload_piece(hop, req, try->body.data, try->body.size);
     }
@@ -193,27 +204,30 @@ static int exchange_whole(zk__proxy_worker *w, int index, zk__proxy_try *try, zk
     }
     if (!rc || (hop->has_sent && (rc == -EPIPE || rc == -ECONNRESET))) {
         int sent = rc;
-        rc = answer_wait(try, req);
+        rc = answer_wait(try);
         if (rc < 0 && sent < 0) rc = sent;
     }
     if (rc < 0) return rc;
-    zk__proxy_note(w->proxy, index, 0);
+    rc = zk__proxy_answered(w, try, hop->talk->answer.status);
+    if (ZK_UNLIKELY(rc < 0)) return rc;
     if (ZK_UNLIKELY(hop->talk->answer.is_switched)) return zk__proxy_tunnel(w->proxy, hop, res);
     return answer_forward(w, hop, res);
 }
 
-static int exchange_streamed(zk__proxy_worker *w, int index, zk__proxy_try *try, zk_request *req,
-                             zk_response *res)
+static int exchange_streamed(zk__proxy_worker *w, zk__upstream_use *use, zk__proxy_try *try,
+                             zk_request *req, zk_response *res)
 {
     zk__hop *hop = try->hop;
-    int rc = zk__proxy_head_send(w->proxy, &w->proxy->upstreams[index], hop, req, try->protocol);
+    int rc = zk__proxy_head_send(w->proxy, use->upstream, hop, req, try->protocol);
+    /* A kept connection may have to be made anew, while nobody reads on it yet. */
+    if (!rc && hop->is_reused) rc = zk__hop_flush(hop);
     if (rc < 0) return rc;
     ZK_SCOPE(scope) {
         upload u = {try, req, &scope};
         zk_spawn_options options = {.arg_bytes = sizeof u, .is_pinned = true};
         rc = zk_spawn_with(&scope, &options, upload_run, &u);
-        if (!rc) rc = answer_wait(try, req);
-        if (!rc) zk__proxy_note(w->proxy, index, 0);
+        if (!rc) rc = answer_wait(try);
+        if (!rc) rc = zk__proxy_answered(w, try, hop->talk->answer.status);
         if (!rc) rc = answer_forward(w, hop, res);
         /* What is left of the body is not wanted any more. */
         zk_scope_cancel(&scope);
@@ -228,7 +242,7 @@ static bool may_repeat(const zk__proxy_try *try, const zk_request *req, int rc)
     if (rc == -ENOMEM || rc == -ECANCELED || rc == -ETIMEDOUT) return false;
     if (!hop) return true;
     if (try->is_body_begun || !try->has_whole_body || hop->has_received) return false;
-    return !hop->has_sent || is_idempotent(req->method);
+    return !hop->has_sent || zk__proxy_is_idempotent(req);
 }
 
 static bool is_dead(int rc)
@@ -236,28 +250,51 @@ static bool is_dead(int rc)
     return rc == ZK_E_CLOSED || rc == -ECONNRESET || rc == -EPIPE || rc == ZK_E_TLS_TRUNCATED;
 }
 
-static int forward_once(zk__proxy_worker *w, int index, zk__proxy_try *try, bool must_be_new,
-                        zk_request *req, zk_response *res)
+static int forward_once(zk__proxy_worker *w, zk__upstream_use *use, zk__proxy_try *try,
+                        bool must_be_new, zk_request *req, zk_response *res)
 {
+    zk__greeting greeting;
+    bool is_greeted = w->pool->limits.proxy_protocol != 0;
+    if (ZK_UNLIKELY(is_greeted)) {
+        is_greeted = zk__greeting_make(&greeting, w->pool->limits.proxy_protocol, req->stream);
+    }
     try->hop = NULL;
-    int rc = zk__origin_take(w->uses[index].origin, must_be_new, &try->hop);
+    zk__origin *origin = use->origin;
+    if (ZK_UNLIKELY(try->needs_http1)) {
+        zk_str address = {origin->address, strlen(origin->address)};
+        zk_str host = {origin->host, strlen(origin->host)};
+        origin = zk__pool_origin_http1(w->pool, address, origin->tls, host, NULL);
+        if (!origin) return -ENOMEM;
+    }
+    bool counts = w->proxy->options.pending_max > 0;
+    if (counts) atomic_fetch_add(&use->upstream->breaker.pending, 1);
+    int rc = zk__origin_reach(origin, is_greeted ? &greeting : NULL, must_be_new, &try->hop);
+    if (counts) atomic_fetch_sub(&use->upstream->breaker.pending, 1);
+    try->is_stale = false;
+    if (rc >= 0 && !try->hop) return zk__proxy_h2_forward(w, use, try, req, res);
     if (rc >= 0) {
-        rc = try->has_whole_body ? exchange_whole(w, index, try, req, res)
-                                 : exchange_streamed(w, index, try, req, res);
+        bool is_head = is_text(req->method, "HEAD");
+        zk__hop_ask(try->hop, is_head ? ZK__H1_ASKED_HEAD : ZK__H1_ASKED_USUAL, false);
+        try->hop->is_checked = !try->has_whole_body || !zk__proxy_is_idempotent(req);
+        rc = try->has_whole_body ? exchange_whole(w, use, try, req, res)
+                                 : exchange_streamed(w, use, try, req, res);
     }
     try->may_repeat = rc < 0 && res->state == ZK__RESPONSE_NONE && may_repeat(try, req, rc);
+    try->is_stale = try->may_repeat && try->hop && try->hop->is_reused && is_dead(rc);
     return rc;
 }
 
-int zk__proxy_forward(zk__proxy_worker *w, int index, zk__proxy_try *try, zk_request *req,
-                      zk_response *res)
+int zk__proxy_forward(zk__proxy_worker *w, zk__upstream_use *use, zk__proxy_try *try,
+                      zk_request *req, zk_response *res)
 {
-    int rc = forward_once(w, index, try, false, req, res);
+    try->needs_http1 = false;
+    int rc = forward_once(w, use, try, false, req, res);
+    if (ZK_UNLIKELY(try->needs_http1)) rc = forward_once(w, use, try, false, req, res);
     /* A pooled connection that the upstream has closed meanwhile is no fault of anybody's. */
-    if (ZK_UNLIKELY(rc < 0) && try->may_repeat && try->hop && try->hop->is_reused && is_dead(rc)) {
-        try->hop->is_broken = true;
-        zk__hop_give(try->hop);
-        rc = forward_once(w, index, try, true, req, res);
+    if (ZK_UNLIKELY(rc < 0) && try->is_stale) {
+        if (try->hop) try->hop->is_broken = true;
+        if (try->hop) zk__hop_give(try->hop);
+        rc = forward_once(w, use, try, true, req, res);
     }
     if (try->hop && rc < 0) try->hop->is_broken = true;
     return rc;

@@ -94,6 +94,10 @@ static inline uint64_t word_of(zk_str method)
     if (method.size >= 4) {
         return load_4(method.data) | load_4(method.data + method.size - 4) << 32;
     }
+    if (ZK_LIKELY(method.size == 3)) { /* GET, PUT */
+        const uint8_t *at = (const uint8_t *)method.data;
+        return at[0] | (uint64_t)at[1] << 8 | (uint64_t)at[2] << 16;
+    }
     for (size_t i = 0; i < method.size; i++)
         word = word << 8 | (uint8_t)method.data[i];
     return word;
@@ -424,6 +428,13 @@ static void list_methods(struct walk *walk, const struct node *node)
     }
 }
 
+/* Whether the route is the method's. May be false although it is. */
+static inline bool is_of(const struct route *route, uint64_t method_word, size_t method_size)
+{
+    return route->method_word == method_word && route->method.size == method_size &&
+           method_word != 0;
+}
+
 /* The node's route for the method: its own, GET's for HEAD, the one for every method; or NULL. */
 static const struct route *accept(struct walk *walk, const struct node *node)
 {
@@ -433,10 +444,7 @@ static const struct route *accept(struct walk *walk, const struct node *node)
     }
 
     const struct route *found = node->routes;
-    if (ZK_LIKELY(found != NULL && found->method_word == walk->word &&
-                  found->method.size == walk->method.size && walk->word != 0)) {
-        return found;
-    }
+    if (ZK_LIKELY(found != NULL && is_of(found, walk->word, walk->method.size))) return found;
     found = find_method(node, walk->method);
     if (found == NULL && is_equal(walk->method, ZK_STR("HEAD")))
         found = find_method(node, ZK_STR("GET"));
@@ -478,27 +486,43 @@ static const struct route *match_below(struct walk *walk, const struct node *nod
     return found;
 }
 
-int zk__route_table_match(const zk__route_table *table, zk_str method, zk_str path,
-                          zk__route_match *ret)
+/* What is not found at once. */
+static __attribute__((noinline)) const struct route *match_walking(const zk__route_table *table,
+                                                                   zk_str method, zk_str path,
+                                                                   const struct node *whole,
+                                                                   zk__route_match *match)
 {
     struct walk walk = {
         .table = table,
         .path = path,
-        .match = ret,
+        .match = match,
         .method = method,
         .word = word_of(method),
     };
-    const struct route *found = NULL;
+    const struct route *found = whole != NULL ? accept(&walk, whole) : NULL;
+    return found != NULL ? found : match_below(&walk, table->root, 1);
+}
 
+int zk__route_table_match(const zk__route_table *table, zk_str method, zk_str path,
+                          zk__route_match *ret)
+{
     ret->index = -1;
     ret->path_exists = false;
     ret->param_count = 0;
     if (path.size == 0 || path.data[0] != '/' || method.size == 0) return -1;
 
-    const struct node *node = table->edge_count != 0 ? find_edge(table, 0, path) : NULL;
-    if (node != NULL) found = accept(&walk, node);
-    if (found == NULL) found = match_below(&walk, table->root, 1);
-    if (ZK_UNLIKELY(found == NULL)) return -1;
+    const struct node *root = table->root;
+    const struct node *whole = table->edge_count != 0 ? find_edge(table, 0, path) : NULL;
+    const struct node *node = whole;
+    if (node == NULL && !root->has_literals && !root->param) {
+        node = root->rest;
+        ret->params[0].value = (zk_str){path.data + 1, path.size - 1};
+    }
+    const struct route *found = node != NULL ? node->routes : NULL;
+    if (ZK_UNLIKELY(found == NULL || !is_of(found, word_of(method), method.size))) {
+        found = match_walking(table, method, path, whole, ret);
+        if (ZK_UNLIKELY(found == NULL)) return -1;
+    }
 
     ret->index = found->index;
     ret->path_exists = false;

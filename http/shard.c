@@ -10,11 +10,12 @@
 void zk__shard_init(zk__shard *shard)
 {
     const char *name = shard->config->server_name;
-    int size = *name ? snprintf(shard->common, sizeof shard->common, "Server: %s\r\nDate: ", name)
-                     : snprintf(shard->common, sizeof shard->common, "Date: ");
+    int size = snprintf(shard->plain, sizeof shard->plain,
+                        "HTTP/1.1 200 OK\r\n%s%s%sDate: ", *name ? "Server: " : "", name,
+                        *name ? "\r\n" : "");
     shard->date_at = (size_t)size;
-    memcpy(shard->common + size + 29, "\r\n", 2);
-    shard->common_size = (size_t)size + 31;
+    shard->common_size = shard->date_at + 31 - ZK__STATUS_OK_BYTES;
+    memcpy(shard->plain + size + 29, "\r\nContent-Length: ", 2 + ZK__LENGTH_NAME_BYTES);
     shard->common_second = -1;
     zk__shard_common_renew(shard);
     zk__spare_init(&shard->spare_sessions, ZK__SESSIONS_KEPT, zk__session_free_one);
@@ -23,10 +24,10 @@ void zk__shard_init(zk__shard *shard)
 
 void zk__shard_common_renew(zk__shard *shard)
 {
-    shard->common_checked = zk_now();
     struct timespec t;
     clock_gettime(CLOCK_REALTIME_COARSE, &t);
+    shard->common_due = zk_now() + ZK_SEC(1) - t.tv_nsec;
     if (t.tv_sec == shard->common_second) return;
     shard->common_second = t.tv_sec;
-    zk__date_put(shard->common + shard->date_at, t.tv_sec);
+    zk__date_put(shard->plain + shard->date_at, t.tv_sec);
 }

@@ -15,10 +15,10 @@
 typedef struct zk__conn zk__conn;
 typedef struct zk__session zk__session;
 
-enum { ZK__COMMON_FIELDS_BYTES = 160 };
+enum { ZK__COMMON_FIELDS_BYTES = 160, ZK__STATUS_OK_BYTES = 17, ZK__LENGTH_NAME_BYTES = 16 };
 enum { ZK__SESSIONS_KEPT = 8 }; /* at least */
 enum { ZK__STAGED_MAX = 32, ZK__STAGE_BYTES = 64 * 1024, ZK__STAGED_BYTES_MAX = 4096 };
-enum { ZK__AHEAD_MAX = 64, ZK__AHEAD_BYTES = 1500 };
+enum { ZK__READY_MAX = 64, ZK__AHEAD_BYTES = 1500 };
 
 /* Bytes of a connection that wait in the shard's stage. */
 typedef struct zk__staged {
@@ -26,19 +26,21 @@ typedef struct zk__staged {
     uint32_t offset, size;
 } zk__staged;
 
-/* What was received for a connection whose task has not begun yet. */
-typedef struct zk__ahead zk__ahead;
-struct zk__ahead {
-    zk__ahead *next;
-    ssize_t result; /* of the receiving call */
-    char bytes[ZK__AHEAD_BYTES];
-};
+/* A connection that has got something, and what, in the shard's inbox. */
+typedef struct zk__arrival {
+    zk__conn *conn; /* NULL: it has ended meanwhile */
+    uint32_t offset;
+    int32_t result; /* of the receiving call */
+} zk__arrival;
 
 typedef struct zk__shard {
     const zk_server *config; /* with all defaults filled in */
     zk_serving *serving;
     const zk__route_table *routes;
     zk_tls *tls;     /* NULL: connections are plain */
+    /* whose connections begin with a header of the PROXY protocol */
+    const struct zk__network *announcers;
+    int announcer_count;
     zk_scope *scope; /* of the tasks of its connections */
     zk_listener *listener;
     zk__conn *conns;
@@ -54,8 +56,12 @@ typedef struct zk__shard {
     uint32_t staged_bytes;
     zk__staged staged[ZK__STAGED_MAX];
     char *stage; /* ZK__STAGE_BYTES; NULL: nothing is staged */
-    zk__ahead *free_aheads;
-    uint32_t ahead_count; /* in all */
+    /* Connections that wait for their leader; see http/h1_batch.c. */
+    bool has_leader;
+    uint32_t ready_begin, ready_end;
+    uint32_t inbox_used;
+    char *inbox; /* ZK__READY_MAX * ZK__AHEAD_BYTES, from the first use on */
+    zk__arrival ready[ZK__READY_MAX + 1]; /* one may look at the one behind the last */
     /* What connections of HTTP/2 share: a buffer for what comes and goes, streams for reuse. */
     char *h2_buffer;
     struct zk__h2_conn *h2_ready, **h2_ready_end; /* with something to read, in order */
@@ -63,11 +69,12 @@ typedef struct zk__shard {
     bool is_pumping;
     struct zk__h2_stream *free_h2_streams;
     uint32_t free_h2_stream_count;
-    /* "Server: ...\r\nDate: ...\r\n", renewed each second. */
-    zk_time common_checked;
+    /* "HTTP/1.1 200 OK\r\n", "Server: ...\r\nDate: ...\r\n", renewed each second, and
+     * "Content-Length: ". */
+    zk_time common_due; /* when it is to be looked at again */
     int64_t common_second;
     size_t common_size, date_at;
-    char common[ZK__COMMON_FIELDS_BYTES];
+    char plain[ZK__STATUS_OK_BYTES + ZK__COMMON_FIELDS_BYTES + ZK__LENGTH_NAME_BYTES];
 } zk__shard;
 
 /* Fills the defaults into a configuration and checks it. returns 0; ZK_E_CONFIG with a trail. */
@@ -77,10 +84,6 @@ int zk__server_complete(zk_server *config);
 void zk__shard_init(zk__shard *shard);
 /* Frees what the connections, which are all gone, have shared. */
 void zk__shard_done(zk__shard *shard);
-
-/* Room for what is received ahead; NULL when there is enough of that, or no memory. */
-zk__ahead *zk__ahead_take(zk__shard *shard);
-void zk__ahead_give(zk__shard *shard, zk__ahead *ahead);
 
 /* Puts bytes off to the end of the batch. returns false if they have to be sent at once. The
  * connection is about to park. */
@@ -95,15 +98,23 @@ void zk__shard_common_renew(zk__shard *shard);
 
 static inline zk_str zk__shard_common(zk__shard *shard)
 {
-    if (ZK_UNLIKELY(shard->common_checked != zk_now())) zk__shard_common_renew(shard);
-    return (zk_str){shard->common, shard->common_size};
+    if (ZK_UNLIKELY(zk__worker_self()->now >= shard->common_due)) zk__shard_common_renew(shard);
+    return (zk_str){shard->plain + ZK__STATUS_OK_BYTES, shard->common_size};
+}
+
+/* What a plain response begins with: its status line, these fields, and the name of the length. At
+ * least 96 bytes of it may be read. */
+static inline zk_str zk__shard_plain(zk__shard *shard)
+{
+    if (ZK_UNLIKELY(zk__worker_self()->now >= shard->common_due)) zk__shard_common_renew(shard);
+    return (zk_str){shard->plain, ZK__STATUS_OK_BYTES + shard->common_size + ZK__LENGTH_NAME_BYTES};
 }
 
 /* The Date of this moment, 29 bytes. */
 static inline zk_str zk__shard_date(zk__shard *shard)
 {
-    if (ZK_UNLIKELY(shard->common_checked != zk_now())) zk__shard_common_renew(shard);
-    return (zk_str){shard->common + shard->date_at, 29};
+    if (ZK_UNLIKELY(zk__worker_self()->now >= shard->common_due)) zk__shard_common_renew(shard);
+    return (zk_str){shard->plain + shard->date_at, 29};
 }
 
 #endif

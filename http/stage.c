@@ -5,8 +5,8 @@
  * A request alternates between three bodies of code, the kernel's receiving, ours, and the kernel's
  * sending, and none of them fits into the first-level instruction cache together with another. So a
  * connection's task does not send its response but puts it on the stage and parks; when the batch
- * is over, or the stage is full, all are sent one after the other. Likewise what a parked
- * connection has got is received by the poller's callback, before any task of the batch runs. With
+ * is over, or the stage is full, all are sent one after the other. Likewise what parked connections
+ * have got is received first (h1_batch.c). With
  * one connection ready at a time nothing changes. Measured with 64 connections: 1.18 of the bare
  * responder's time per request without the stage, 1.05 with it.
  *
@@ -31,13 +31,13 @@ bool zk__stage_put(zk__shard *shard, zk__conn *conn, const char *data, size_t si
                     size > ZK__STAGE_BYTES - shard->staged_bytes)) {
         zk__stage_flush(shard);
     }
-    memcpy(shard->stage + shard->staged_bytes, data, size);
-    shard->staged[shard->staged_count++] = (zk__staged){
-        .conn = conn,
-        .offset = shard->staged_bytes,
-        .size = (uint32_t)size,
-    };
-    shard->staged_bytes += (uint32_t)size;
+    uint32_t offset = shard->staged_bytes;
+    zk__staged *staged = &shard->staged[shard->staged_count++];
+    staged->conn = conn;
+    staged->offset = offset;
+    staged->size = (uint32_t)size;
+    shard->staged_bytes = offset + (uint32_t)size;
+    memcpy(shard->stage + offset, data, size);
     conn->is_staged = true;
     shard->stage_hook.run = on_batch_end;
     zk__hook_arm(zk__worker_self(), &shard->stage_hook);
@@ -71,25 +71,6 @@ void zk__stage_flush(zk__shard *shard)
     }
 }
 
-zk__ahead *zk__ahead_take(zk__shard *shard)
-{
-    zk__ahead *ahead = shard->free_aheads;
-    if (ZK_LIKELY(ahead != NULL)) {
-        shard->free_aheads = ahead->next;
-        return ahead;
-    }
-    if (shard->ahead_count == ZK__AHEAD_MAX) return NULL;
-    ahead = zk_alloc(sizeof *ahead);
-    if (ahead) shard->ahead_count++;
-    return ahead;
-}
-
-void zk__ahead_give(zk__shard *shard, zk__ahead *ahead)
-{
-    ahead->next = shard->free_aheads;
-    shard->free_aheads = ahead;
-}
-
 void zk__shard_done(zk__shard *shard)
 {
     zk__stage_flush(shard);
@@ -100,10 +81,6 @@ void zk__shard_done(zk__shard *shard)
     shard->h2_buffer = NULL;
     zk_free(shard->stage);
     shard->stage = NULL;
-    while (shard->free_aheads) {
-        zk__ahead *ahead = shard->free_aheads;
-        shard->free_aheads = ahead->next;
-        zk_free(ahead);
-    }
-    shard->ahead_count = 0;
+    zk_free(shard->inbox);
+    shard->inbox = NULL;
 }

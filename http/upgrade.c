@@ -24,11 +24,12 @@ int zk__h1_upgrade(zk_response *res, zk_str protocol, zk__upgrade *upgrade, zk_s
         res->state = ZK__RESPONSE_NONE;
         return ZK_E_HTTP_STATE;
     }
-    res->status = 101;
+    res->status = protocol.size ? 101 : 200;
     int rc = zk__h1_put_switching(res, protocol);
     if (!rc) rc = zk__h1_flush(x);
     if (rc < 0) return rc;
     /* From now on nothing of HTTP looks at the connection. */
+    zk__batch_hand_over(x);
     x->stack->on_leave = NULL;
     zk_stream_on_hangup(c->stream, NULL, NULL);
     c->phase = ZK__CONN_OTHER;

@@ -94,6 +94,8 @@ struct zk_tls {
 };
 
 void zk__tls_ref(zk_tls *tls);
+/* As zk_tls_connect, but if the configuration offers protocols, only HTTP/1.1 is offered. */
+int zk__tls_connect_http1(zk_tls *tls, zk_stream *inner, const char *host, zk_stream **ret_stream);
 /* The certificates of now, to be given back. */
 zk__tls_set *zk__tls_set_take(zk_tls *tls);
 void zk__tls_set_give(zk__tls_set *set);

@@ -169,13 +169,16 @@ static int expect(zk__tls_stream *s)
     return ok > 0 ? 0 : zk__tls_error(s->ssl, &s->reason);
 }
 
-int zk_tls_connect(zk_tls *tls, zk_stream *inner, const char *host, zk_stream **ret_stream)
+static int tls_connect(zk_tls *tls, bool is_http1, zk_stream *inner, const char *host,
+                       zk_stream **ret_stream)
 {
+    static const uint8_t http1[] = "\x08http/1.1";
     zk__tls_stream *s = NULL; /* set if the start succeeds */
     int rc = start(tls, false, inner, &s);
     if (rc < 0) return rc;
     rc = host_copy(s, host);
     if (!rc) rc = expect(s);
+    if (!rc && is_http1 && SSL_set_alpn_protos(s->ssl, http1, sizeof http1 - 1)) rc = -ENOMEM;
     if (rc < 0) {
         zk__tls_stream_free(s);
         return rc == ZK_E_CONFIG ? zk_fail(rc, "the host for a TLS connection") : rc;
@@ -185,4 +188,14 @@ int zk_tls_connect(zk_tls *tls, zk_stream *inner, const char *host, zk_stream **
     rc = finish(s, ret_stream);
     if (rc >= 0) zk__tls_session_renew(s->ssl);
     return rc;
+}
+
+int zk_tls_connect(zk_tls *tls, zk_stream *inner, const char *host, zk_stream **ret_stream)
+{
+    return tls_connect(tls, false, inner, host, ret_stream);
+}
+
+int zk__tls_connect_http1(zk_tls *tls, zk_stream *inner, const char *host, zk_stream **ret_stream)
+{
+    return tls_connect(tls, tls && tls->alpn, inner, host, ret_stream);
 }

@@ -5,6 +5,7 @@ const assert = require('node:assert');
 const http2 = require('node:http2');
 const https = require('node:https');
 const { once } = require('node:events');
+const { runTests } = require('./run_tests.js');
 
 const url = new URL(process.argv[2]);
 const isSecure = url.protocol === 'https:';
@@ -118,22 +119,4 @@ const tests = {
   },
 };
 
-async function main() {
-  let failures = 0;
-  for (const [name, test] of Object.entries(tests)) {
-    let timer;
-    const late = new Promise((_, reject) => {
-      timer = setTimeout(() => reject(new Error('it takes too long')), 15000);
-    });
-    try {
-      await Promise.race([test(), late]);
-    } catch (error) {
-      console.log(`FAILED: ${name}: ${error.stack}`);
-      failures++;
-    }
-    clearTimeout(timer);
-  }
-  process.exit(failures ? 1 : 0);
-}
-
-main();
+runTests(tests, 15000);

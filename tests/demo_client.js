@@ -5,6 +5,7 @@ const assert = require('node:assert');
 const http = require('node:http');
 const net = require('node:net');
 const { once } = require('node:events');
+const { runTests } = require('./run_tests.js');
 
 const url = new URL(process.argv[2]);
 const HEAD_END = Buffer.from('\r\n\r\n');
@@ -160,22 +161,4 @@ const tests = {
   },
 };
 
-async function main() {
-  let failures = 0;
-  for (const [name, test] of Object.entries(tests)) {
-    let timer;
-    const late = new Promise((_, reject) => {
-      timer = setTimeout(() => reject(new Error('it takes too long')), 20000);
-    });
-    try {
-      await Promise.race([test(), late]);
-    } catch (error) {
-      console.log(`FAILED: ${name}: ${error.stack}`);
-      failures++;
-    }
-    clearTimeout(timer);
-  }
-  process.exit(failures ? 1 : 0);
-}
-
-main();
+runTests(tests, 20000);

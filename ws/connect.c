@@ -1,25 +1,17 @@
 /*
- * The client's handshake (RFC 6455 section 4.1), over HTTP/1.1. What the server says is checked
- * word by word; anything but a 101 is refused, redirects too.
+ * The client's handshake (RFC 6455 section 4.1), over HTTP/1.1; that over HTTP/2 is in
+ * connect_h2.c. What the server says is checked word by word; anything but a 101 is refused,
+ * redirects too.
  */
 #include <stdio.h>
 #include <string.h>
 
 #include "http/dial.h"
-#include "http/h1_response.h"
-#include "ws/connection.h"
-#include "ws/handshake.h"
+#include "ws/connect.h"
 
 enum { HEAD_BYTES_MAX = 16 * 1024, FIELDS_MAX = 100, CONNECT_TIMEOUT_MS = 10000 };
 
-typedef struct connecting {
-    const zk_url *url;
-    const zk_ws_options *options;
-    zk_ws *ws;
-    zk_stream *stream;
-    zk_arena arena;
-    char key[ZK__WS_KEY_BYTES];
-} connecting;
+typedef zk__ws_connecting connecting;
 
 /* ---- the request ---- */
 
@@ -77,30 +69,56 @@ static int add_field(lines *t, const char *name, zk_str value)
     return rc ? rc : add(t, "\r\n", 2);
 }
 
-static int add_protocols(lines *t, const char *const *protocols)
+/* "a, b, c" */
+static int protocols_join(connecting *c, const char *const *protocols, zk_str *ret)
 {
-    if (!protocols || !*protocols) return 0;
-    int rc = add_text(t, "Sec-WebSocket-Protocol: ");
+    lines t = {.arena = &c->arena};
+    int rc = 0;
     for (const char *const *p = protocols; *p && !rc; p++) {
         if (!zk__h1_is_token((zk_str){*p, strlen(*p)})) return ZK_E_HTTP_FIELD;
-        if (p != protocols) rc = add(t, ", ", 2);
-        if (!rc) rc = add_text(t, *p);
+        if (p != protocols) rc = add(&t, ", ", 2);
+        if (!rc) rc = add_text(&t, *p);
     }
-    return rc ? rc : add(t, "\r\n", 2);
+    *ret = (zk_str){t.data, t.size};
+    return rc;
 }
 
-static int add_headers(lines *t, const zk_header *headers)
+static void field_put(connecting *c, const char *name, zk_str value)
 {
-    int rc = 0;
-    for (; headers && headers->name && !rc; headers++) {
+    c->fields[c->field_count++] = (zk_field){{name, strlen(name)}, value};
+}
+
+static int fields_collect(connecting *c)
+{
+    const zk_ws_options *o = c->options;
+    const zk_header *headers = o ? o->headers : NULL;
+    size_t count = 3;
+    while (headers && headers[count - 3].name)
+        count++;
+    c->fields = zk_arena_alloc(&c->arena, count * sizeof *c->fields);
+    if (!c->fields) return -ENOMEM;
+    field_put(c, "Sec-WebSocket-Version", ZK_STR("13"));
+    if (o && o->deflate) {
+        char *offer = zk_arena_alloc(&c->arena, ZK__WS_EXTENSION_BYTES);
+        if (!offer) return -ENOMEM;
+        zk__ws_offer_write(o->deflate, offer);
+        field_put(c, "Sec-WebSocket-Extensions", (zk_str){offer, strlen(offer)});
+    }
+    if (o && o->protocols && *o->protocols) {
+        zk_str list;
+        int rc = protocols_join(c, o->protocols, &list);
+        if (rc < 0) return rc;
+        field_put(c, "Sec-WebSocket-Protocol", list);
+    }
+    for (; headers && headers->name; headers++) {
         zk_str name = {headers->name, strlen(headers->name)};
         zk_str value = {headers->value, strlen(headers->value)};
         if (!zk__h1_is_token(name) || !zk__h1_is_field_value(value) || is_ours(name)) {
             return ZK_E_HTTP_FIELD;
         }
-        rc = add_field(t, headers->name, value);
+        field_put(c, headers->name, value);
     }
-    return rc;
+    return 0;
 }
 
 static int request_write(connecting *c, lines *t)
@@ -117,14 +135,8 @@ static int request_write(connecting *c, lines *t)
     if (!rc) rc = add_field(t, "Host", (zk_str){authority, size});
     if (!rc) rc = add_text(t, "Upgrade: websocket\r\nConnection: Upgrade\r\n");
     if (!rc) rc = add_field(t, "Sec-WebSocket-Key", (zk_str){c->key, sizeof c->key});
-    if (!rc) rc = add_text(t, "Sec-WebSocket-Version: 13\r\n");
-    if (!rc && c->options && c->options->deflate) {
-        char offer[ZK__WS_EXTENSION_BYTES];
-        zk__ws_offer_write(c->options->deflate, offer);
-        rc = add_field(t, "Sec-WebSocket-Extensions", (zk_str){offer, strlen(offer)});
-    }
-    if (!rc && c->options) rc = add_protocols(t, c->options->protocols);
-    if (!rc && c->options) rc = add_headers(t, c->options->headers);
+    for (size_t i = 0; i < c->field_count && !rc; i++)
+        rc = add_field(t, c->fields[i].name.data, c->fields[i].value);
     return rc ? rc : add(t, "\r\n", 2);
 }
 
@@ -171,9 +183,17 @@ static int extension_check(connecting *c, zk_str answer)
     return c->ws->deflate ? 0 : -ENOMEM;
 }
 
+int zk__ws_answer_agree(connecting *c, const zk__h1_answer *a)
+{
+    int count;
+    const zk_field *extension = single(a, "Sec-WebSocket-Extensions", &count);
+    int rc = extension ? extension_check(c, count == 1 ? extension->value : ZK_STR("")) : 0;
+    return rc < 0 ? rc : protocol_check(c, a);
+}
+
 static int answer_check(connecting *c, const zk__h1_answer *a)
 {
-    int upgrades, accepts, extensions;
+    int upgrades, accepts;
     if (a->status != 101) return zk_fail(ZK_E_WS_HANDSHAKE, "status %d", a->status);
     const zk_field *upgrade = single(a, "Upgrade", &upgrades);
     if (upgrades != 1 || !is_text(upgrade->value, "websocket")) {
@@ -190,9 +210,7 @@ static int answer_check(connecting *c, const zk__h1_answer *a)
         memcmp(key->value.data, accept, sizeof accept)) {
         return zk_fail(ZK_E_WS_HANDSHAKE, "not the answer to our key");
     }
-    const zk_field *extension = single(a, "Sec-WebSocket-Extensions", &extensions);
-    int rc = extension ? extension_check(c, extensions == 1 ? extension->value : ZK_STR("")) : 0;
-    return rc < 0 ? rc : protocol_check(c, a);
+    return zk__ws_answer_agree(c, a);
 }
 
 /* Reads the head of the final response. What is behind it belongs to the socket. */
@@ -246,23 +264,31 @@ static int secure(connecting *c)
     int rc = tls ? 0 : zk__ws_tls(&tls);
     if (rc < 0) return rc;
     char *host = zk_arena_copy(&c->arena, c->url->host.data, c->url->host.size);
-    return host ? zk__dial_tls(tls, c->stream, host, &c->stream) : -ENOMEM;
+    return host ? zk__dial_tls(tls, true, c->stream, host, &c->stream) : -ENOMEM;
+}
+
+/* A connection of its own. */
+static int dial(connecting *c)
+{
+    char host[ZK_URL_AUTHORITY_BYTES + 16];
+    int rc = address_write(c, host, sizeof host);
+    if (!rc) rc = zk__dial(host, &c->stream);
+    return !rc && c->url->is_secure ? secure(c) : rc;
 }
 
 static int connect_run(void *arg)
 {
     connecting *c = arg;
-    char host[ZK_URL_AUTHORITY_BYTES + 16];
     uint8_t key[16];
     lines request = {.arena = &c->arena};
     int rc = zk__ws_random(key, sizeof key);
     if (rc < 0) return rc;
     zk__ws_key_encode(key, c->key);
-    rc = request_write(c, &request);
-    if (!rc) rc = address_write(c, host, sizeof host);
-    if (!rc) rc = zk__dial(host, &c->stream);
-    if (!rc && c->url->is_secure) rc = secure(c);
-    if (!rc) rc = zk_stream_write(c->stream, request.data, request.size);
+    rc = fields_collect(c);
+    if (!rc) rc = request_write(c, &request);
+    if (!rc) rc = c->options && c->options->client ? zk__ws_reach(c) : dial(c);
+    if (rc) return rc;
+    rc = zk_stream_write(c->stream, request.data, request.size);
     return rc ? rc : answer_read(c);
 }
 
@@ -271,7 +297,7 @@ int zk_ws_connect(const char *address, const zk_ws_options *options, zk_ws **ret
     zk_url url;
     int rc = zk_url_parse((zk_str){address, strlen(address)}, &url);
     if (rc < 0) return rc;
-    if (url.scheme.data[0] != 'w' || url.user_info.data) return ZK_E_HTTP_URL;
+    if ((url.scheme.data[0] | 0x20) != 'w' || url.user_info.data) return ZK_E_HTTP_URL;
     if (options && options->deflate && !ZK__ZLIB) return ZK_E_WS_DEFLATE;
     connecting c = {.url = &url, .options = options, .ws = zk__ws_new(options, true)};
     if (!c.ws) return -ENOMEM;
@@ -279,6 +305,7 @@ int zk_ws_connect(const char *address, const zk_ws_options *options, zk_ws **ret
         options && options->connect_timeout_ms ? options->connect_timeout_ms : CONNECT_TIMEOUT_MS;
     rc = zk_timeout(timeout_ms < 0 ? INT64_MAX : ZK_MS(timeout_ms), connect_run, &c);
     if (rc == -ETIMEDOUT && !zk_cancelled()) rc = ZK_E_WS_TIMEOUT;
+    if (rc == -ECANCELED && zk_cancelled()) rc = zk_cancelled(); /* the caller's own time is over */
     zk_arena_done(&c.arena);
     if (rc < 0) {
         zk_stream_close(c.stream);

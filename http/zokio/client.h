@@ -57,7 +57,8 @@ typedef struct zk_client_options {
     /* to go through: "http://user:password@host:port"; "": none; NULL: as the environment says
      * (http_proxy, https_proxy, all_proxy, no_proxy). Never for localhost and 127.0.0.0/8 */
     const char *proxy;
-    bool no_h2;        /* HTTP/1.1 only; else over TLS HTTP/2 if the server has it */
+    bool no_h2; /* HTTP/1.1 only; else over TLS HTTP/2 if the server has it */
+    bool h2c;   /* plain http by HTTP/2, from servers known to speak it; not through a proxy */
     int redirects_max; /* followed: 10; -1: none, they are responses like others */
 } zk_client_options;
 

@@ -356,6 +356,7 @@ FOLDER_TEST(file, in_a_cancelled_scope_nothing_begins_but_closing)
 }
 
 typedef struct fifo_open {
+    const char *path;
     zk_file *file;
     int rc;
 } fifo_open;
@@ -363,7 +364,7 @@ typedef struct fifo_open {
 static int open_fifo(void *arg)
 {
     fifo_open *f = arg;
-    f->rc = zk_file_open(in_folder("fifo"), O_RDONLY, 0, &f->file);
+    f->rc = zk_file_open(f->path, O_RDONLY, 0, &f->file);
     return 0;
 }
 
@@ -371,14 +372,14 @@ static int open_fifo(void *arg)
 FOLDER_TEST(file, a_cancelled_open_leaks_nothing)
 {
     int open_before = open_count();
-    cr_assert(!mkfifo(in_folder("fifo"), 0600));
-    fifo_open f = {.rc = 1};
+    fifo_open f = {.path = in_folder("fifo"), .rc = 1};
+    cr_assert(!mkfifo(f.path, 0600));
     ZK_SCOPE(s) {
         cr_assert_ok(zk_spawn(&s, open_fifo, (void *)&f));
         int fd = -1;
         /* It can be opened so as soon as a reader is there: the open has begun. */
         while (fd < 0) {
-            fd = open(in_folder("fifo"), O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+            fd = open(f.path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
             if (fd < 0) cr_assert_ok(zk_yield());
         }
         zk_scope_cancel(&s);

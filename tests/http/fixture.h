@@ -48,6 +48,31 @@ static inline int nothing(zk_request *req, zk_response *res)
     return zk_respond(res, 200, NULL, NULL, 0);
 }
 
+/* A handler: the number of bytes of the body, in digits. */
+static inline int count_body(zk_request *req, zk_response *res)
+{
+    static char part[10000];
+    size_t size = 0;
+    ssize_t n;
+    while ((n = zk_body_read(req, part, sizeof part)) > 0)
+        size += (size_t)n;
+    if (n < 0) return (int)n;
+    int digits = snprintf(part, sizeof part, "%zu", size);
+    return zk_respond(res, 200, NULL, part, (size_t)digits);
+}
+
+/* Answers with the body, at most `piece_max` bytes (3,000) at a time. */
+static inline int echo_by(zk_request *req, zk_response *res, size_t piece_max)
+{
+    char piece[3000];
+    ssize_t n;
+    int rc = zk_response_begin(res, 200, NULL, ZK_LENGTH_UNKNOWN);
+    while (rc >= 0 && (n = zk_body_read(req, piece, piece_max)) != 0) {
+        rc = n < 0 ? (int)n : zk_response_write(res, piece, (size_t)n);
+    }
+    return rc;
+}
+
 /* ---- time ---- */
 
 static zk_time time_passed;

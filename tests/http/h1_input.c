@@ -42,28 +42,7 @@ static int reads_one(zk_request *req, zk_response *res)
     return n < 0 ? (int)n : zk_respond(res, 200, NULL, &c, (size_t)n);
 }
 
-static int begins_first(zk_request *req, zk_response *res)
-{
-    char part[16];
-    ssize_t n;
-    int rc = zk_response_begin(res, 200, NULL, ZK_LENGTH_UNKNOWN);
-    while (rc >= 0 && (n = zk_body_read(req, part, sizeof part)) != 0) {
-        rc = n < 0 ? (int)n : zk_response_write(res, part, (size_t)n);
-    }
-    return rc;
-}
-
-static int count_body(zk_request *req, zk_response *res)
-{
-    static char part[10000];
-    size_t size = 0;
-    ssize_t n;
-    while ((n = zk_body_read(req, part, sizeof part)) > 0)
-        size += (size_t)n;
-    if (n < 0) return (int)n;
-    int digits = snprintf(part, sizeof part, "%zu", size);
-    return zk_respond(res, 200, NULL, part, (size_t)digits);
-}
+static int begins_first(zk_request *req, zk_response *res) { return echo_by(req, res, 16); }
 
 static const zk_route routes[] = {
     {"POST", "/whole", echoes_whole, NULL},

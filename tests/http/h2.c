@@ -48,28 +48,7 @@ static int pieces(zk_request *req, zk_response *res)
     return rc;
 }
 
-static int count_body(zk_request *req, zk_response *res)
-{
-    static char part[10000];
-    size_t size = 0;
-    ssize_t n;
-    while ((n = zk_body_read(req, part, sizeof part)) > 0)
-        size += (size_t)n;
-    if (n < 0) return (int)n;
-    int digits = snprintf(part, sizeof part, "%zu", size);
-    return zk_respond(res, 200, NULL, part, (size_t)digits);
-}
-
-static int echoes(zk_request *req, zk_response *res)
-{
-    char part[3000];
-    ssize_t n;
-    int rc = zk_response_begin(res, 200, NULL, ZK_LENGTH_UNKNOWN);
-    while (rc >= 0 && (n = zk_body_read(req, part, sizeof part)) != 0) {
-        rc = n < 0 ? (int)n : zk_response_write(res, part, (size_t)n);
-    }
-    return rc;
-}
+static int echoes(zk_request *req, zk_response *res) { return echo_by(req, res, 3000); }
 
 static const zk_route routes[] = {
     {"GET", "/", hello, NULL},
@@ -232,8 +211,8 @@ ZK_HTTP_TEST(h2, rfc_9113_5_1_streams_have_states, .routes = routes)
         {"5.1.1 an even id", "headers.eh 2 GET:/", GOAWAY("PROTOCOL_ERROR"), true},
         {"5.1 DATA on an idle stream", "data 1 'x'", GOAWAY("PROTOCOL_ERROR"), true},
         {"5.1.1 ids leave some out", "headers.eh 7 GET:/; headers.eh 31 GET:/",
-         "headers 7 200 content-length=5\nheaders 31 200 content-length=5\n"
-         "data 7 5 end hello\ndata 31 5 end hello\n",
+         "headers 7 200 content-length=5\ndata 7 5 end hello\n"
+         "headers 31 200 content-length=5\ndata 31 5 end hello\n",
          false},
         {"5.1 RST_STREAM of a closed stream", "headers.eh 1 GET:/; rst 1 u32:8; rst 1 u32:8", "",
          false},

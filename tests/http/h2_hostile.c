@@ -598,3 +598,35 @@ SIEGE_TEST(h2_hostile, dripping_clients_are_ended_by_the_time_a_head_may_take)
         }
     }
 }
+
+/* ---- what is sent behind an error ---- */
+
+/* Bytes that are there unread when a socket closes make its end a reset, which may overtake the
+ * GOAWAY. */
+SIEGE_TEST(h2_hostile, who_is_refused_reads_why_and_an_orderly_end)
+{
+    enum { BEHIND_BYTES = 400 * 1000 };
+    static char behind[BEHIND_BYTES], text[1024];
+    static const char wrong[] = "\0\0\1\6\0\0\0\0\0\0"; /* a PING of one byte */
+    memset(behind, -1, sizeof behind);                  /* zeros would be a flood of empty frames */
+    bad_open(x, "");
+    zk_stream *stream = x->bad.w.stream;
+    cr_assert_eq(zk_stream_try_write(stream, wrong, sizeof wrong - 1), (ssize_t)sizeof wrong - 1);
+    size_t sent = 0;
+    for (int idle = 0; sent < BEHIND_BYTES && idle < 100;) {
+        ssize_t n = zk_stream_try_write(stream, behind + sent, BEHIND_BYTES - sent);
+        if (n == -EAGAIN) {
+            settle();
+            idle++;
+            continue;
+        }
+        cr_assert_gt(n, 0, "after %zu bytes: %s", sent, zk_strerror((int)n));
+        sent += (size_t)n;
+    }
+    cr_assert_eq(sent, (size_t)BEHIND_BYTES);
+    settle();
+    cr_assert_ok(zk_stream_shutdown(stream));
+    wait_for(&x->bad, "goaway 0 FRAME_SIZE_ERROR\n", "a wrong frame");
+    cr_assert_eq(zk_stream_read(stream, text, sizeof text), 0);
+    bad_close(x);
+}

@@ -9,10 +9,7 @@
 #include <errno.h>
 
 #include "tests/http/h2_frames.h"
-#include "tests/sim.h"
-
-#include <zokio/channel.h>
-#include <zokio/zokio.h>
+#include "tests/http/sim_site.h"
 
 enum { CONNECTIONS = 3, STREAMS = 12, BODY_MAX = 100000 };
 
@@ -92,33 +89,10 @@ static const zk_route routes[] = {
 };
 
 typedef struct site {
-    zk_addr addr;
-    zk_serving *serving;
-    zk_channel *is_up;
+    sim_site server;
     bool is_faulty, is_hostile;
     int done, given_up, cut_off;
 } site;
-
-static void on_listening(void *context, zk_serving *serving)
-{
-    site *s = context;
-    s->addr = zk_serving_addr(serving);
-    s->serving = serving;
-    (void)zk_channel_try_send(s->is_up, &(int){1});
-}
-
-static int serve(void *arg)
-{
-    site *s = *(site **)arg;
-    zk_server config = {.listen = "127.0.0.1:8080",
-                        .routes = routes,
-                        .context = s,
-                        .on_listening = on_listening,
-                        .no_signals = true};
-    int rc = zk_serve(&config);
-    zk_channel_close(s->is_up);
-    return rc == -EMFILE || rc == -ENOMEM ? 0 : rc;
-}
 
 /* ---- a client ---- */
 
@@ -287,7 +261,7 @@ static int visit(void *arg)
 {
     visitor v = {.site = *(site **)arg};
     site *s = v.site;
-    int rc = zk_connect(&s->addr, &v.stream);
+    int rc = zk_connect(&s->server.addr, &v.stream);
     if (rc < 0) {
         s->cut_off++;
         return s->is_faulty ? 0 : rc;
@@ -373,7 +347,7 @@ static int read_all(void *arg)
 static int attack(void *arg)
 {
     visitor v = {.site = *(site **)arg};
-    if (zk_connect(&v.site->addr, &v.stream) < 0) return 0;
+    if (zk_connect(&v.site->server.addr, &v.stream) < 0) return 0;
     (void)zk_timeout(ZK_SEC(5), write_all, &v);
     (void)zk_timeout((zk_time)(zk_sim_random() % (uint64_t)ZK_SEC(5)), read_all, &v);
     zk_stream_close(v.stream);
@@ -382,8 +356,9 @@ static int attack(void *arg)
 
 /* ---- the days ---- */
 
-static int visits(site *s)
+static int visits(sim_site *its_server)
 {
+    site *s = (site *)its_server;
     int rc = 0;
     ZK_SCOPE(visitors) {
         for (int i = 0; i < CONNECTIONS && rc >= 0; i++) {
@@ -398,19 +373,9 @@ static int visits(site *s)
 
 static int a_day(void *arg)
 {
-    site s = *(site *)arg, *p = &s;
-    int up, rc = zk_channel_new(sizeof(int), 1, &s.is_up);
-    if (rc < 0) return rc;
-    ZK_SCOPE(all) {
-        rc = zk_spawn(&all, serve, &p);
-        if (rc >= 0 && zk_channel_recv(s.is_up, &up) == 0) {
-            rc = visits(&s);
-            zk_serving_drain(s.serving);
-        }
-        int end = zk_scope_wait(&all);
-        if (rc >= 0) rc = end;
-    }
-    zk_channel_free(s.is_up);
+    site s = *(site *)arg;
+    s.server.routes = routes;
+    int rc = sim_site_run(&s.server, visits);
     if (rc < 0) return rc;
     ZK_SIM_CHECK(s.is_faulty ||
                  (s.done + s.given_up == CONNECTIONS * STREAMS && s.cut_off == 0 && s.done > 0));
@@ -419,14 +384,14 @@ static int a_day(void *arg)
 
 ZK_TEST(h2_sim, every_stream_ends_well_on_a_good_network)
 {
-    zk_test_seeds("h2_sim", 40, NULL, a_day, &(site){0});
+    zk_test_seeds("h2_sim", 40, NULL, a_day, &(site){.is_faulty = false});
 }
 
 ZK_TEST(h2_sim, pieces_of_any_size_make_no_difference)
 {
     zk_test_seeds("h2_sim", 40,
                   &(zk_sim_options){.short_read_chance = 400, .short_write_chance = 400}, a_day,
-                  &(site){0});
+                  &(site){.is_faulty = false});
 }
 
 ZK_TEST(h2_sim, broken_connections_leave_nothing_behind)

@@ -17,12 +17,7 @@ static int echoes(zk_request *req, zk_response *res)
 
 static int streams(zk_request *req, zk_response *res)
 {
-    char part[64];
-    ssize_t n;
-    int rc = zk_response_begin(res, 200, NULL, ZK_LENGTH_UNKNOWN);
-    while (rc >= 0 && (n = zk_body_read(req, part, sizeof part)) != 0) {
-        rc = n < 0 ? (int)n : zk_response_write(res, part, (size_t)n);
-    }
+    int rc = echo_by(req, res, 64);
     return rc < 0 ? rc : zk_response_trailer(res, "X-T", "end");
 }
 

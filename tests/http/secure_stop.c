@@ -2,8 +2,7 @@
  * HTTP over TLS: handshakes that do not end, and how a server with TLS stops.
  */
 #include "tests/http/site.h"
-
-#include <openssl/err.h>
+#include "tests/net/tls_renegotiate.h"
 
 /* ---- handshakes that do not end ---- */
 
@@ -67,13 +66,7 @@ SITE_TEST(secure_stop, renegotiation_leaves_others_alone, {0})
         zk_tls *old = client_new((zk_tls_client){
             .insecure_skip_verification = true, .version_max = ZK_TLS_1_2, .sessions_max = -1});
         zk_stream *asks = secure_open(x, old);
-        zk__tls_stream *s = (zk__tls_stream *)(void *)asks;
-        SSL_clear_options(s->ssl, SSL_OP_NO_RENEGOTIATION);
-        zk__tls_begin(s);
-        cr_assert(SSL_renegotiate(s->ssl) > 0);
-        (void)SSL_do_handshake(s->ssl);
-        ERR_clear_error();
-        zk__tls_end(s);
+        renegotiate(asks);
         settle();
         char byte;
         cr_assert_lt(zk_stream_read(asks, &byte, 1), 0, "refused");

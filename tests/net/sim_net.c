@@ -3,9 +3,7 @@
  */
 #include <errno.h>
 
-#include "tests/sim.h"
-
-#include <zokio/zokio.h>
+#include "tests/http/sim_site.h"
 
 /* ---- connections ---- */
 
@@ -160,32 +158,9 @@ static int hello(zk_request *req, zk_response *res)
 static const zk_route routes[] = {{"GET", "/", hello, .with = NULL}, {0}};
 
 typedef struct site {
-    zk_addr addr;
-    zk_serving *serving;
-    zk_channel *is_up;
+    sim_site server;
     int answered, cut_off;
 } site;
-
-static void on_listening(void *context, zk_serving *serving)
-{
-    site *s = context;
-    s->addr = zk_serving_addr(serving);
-    s->serving = serving;
-    (void)zk_channel_try_send(s->is_up, &(int){1});
-}
-
-static int serve(void *arg)
-{
-    site *s = *(site **)arg;
-    zk_server server = {.listen = "127.0.0.1:8080",
-                        .routes = routes,
-                        .context = s,
-                        .on_listening = on_listening,
-                        .no_signals = true};
-    int rc = zk_serve(&server);
-    zk_channel_close(s->is_up);
-    return rc == -EMFILE ? 0 : rc;
-}
 
 /* Asks three times on one connection. Each answer is whole, or the connection has broken. */
 static int visit(void *arg)
@@ -193,7 +168,7 @@ static int visit(void *arg)
     site *s = *(site **)arg;
     static const char request[] = "GET / HTTP/1.1\r\nHost: sim\r\n\r\n";
     zk_stream *stream;
-    if (zk_connect(&s->addr, &stream) < 0) {
+    if (zk_connect(&s->server.addr, &stream) < 0) {
         s->cut_off++;
         return 0;
     }
@@ -217,26 +192,21 @@ static int visit(void *arg)
     return rc == -EBADMSG ? rc : 0;
 }
 
+static int visits(sim_site *server)
+{
+    int rc = 0;
+    ZK_SCOPE(visitors) {
+        for (int i = 0; i < 5; i++)
+            if (zk_spawn(&visitors, visit, &server) < 0) break;
+        rc = zk_scope_wait(&visitors);
+    }
+    return rc;
+}
+
 static int a_day_on_the_web(void *arg)
 {
-    site s = {0}, *p = &s;
-    int up, *has_faults = arg;
-    int rc = zk_channel_new(sizeof(int), 1, &s.is_up);
-    if (rc < 0) return rc;
-    ZK_SCOPE(all) {
-        rc = zk_spawn(&all, serve, &p);
-        if (rc >= 0 && zk_channel_recv(s.is_up, &up) == 0) {
-            ZK_SCOPE(visitors) {
-                for (int i = 0; i < 5; i++)
-                    if (zk_spawn(&visitors, visit, &p) < 0) break;
-                rc = zk_scope_wait(&visitors);
-            }
-            zk_serving_drain(s.serving);
-        }
-        int end = zk_scope_wait(&all);
-        if (rc >= 0) rc = end;
-    }
-    zk_channel_free(s.is_up);
+    site s = {.server.routes = routes};
+    int *has_faults = arg, rc = sim_site_run(&s.server, visits);
     if (rc < 0) return rc;
     ZK_SIM_CHECK(*has_faults || (s.answered == 15 && s.cut_off == 0));
     return 0;

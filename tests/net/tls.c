@@ -3,6 +3,7 @@
  * all streams do is tested with them, in stream.c.
  */
 #include "tests/net/tls_ends.h"
+#include "tests/net/tls_renegotiate.h"
 
 #include <openssl/err.h>
 
@@ -376,18 +377,6 @@ ZK_ASYNC_TEST(tls, a_flood_of_key_updates_is_ended)
     }
     cr_assert_lt(rounds, 20000);
     ends_close(&e);
-}
-
-/* Has the engine of a side ask for another handshake, against what we allow ourselves. */
-static void renegotiate(zk_stream *stream)
-{
-    zk__tls_stream *s = (zk__tls_stream *)(void *)stream;
-    SSL_clear_options(s->ssl, SSL_OP_NO_RENEGOTIATION);
-    zk__tls_begin(s);
-    cr_assert(SSL_renegotiate(s->ssl) > 0);
-    (void)SSL_do_handshake(s->ssl);
-    ERR_clear_error();
-    zk__tls_end(s);
 }
 
 /* Either side may ask; the other says no by a warning, and goes on as if nothing had been asked. */

@@ -76,7 +76,12 @@ typedef struct zk_ws_options {
     const zk_ws_deflate *deflate;
     /* clients: further fields of the request, ended by {0}; NULL: none */
     const zk_header *headers;
-    /* clients: of wss; NULL: the system's certificates, read by the worker's first connection */
+    /* clients: NULL, or whose connections are used, its TLS and its proxies too: over TLS HTTP/2 if
+     * the server has WebSockets over that, beside the client's requests. It has to outlive the
+     * socket. NULL: HTTP/1.1 on a connection of its own */
+    zk_client *client;
+    /* clients without that: of wss; NULL: the system's certificates, read by the worker's first
+     * connection */
     zk_tls *tls;
     const char *connect;    /* clients: as zk_fetch_options.connect; NULL: the URL's host */
     int connect_timeout_ms; /* clients: name, connection, TLS and handshake: 10,000 */
@@ -140,8 +145,10 @@ ZK_API int zk_ws_park(zk_ws *ws, const zk_ws_handlers *handlers, void *context) 
  * @param ret_ws   to be closed (zk_ws_close) and freed (zk_ws_free)
  * @return 0; ZK_E_HTTP_URL, ZK_E_HTTP_FIELD (a header or subprotocol that cannot be sent);
  *         ZK_E_WS_HANDSHAKE (the server answers otherwise; zk_trail says how), ZK_E_WS_TIMEOUT,
- *         ZK_E_HTTP_SYNTAX, ZK_E_HTTP_HEADER_TOO_LARGE, ZK_E_CLOSED; what zk_connect_host and
- *         zk_tls_connect return; -ECANCELED, -ETIMEDOUT, -ENOMEM
+ *         ZK_E_HTTP_SYNTAX, ZK_E_HTTP_VERSION (not HTTP/2, against what was agreed on),
+ *         ZK_E_HTTP_HEADER_TOO_LARGE, ZK_E_HTTP_TUNNEL (a proxy refuses),
+ *         ZK_E_CLOSED; what zk_connect_host and zk_tls_connect return; -ECANCELED, -ETIMEDOUT,
+ *         -ENOMEM
  */
 ZK_API int zk_ws_connect(const char *url, const zk_ws_options *options, zk_ws **ret_ws)
     ZK_NODISCARD;
