@@ -59,10 +59,21 @@ struct zk__hop {
     bool has_received;             /* bytes of this response have come */
     bool is_request_done;          /* all of it has been sent */
     bool is_broken;                /* nothing can follow */
+    bool has_head;                 /* that of the final response has been parsed */
+    bool watches; /* for a response, while the request is sent; nobody else reads then */
+    /* A kept connection that turns out to have ended before anything was sent is made anew: for
+     * requests that cannot be sent twice. */
+    bool is_checked;
+    enum zk__h1_asked asked;
+    int interim_left; /* how many interim responses may come yet */
 };
 
 /* Begins an exchange on it. */
 void zk__hop_begin(zk__hop *hop);
+
+/* What it is asked for, to be said before the request is sent; with `watches` the functions that
+ * send return -EPIPE once a response has come that the request is of no use for. */
+void zk__hop_ask(zk__hop *hop, enum zk__h1_asked asked, bool watches);
 
 /* Gathers bytes of a request. Suspends sometimes. returns 0; ZK_E_HTTP_TIMEOUT, -ECANCELED,
  * -ETIMEDOUT, errors of the stream: then the hop is broken. */
@@ -78,11 +89,11 @@ int zk__hop_flush(zk__hop *hop);
 
 /*
  * Waits for the head of the final response, or 101: hop->talk->answer. Suspends sometimes.
- * returns 0; ZK_E_HTTP_TIMEOUT; ZK_E_CLOSED (the server has ended the connection); what
- *         zk__h1_parse_response() refuses; -ECANCELED, -ETIMEDOUT; errors of the stream. The hop
- *         is then broken.
+ * returns 0, again if it has been here already; ZK_E_HTTP_TIMEOUT; ZK_E_CLOSED (the server has
+ *         ended the connection); what zk__h1_parse_response() refuses; -ECANCELED, -ETIMEDOUT;
+ *         errors of the stream. The hop is then broken.
  */
-int zk__hop_answer(zk__hop *hop, enum zk__h1_asked asked);
+int zk__hop_answer(zk__hop *hop);
 
 /*
  * The next piece of the body, where it lies: valid until the next call. Suspends sometimes.

@@ -377,6 +377,16 @@ static void on_timer(zk__timer *timer)
     zk__h2_link_end(l, ZK_E_CLOSED);
 }
 
+void zk__h2_links_leave(zk__origin *o)
+{
+    for (zk__h2_link *l = o->h2_links, *next; l; l = next) {
+        next = l->next;
+        zk__h2_link_leave(l);
+        zk__wheel_remove(&zk__worker_self()->wheel, &l->timer);
+        if (!l->call_count) on_timer(&l->timer);
+    }
+}
+
 static nghttp2_session_callbacks *callbacks;
 static nghttp2_option *options;
 
