@@ -96,6 +96,9 @@ zk__origin *zk__pool_origin_h2c(zk__pool *pool, zk_str address);
  */
 int zk__origin_reach(zk__origin *origin, const struct zk__greeting *greeting, bool must_be_new,
                      zk__hop **ret_hop);
+/* Makes the connection anew, for a request nothing of which has been sent. returns 0; as
+ * zk__origin_reach. */
+int zk__hop_redial(zk__hop *hop);
 /* Takes a connection out of the pool that nothing was asked on: it is the caller's. */
 zk_stream *zk__hop_leave(zk__hop *hop);
 

@@ -221,8 +221,8 @@ static verdict upgraded(zk__session *x)
                                                      : CLOSE;
 }
 
-/* One request whose head has been parsed; rc: what request_fill says. returns whether the connection
- * goes on; else *ret says how not. */
+/* One request whose head has been parsed; rc: what request_fill says. returns whether the
+ * connection goes on; else *ret says how not. */
 static inline __attribute__((always_inline)) bool serve_request(zk__session *x, int rc,
                                                                 verdict *ret)
 {

@@ -177,10 +177,9 @@ bool zk__proxy_is_idempotent(const zk_request *req)
            is_text(m, "OPTIONS") || is_text(m, "TRACE");
 }
 
-static int answer_wait(zk__proxy_try *try, zk_request *req)
+static int answer_wait(zk__proxy_try *try)
 {
-    bool is_head = is_text(req->method, "HEAD");
-    int rc = zk__hop_answer(try->hop, is_head ? ZK__H1_ASKED_HEAD : ZK__H1_ASKED_USUAL);
+    int rc = zk__hop_answer(try->hop);
     if (!rc && try->hop->talk->answer.is_switched && !try->protocol.size) {
         try->hop->is_broken = true;
         return zk_fail(ZK_E_HTTP_SYNTAX, "an upgrade nobody has asked for");
@@ -205,7 +204,7 @@ static int exchange_whole(zk__proxy_worker *w, zk__upstream_use *use, zk__proxy_
     }
     if (!rc || (hop->has_sent && (rc == -EPIPE || rc == -ECONNRESET))) {
         int sent = rc;
-        rc = answer_wait(try, req);
+        rc = answer_wait(try);
         if (rc < 0 && sent < 0) rc = sent;
     }
     if (rc < 0) return rc;
@@ -220,12 +219,14 @@ static int exchange_streamed(zk__proxy_worker *w, zk__upstream_use *use, zk__pro
 {
     zk__hop *hop = try->hop;
     int rc = zk__proxy_head_send(w->proxy, use->upstream, hop, req, try->protocol);
+    /* A kept connection may have to be made anew, while nobody reads on it yet. */
+    if (!rc && hop->is_reused) rc = zk__hop_flush(hop);
     if (rc < 0) return rc;
     ZK_SCOPE(scope) {
         upload u = {try, req, &scope};
         zk_spawn_options options = {.arg_bytes = sizeof u, .is_pinned = true};
         rc = zk_spawn_with(&scope, &options, upload_run, &u);
-        if (!rc) rc = answer_wait(try, req);
+        if (!rc) rc = answer_wait(try);
         if (!rc) rc = zk__proxy_answered(w, try, hop->talk->answer.status);
         if (!rc) rc = answer_forward(w, hop, res);
         /* What is left of the body is not wanted any more. */
@@ -272,6 +273,9 @@ static int forward_once(zk__proxy_worker *w, zk__upstream_use *use, zk__proxy_tr
     try->is_stale = false;
     if (rc >= 0 && !try->hop) return zk__proxy_h2_forward(w, use, try, req, res);
     if (rc >= 0) {
+        bool is_head = is_text(req->method, "HEAD");
+        zk__hop_ask(try->hop, is_head ? ZK__H1_ASKED_HEAD : ZK__H1_ASKED_USUAL, false);
+        try->hop->is_checked = !try->has_whole_body || !zk__proxy_is_idempotent(req);
         rc = try->has_whole_body ? exchange_whole(w, use, try, req, res)
                                  : exchange_streamed(w, use, try, req, res);
     }

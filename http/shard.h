@@ -71,7 +71,7 @@ typedef struct zk__shard {
     uint32_t free_h2_stream_count;
     /* "HTTP/1.1 200 OK\r\n", "Server: ...\r\nDate: ...\r\n", renewed each second, and
      * "Content-Length: ". */
-    zk_time common_checked;
+    zk_time common_due; /* when it is to be looked at again */
     int64_t common_second;
     size_t common_size, date_at;
     char plain[ZK__STATUS_OK_BYTES + ZK__COMMON_FIELDS_BYTES + ZK__LENGTH_NAME_BYTES];
@@ -98,7 +98,7 @@ void zk__shard_common_renew(zk__shard *shard);
 
 static inline zk_str zk__shard_common(zk__shard *shard)
 {
-    if (ZK_UNLIKELY(shard->common_checked != zk__worker_self()->now)) zk__shard_common_renew(shard);
+    if (ZK_UNLIKELY(zk__worker_self()->now >= shard->common_due)) zk__shard_common_renew(shard);
     return (zk_str){shard->plain + ZK__STATUS_OK_BYTES, shard->common_size};
 }
 
@@ -106,14 +106,14 @@ static inline zk_str zk__shard_common(zk__shard *shard)
  * least 96 bytes of it may be read. */
 static inline zk_str zk__shard_plain(zk__shard *shard)
 {
-    if (ZK_UNLIKELY(shard->common_checked != zk__worker_self()->now)) zk__shard_common_renew(shard);
+    if (ZK_UNLIKELY(zk__worker_self()->now >= shard->common_due)) zk__shard_common_renew(shard);
     return (zk_str){shard->plain, ZK__STATUS_OK_BYTES + shard->common_size + ZK__LENGTH_NAME_BYTES};
 }
 
 /* The Date of this moment, 29 bytes. */
 static inline zk_str zk__shard_date(zk__shard *shard)
 {
-    if (ZK_UNLIKELY(shard->common_checked != zk__worker_self()->now)) zk__shard_common_renew(shard);
+    if (ZK_UNLIKELY(zk__worker_self()->now >= shard->common_due)) zk__shard_common_renew(shard);
     return (zk_str){shard->plain + shard->date_at, 29};
 }
 
