@@ -9,8 +9,8 @@
 #include "core/task.h"
 #include "net/stream.h"
 
-/* What a wait in a scope of its own has come to, seen from outside of that: a deadline of its own is
- * ZK_E_HTTP_TIMEOUT. */
+/* What a wait in a scope of its own has come to, seen from outside of that: a deadline of its own
+ * is ZK_E_HTTP_TIMEOUT. */
 static inline ssize_t zk__wait_outcome(const zk_scope *wait, ssize_t n)
 {
     if (n == -ETIMEDOUT && !wait->parent->reason) return ZK_E_HTTP_TIMEOUT;
@@ -33,8 +33,8 @@ static inline ssize_t zk__write_within(zk_stream *stream, const struct iovec *io
     return zk__wait_outcome(&wait, stream->ops->writev(stream, iov, count, false));
 }
 
-/* Leaves out the first n bytes, and what is empty. returns how many are left of `count`, which begin
- * at *iov. */
+/* Leaves out the first n bytes, and what is empty. returns how many are left of `count`, which
+ * begin at *iov. */
 static inline int zk__iov_advance(struct iovec **iov, int count, size_t n)
 {
     while (count && n >= (*iov)->iov_len) {
