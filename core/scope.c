@@ -238,21 +238,30 @@ static void sleep_cancel(zk__wait *wait)
  * touches when it fires is better near. So the record of a sleep lies behind the task, if there is
  * room. It is the current task's only one: a task that this one awaits in place has its own.
  */
-static int sleep_for(zk_time span)
+ZK__INLINE int sleep_in(sleeper *s, zk_time span)
 {
     static const zk__wait_kind sleeping = {.name = "sleep"};
-    zk_task *me = zk__lane.current;
     zk__worker *w = zk__lane.worker;
-    sleeper on_stack, *s = &on_stack;
-    if (me->flags & ZK__TASK_SPAWNED && me->has_room) {
-        _Static_assert(sizeof(sleeper) <= ZK__TASK_ARG_BYTES, "the room behind a task");
-        s = (sleeper *)(void *)((char *)me + ZK__TASK_ARG_OFFSET);
-    }
     s->wait.cancel = sleep_cancel;
     s->wait.kind = &sleeping;
     s->timer.fire = sleep_over;
     zk__wheel_add(&w->wheel, &s->timer, zk__moment_in(span));
     return (int)zk__wait_here(w, &s->wait, true);
+}
+
+/* Apart, so that the other way has a small frame. */
+static __attribute__((noinline)) int sleep_on_stack(zk_time span)
+{
+    sleeper s;
+    return sleep_in(&s, span);
+}
+
+static int sleep_for(zk_time span)
+{
+    zk_task *me = zk__lane.current;
+    if (!(me->flags & ZK__TASK_SPAWNED && me->has_room)) return sleep_on_stack(span);
+    _Static_assert(sizeof(sleeper) <= ZK__TASK_ARG_BYTES, "the room behind a task");
+    return sleep_in((sleeper *)(void *)((char *)me + ZK__TASK_ARG_OFFSET), span);
 }
 
 int zk_sleep(zk_time span)

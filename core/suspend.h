@@ -16,14 +16,13 @@
 /* Calls the stack's on_leave. */
 void zk__leave_hook(zk__stack *stack);
 
-/* Lines at the top of a stack that was left, upwards from there or downwards from its record. */
-enum { ZK__STACK_LINES = 6, ZK__LINE_BYTES = 64 };
-
 /*
  * Where many tasks are ready their stacks are not in the nearest caches, and often not in the TLB:
- * what will be needed soon is asked for ahead of time, the tasks a little before their stacks.
+ * what will be needed soon is asked for ahead of time, the tasks a little before their stacks. More
+ * lines of each than are sure to be needed make it slower. (100,000 sleeping tasks, CPU for each:
+ * 1,500 ns without this, 700 with it.)
  */
-enum { ZK__AHEAD_OF_STACK = 4, ZK__AHEAD_OF_TASK = 10, ZK__LOOPS_NEAR = 64 };
+enum { ZK__AHEAD_OF_STACK = 4, ZK__AHEAD_OF_TASK = 10, ZK__LOOPS_NEAR = 64, ZK__LINE_BYTES = 64 };
 
 /* Inlined, or gcc takes it for a function without effects and drops the call. */
 ZK__INLINE void zk__look_ahead(const zk__worker *w, uint32_t head)
@@ -33,8 +32,10 @@ ZK__INLINE void zk__look_ahead(const zk__worker *w, uint32_t head)
     const zk_task *soon = w->ring[(head + ZK__AHEAD_OF_STACK) & w->ring_mask];
     if (!soon) return;
     const char *sp = soon->sp; /* or an argument, and then this does not matter */
-    for (int i = 0; i < ZK__STACK_LINES; i++)
-        __builtin_prefetch(sp + i * ZK__LINE_BYTES, 1);
+    __builtin_prefetch(sp, 1);
+    __builtin_prefetch(sp + ZK__LINE_BYTES, 1);
+    __builtin_prefetch(sp + 2 * ZK__LINE_BYTES, 1);
+    __builtin_prefetch(soon->stack, 1);
 }
 
 ZK__INLINE zk__stack *zk__loop_stack_take(zk__worker *w)
@@ -44,8 +45,10 @@ ZK__INLINE zk__stack *zk__loop_stack_take(zk__worker *w)
     if (count < w->loops_spare) w->loops_spare = count;
     if (ZK_UNLIKELY(count > ZK__LOOPS_NEAR)) {
         const char *record = (const char *)w->loops[count - ZK__AHEAD_OF_STACK];
-        for (int i = 0; i <= ZK__STACK_LINES; i++)
-            __builtin_prefetch(record - i * ZK__LINE_BYTES, 1);
+        __builtin_prefetch(record, 1);
+        __builtin_prefetch(record - ZK__LINE_BYTES, 1);
+        __builtin_prefetch(record - 2 * ZK__LINE_BYTES, 1);
+        __builtin_prefetch(record - 3 * ZK__LINE_BYTES, 1);
     }
     return stack;
 }

@@ -216,7 +216,7 @@ static void hop_settle(zk__hop *l, bool is_good)
     /* A greeted one is nobody else's, so it makes room for who waits. */
     bool is_wanted = l->greeting && o->waiting;
     if (is_good && !is_wanted && line_serve(o, l)) return;
-    if (!is_good || is_wanted || o->idle_count >= o->pool->limits.idle_max ||
+    if (!is_good || is_wanted || o->is_retired || o->idle_count >= o->pool->limits.idle_max ||
         zk_stream_park(l->stream, on_unasked, l)) {
         hop_free(l);
         return;
@@ -245,6 +245,7 @@ static int put_text(zk__hop *l, const char *text) { return zk__hop_put(l, text, 
 static int tunnel_ask(zk__hop *l)
 {
     const zk__origin *o = l->origin;
+    zk__hop_ask(l, ZK__H1_ASKED_CONNECT, false);
     int rc = put_text(l, "CONNECT ");
     if (!rc) rc = put_text(l, o->address);
     if (!rc) rc = put_text(l, " HTTP/1.1\r\nHost: ");
@@ -253,7 +254,7 @@ static int tunnel_ask(zk__hop *l)
     if (!rc && o->via->authorization) rc = put_text(l, o->via->authorization);
     if (!rc) rc = put_text(l, "\r\n\r\n");
     if (!rc) rc = zk__hop_flush(l);
-    if (!rc) rc = zk__hop_answer(l, ZK__H1_ASKED_CONNECT);
+    if (!rc) rc = zk__hop_answer(l);
     if (rc < 0) return zk_fail(rc, "the proxy %s", o->via->address);
     const zk__talk *t = l->talk;
     if (!t->answer.is_switched) {
@@ -264,22 +265,45 @@ static int tunnel_ask(zk__hop *l)
     return t->in_begin == t->in_end ? 0 : ZK_E_HTTP_SYNTAX;
 }
 
-static int tunnel_open(zk__hop *l)
+static int tunnel_open(zk__origin *o, zk_stream **ret_stream)
 {
-    zk__pool *pool = l->origin->pool;
-    int rc = zk__dial(l->origin->via->address, &l->stream);
+    zk__hop l = {.origin = o};
+    int rc = zk__dial(o->via->address, &l.stream);
     if (rc < 0) return rc;
-    l->talk = talk_take(pool);
+    l.talk = talk_take(o->pool);
     rc = -ENOMEM;
-    if (l->talk) {
-        zk__hop_begin(l);
-        rc = tunnel_ask(l);
-        zk__talk_give(pool, l->talk);
+    if (l.talk) {
+        zk__hop_begin(&l);
+        rc = tunnel_ask(&l);
+        zk__talk_give(o->pool, l.talk);
     }
-    l->talk = NULL;
-    l->is_broken = l->has_sent = l->has_received = false;
-    if (rc < 0) zk_stream_close(l->stream);
+    if (rc < 0) zk_stream_close(l.stream);
+    if (!rc) *ret_stream = l.stream;
     return rc;
+}
+
+static int stream_open(zk__origin *o, const zk__greeting *greeting, zk__greeting **ret_own,
+                       zk_stream **ret_stream)
+{
+    zk__local *local = o->pool->local;
+    zk_stream *stream;
+    int rc = local    ? zk__local_dial(local, &stream)
+             : o->via ? tunnel_open(o, &stream)
+                      : zk__dial(o->address, &stream);
+    if (ZK_UNLIKELY(rc >= 0 && o->pool->limits.proxy_protocol)) {
+        rc = zk__greeting_send(o->pool->limits.proxy_protocol, greeting, stream, ret_own);
+        if (rc < 0) zk_stream_close(stream);
+    }
+    if (rc >= 0 && o->tls) {
+        zk_stream *inner = stream;
+        rc = zk__dial_tls(o->tls, o->speaks == ZK__SPEAKS_HTTP1, inner, o->host, &stream);
+        if (rc < 0) zk_stream_close(inner);
+        if (rc < 0) rc = zk_fail(rc, "TLS with %s", o->address);
+    }
+    if (rc < 0) return rc;
+    o->pool->opened++;
+    *ret_stream = stream;
+    return 0;
 }
 
 /* Makes a connection in a place that has been taken. */
@@ -288,21 +312,7 @@ static int hop_open(zk__origin *o, const zk__greeting *greeting, zk__hop **ret_h
     zk__hop *l = zk_alloc_zeroed(sizeof *l);
     if (!l) return -ENOMEM;
     l->origin = o;
-    zk__local *local = o->pool->local;
-    int rc = local    ? zk__local_dial(local, &l->stream)
-             : o->via ? tunnel_open(l)
-                      : zk__dial(o->address, &l->stream);
-    if (ZK_UNLIKELY(rc >= 0 && o->pool->limits.proxy_protocol)) {
-        rc = zk__greeting_send(o->pool->limits.proxy_protocol, greeting, l->stream, &l->greeting);
-        if (rc < 0) zk_stream_close(l->stream);
-    }
-    if (rc >= 0 && o->tls) {
-        zk_stream *inner = l->stream;
-        rc = zk__dial_tls(o->tls, o->speaks == ZK__SPEAKS_HTTP1, inner, o->host, &l->stream);
-        if (rc < 0) zk_stream_close(inner);
-        if (rc < 0) rc = zk_fail(rc, "TLS with %s", o->address);
-    }
-    if (rc >= 0) o->pool->opened++;
+    int rc = stream_open(o, greeting, &l->greeting, &l->stream);
     bool is_h2 = rc >= 0 && (o->speaks == ZK__SPEAKS_H2 || (o->tls && zk__dial_is_h2(l->stream)));
     if (rc >= 0) o->is_h2 = is_h2;
     if (is_h2) rc = zk__h2_link_new(o, l->stream);
@@ -372,6 +382,30 @@ static int hop_get(zk__origin *o, const zk__greeting *greeting, bool must_be_new
     return 0;
 }
 
+int zk__hop_redial(zk__hop *l)
+{
+    zk__origin *o = l->origin;
+    zk__greeting *own = NULL;
+    zk_stream *stream;
+    int timeout_ms = o->pool->limits.connect_timeout_ms;
+    zk_scope wait __attribute__((cleanup(zk__scope_leave)));
+    zk__scope_enter_within(&wait, timeout_ms < 0 ? INT64_MAX : ZK_MS(timeout_ms));
+    int rc = stream_open(o, l->greeting, &own, &stream);
+    zk_free(own); /* the same as the hop's */
+    if (rc == -ETIMEDOUT && wait.reason && !wait.parent->reason) rc = ZK_E_HTTP_TIMEOUT;
+    if (rc == -ECANCELED && wait.parent->reason) rc = wait.parent->reason;
+    if (rc < 0) return rc;
+    if (o->tls && zk__dial_is_h2(stream)) { /* the request has been put into HTTP/1.1 */
+        zk_stream_close(stream);
+        return ZK_E_CLOSED;
+    }
+    zk__bind_to_worker();
+    zk_stream_close(l->stream);
+    l->stream = stream;
+    l->is_reused = false;
+    return 0;
+}
+
 static int hop_get_in_time(zk__origin *o, const zk__greeting *greeting, bool must_be_new,
                            zk__hop **ret_hop)
 {
@@ -422,7 +456,7 @@ static void origin_free(zk__origin **at)
 static void origins_trim(zk__pool *pool)
 {
     for (zk__origin **at = &pool->origins; *at;) {
-        if ((*at)->count || (*at)->is_kept || (*at)->h2_links) {
+        if ((*at)->count || (*at)->keepers || (*at)->h2_links) {
             at = &(*at)->next;
         } else {
             origin_free(at);
@@ -484,6 +518,26 @@ void zk__origin_close_idle(zk__origin *o)
 {
     while (o->idle)
         idle_end(o->idle);
+}
+
+void zk__origin_keep(zk__origin *o)
+{
+    o->keepers++;
+    o->is_retired = false;
+}
+
+void zk__origin_retire(zk__origin *o)
+{
+    if (o->keepers > 1) return;
+    o->is_retired = true;
+    zk__origin_close_idle(o);
+    zk__h2_links_leave(o);
+}
+
+void zk__origin_release(zk__origin *o)
+{
+    zk__origin_retire(o);
+    o->keepers--;
 }
 
 static void pools_done(void *state)

@@ -30,9 +30,10 @@ struct zk__origin {
     zk__hop_wait *waiting, **waiting_end;
     zk__timer timer;                   /* ends idle connections */
     struct zk__h2_link *h2, *h2_links; /* the one for new requests; all of them */
+    uint32_t keepers;                  /* who hold on to it even while it has no connections */
+    bool is_retired;                   /* none of its connections becomes idle any more */
     bool is_h2c;                       /* it speaks HTTP/2 in plain, without being asked */
     bool is_h2;                        /* it has spoken HTTP/2 when last connected to */
-    bool is_kept;              /* somebody holds on to it even while it has no connections */
     enum zk__speaks speaks;
     zk_tls *tls;               /* NULL: plain */
     const struct zk__via *via; /* NULL, or the proxy that it is reached through by CONNECT */
@@ -95,6 +96,9 @@ zk__origin *zk__pool_origin_h2c(zk__pool *pool, zk_str address);
  */
 int zk__origin_reach(zk__origin *origin, const struct zk__greeting *greeting, bool must_be_new,
                      zk__hop **ret_hop);
+/* Makes the connection anew, for a request nothing of which has been sent. returns 0; as
+ * zk__origin_reach. */
+int zk__hop_redial(zk__hop *hop);
 /* Takes a connection out of the pool that nothing was asked on: it is the caller's. */
 zk_stream *zk__hop_leave(zk__hop *hop);
 
@@ -106,5 +110,12 @@ void zk__talk_give(zk__pool *pool, zk__talk *talk);
 
 /* Closes all idle connections of the origin. */
 void zk__origin_close_idle(zk__origin *origin);
+
+/* Holds on to the origin; one that was retired is in use again. */
+void zk__origin_keep(zk__origin *origin);
+/* If nobody but the caller keeps it: its connections end as soon as they are idle. */
+void zk__origin_retire(zk__origin *origin);
+/* Holds on no more. The last to do so retires it. */
+void zk__origin_release(zk__origin *origin);
 
 #endif

@@ -350,7 +350,7 @@ static void on_ready(void *context)
         int rc = receive(l);
         if (l->is_leaving) zk__h2_link_leave(l);
         if (rc < 0) {
-            (void)flush(l); /* says why, perhaps */
+            if (rc != -ENOMEM) (void)flush(l); /* says why, perhaps */
             zk__h2_link_end(l, rc);
             return;
         }
@@ -375,6 +375,16 @@ static void on_timer(zk__timer *timer)
     (void)nghttp2_submit_goaway(l->session, NGHTTP2_FLAG_NONE, 0, NGHTTP2_NO_ERROR, NULL, 0);
     (void)flush(l);
     zk__h2_link_end(l, ZK_E_CLOSED);
+}
+
+void zk__h2_links_leave(zk__origin *o)
+{
+    for (zk__h2_link *l = o->h2_links, *next; l; l = next) {
+        next = l->next;
+        zk__h2_link_leave(l);
+        zk__wheel_remove(&zk__worker_self()->wheel, &l->timer);
+        if (!l->call_count) on_timer(&l->timer);
+    }
 }
 
 static nghttp2_session_callbacks *callbacks;

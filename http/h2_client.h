@@ -49,6 +49,8 @@ typedef struct zk__h2_call {
 int zk__h2_link_new(struct zk__origin *origin, zk_stream *stream);
 /* Ends it; calls that are open fail with `error`. */
 void zk__h2_link_end(zk__h2_link *link, int error);
+/* Ends the origin's connections as soon as they have no calls; there are no new ones on them. */
+void zk__h2_links_leave(struct zk__origin *origin);
 /* Whether the next call can go to origin->h2, perhaps after others; else another connection is to
  * be made. places_held: by the caller, among those that connections are made in. */
 bool zk__h2_has_room(struct zk__origin *origin, uint32_t places_held);
@@ -87,6 +89,7 @@ static inline int zk__h2_link_new(struct zk__origin *origin, zk_stream *stream)
     return ZK_E_HTTP_VERSION;
 }
 static inline void zk__h2_link_end(zk__h2_link *link, int error) { (void)link, (void)error; }
+static inline void zk__h2_links_leave(struct zk__origin *origin) { (void)origin; }
 static inline bool zk__h2_has_room(struct zk__origin *origin, uint32_t places_held)
 {
     (void)origin, (void)places_held;

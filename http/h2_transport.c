@@ -17,7 +17,7 @@
 
 #include "core/arena.h"
 
-enum { COPY_MAX = 512, HANDLERS_EXCESS = 2, IN_BYTES_KEPT = 16 * 1024 };
+enum { HANDLERS_EXCESS = 2, IN_BYTES_KEPT = 16 * 1024 };
 
 /* ---- a stream's task ---- */
 
@@ -47,17 +47,11 @@ static int stream_serve(zk__h2_stream *s)
     return rc;
 }
 
-static int stream_run(void *arg)
+/* Nobody serves it any more. */
+void zk__h2_stream_finish(zk__h2_stream *s)
 {
-    zk__h2_stream *s = arg;
     zk__h2_conn *c = s->conn;
-    zk_task *me = zk__lane.current;
-    if (ZK_LIKELY(s->h2 && !s->is_reset)) {
-        me->scope = &s->scope;
-        s->scope.owner = me;
-        if (stream_serve(s) < 0) zk__h2_reset(s, ZK__H2_FAILED);
-        me->scope = s->scope.parent;
-    }
+    s->is_kept = false;
     if (ZK_UNLIKELY(s->tunnel != NULL)) zk__h2_tunnel_end(s);
     s->has_task = false;
     if (s->h2) {
@@ -70,6 +64,24 @@ static int stream_run(void *arg)
         zk__h2_stream_free(s);
     }
     zk__h2_conn_release(c);
+}
+
+static int stream_run(void *arg)
+{
+    zk__h2_stream *s = arg;
+    zk_task *me = zk__lane.current;
+    if (ZK_LIKELY(s->h2 && !s->is_reset)) {
+        me->scope = &s->scope;
+        s->scope.owner = me;
+        if (stream_serve(s) < 0) zk__h2_reset(s, ZK__H2_FAILED);
+        me->scope = s->scope.parent;
+    }
+    s->is_kept = s->tunnel && s->req.upgrade_end == ZK__UPGRADE_KEEP;
+    if (ZK_LIKELY(!s->is_kept)) {
+        zk__h2_stream_finish(s);
+    } else if (!s->h2 && s->conn->conn->shard->is_aborting) {
+        zk__h2_tunnel_abort(s); /* the end came while the handler was there */
+    }
     return 0;
 }
 
@@ -124,6 +136,10 @@ static void on_closed(zk__h2_stream *s, uint32_t error)
     wake(&s->writer, 0);
     if (ZK_UNLIKELY(s->tunnel && !s->conn->conn->shard->is_aborting)) {
         zk__h2_tunnel_closed(s);
+        return;
+    }
+    if (ZK_UNLIKELY(s->is_kept)) {
+        zk__h2_tunnel_abort(s);
         return;
     }
     if (error || s->res.state != ZK__RESPONSE_ENDED) zk__scope_cancel_as(&s->scope, -ECANCELED);
@@ -298,12 +314,6 @@ static int out_lend(zk__h2_stream *s, const void *data, size_t size)
 static int whole_body(zk__h2_stream *s, const void *body, size_t size)
 {
     s->out.is_last = true;
-    if (size <= COPY_MAX) {
-        s->out.data = zk_arena_copy(&s->req.arena, body, size);
-        if (!s->out.data) return -ENOMEM;
-        s->out.size = size;
-        return 0;
-    }
     return size <= ZK__H2_OUT_BYTES_MAX ? out_gather(s, body, size, size) : out_lend(s, body, size);
 }
 
@@ -318,10 +328,16 @@ static int h2_begin(zk_response *res, const char *content_type, const void *body
         res->is_bodiless = true;
     }
     bool has_body = !res->is_bodiless && res->length != 0;
+    bool is_taken = false;
+    if (is_whole && has_body) {
+        int rc = zk__h2_offer(s, body, size);
+        if (rc < 0) return rc;
+        is_taken = rc;
+    }
     int rc = zk__h2_respond(s, content_type, has_body);
     if (rc < 0) return rc;
     zk__h2_conn_touch(s->conn);
-    return is_whole && has_body ? whole_body(s, body, size) : 0;
+    return is_whole && has_body && !is_taken ? whole_body(s, body, size) : 0;
 }
 
 static int h2_write(zk_response *res, const void *data, size_t size)

@@ -138,8 +138,8 @@ static int answer_forward(zk__proxy_worker *w, zk__h2_call *call, zk_response *r
 
 /* ---- both ---- */
 
-static int exchange(zk__proxy_worker *w, int index, zk__proxy_try *try, zk__h2_call *call,
-                    zk_request *req, zk_response *res)
+static int exchange(zk__proxy_worker *w, zk__proxy_try *try, zk__h2_call *call, zk_request *req,
+                    zk_response *res)
 {
     int rc = 0;
     bool is_streamed = !try->has_whole_body;
@@ -152,7 +152,7 @@ static int exchange(zk__proxy_worker *w, int index, zk__proxy_try *try, zk__h2_c
         zk_spawn_options options = {.arg_bytes = sizeof u, .is_pinned = true};
         if (is_streamed) rc = zk_spawn_with(&scope, &options, upload_run, &u);
         if (!rc) rc = answer_wait(w, call);
-        if (!rc) zk__proxy_note(w->proxy, index, 0);
+        if (!rc) rc = zk__proxy_answered(w, try, call->answer.status);
         if (!rc) rc = answer_forward(w, call, res);
         /* What is left of the body is not wanted any more. */
         zk_scope_cancel(&scope);
@@ -186,11 +186,10 @@ static int connects(zk__proxy_worker *w, zk__origin *origin)
 }
 
 /* A request to go on with another protocol. As zk__proxy_h2_forward. */
-static int upgrade_forward(zk__proxy_worker *w, int index, zk__proxy_try *try, zk_request *req,
-                           zk_response *res)
+static int upgrade_forward(zk__proxy_worker *w, zk__upstream_use *use, zk__proxy_try *try,
+                           zk_request *req, zk_response *res)
 {
-    const zk__upstream *u = &w->proxy->upstreams[index];
-    zk__origin *origin = w->uses[index].origin;
+    zk__origin *origin = use->origin;
     zk_str key = zk_request_header(req, "Sec-WebSocket-Key");
     bool is_websocket = zk__name_equal(try->protocol, "websocket", 9);
     if (is_websocket && req->version != 20 && !zk__ws_key_is_valid(key)) {
@@ -209,9 +208,9 @@ static int upgrade_forward(zk__proxy_worker *w, int index, zk__proxy_try *try, z
         if (config->on_error) config->on_error(config->context, req, ZK_E_HTTP_VERSION, reason);
         return zk_respond_status(res, 501);
     }
-    if (rc > 0) rc = call_open(w, u, origin->h2, try, req, &call);
+    if (rc > 0) rc = call_open(w, use->upstream, origin->h2, try, req, &call);
     if (!rc) rc = answer_wait(w, call);
-    if (!rc) zk__proxy_note(w->proxy, index, 0);
+    if (!rc) rc = zk__proxy_answered(w, try, call->answer.status);
     if (!rc && call->answer.status / 100 == 2) {
         return zk__proxy_tunnel_h2(w->proxy, call, try->protocol, res);
     }
@@ -222,13 +221,13 @@ static int upgrade_forward(zk__proxy_worker *w, int index, zk__proxy_try *try, z
     return rc;
 }
 
-int zk__proxy_h2_forward(zk__proxy_worker *w, int index, zk__proxy_try *try, zk_request *req,
-                         zk_response *res)
+int zk__proxy_h2_forward(zk__proxy_worker *w, zk__upstream_use *use, zk__proxy_try *try,
+                         zk_request *req, zk_response *res)
 {
-    if (try->protocol.size) return upgrade_forward(w, index, try, req, res);
+    if (try->protocol.size) return upgrade_forward(w, use, try, req, res);
     zk__h2_call *call = NULL;
-    int rc = call_open(w, &w->proxy->upstreams[index], w->uses[index].origin->h2, try, req, &call);
-    if (rc >= 0) rc = exchange(w, index, try, call, req, res);
+    int rc = call_open(w, use->upstream, use->origin->h2, try, req, &call);
+    if (rc >= 0) rc = exchange(w, try, call, req, res);
     try->may_repeat = rc < 0 && res->state == ZK__RESPONSE_NONE && may_repeat(try, call, req, rc);
     bool was_lost = call && (call->was_not_begun || (call->is_reused && rc == ZK_E_CLOSED));
     try->is_stale = try->may_repeat && (!call || was_lost);

@@ -73,8 +73,8 @@ def kind_name(wait):
 
 def waited_object(wait, type_name):
     """What a task waits on in line: it begins with its guard."""
-    single = wait.cast(gdb.lookup_type("single").pointer())
-    return single["waiter"]["guard"].cast(gdb.lookup_type(type_name).pointer())
+    waiting = wait.cast(gdb.lookup_type("zk__line_waiting").pointer())
+    return waiting["guard"].cast(gdb.lookup_type(type_name).pointer())
 
 
 def channel_text(wait, kind):

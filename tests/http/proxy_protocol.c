@@ -397,12 +397,13 @@ ZK_ASYNC_TEST(proxy_protocol, checks_in_its_own_name)
                        (zk_proxy_options){
                            .proxy_protocol = version, .health_path = "/", .health_threshold = 1},
                        NULL);
-            atomic_store(&proxy->upstreams[0].is_down, true);
+            atomic_store(&atomic_load(&proxy->set)->at[0]->is_down, true);
             ZK_SCOPE(checks) {
                 cr_assert_ok(zk_spawn(&checks, check, proxy));
-                for (int i = 0; i < 1000 && atomic_load(&proxy->upstreams[0].is_down); i++)
+                for (int i = 0; i < 1000 && atomic_load(&atomic_load(&proxy->set)->at[0]->is_down);
+                     i++)
                     settle();
-                cr_expect(!atomic_load(&proxy->upstreams[0].is_down));
+                cr_expect(!atomic_load(&atomic_load(&proxy->set)->at[0]->is_down));
                 zk_scope_cancel(&checks);
             }
             cr_expect_eq(errors, 0, "%s", error_text);

@@ -20,11 +20,8 @@ static int protocol_b(zk_request *req, zk_response *res)
 {
     static const char *const protocols[] = {"b", NULL};
     static const zk_ws_deflate deflate = {.keeps_server_context = true};
-    echo_options = &(zk_ws_options){.protocols = protocols, .deflate = &deflate};
     cr_assert_str_eq(zk_request_header(req, "X-Token").data, "abc");
-    int rc = echo_loop(req, res);
-    echo_options = NULL;
-    return rc;
+    return echo_loop_with(req, res, &(zk_ws_options){.protocols = protocols, .deflate = &deflate});
 }
 
 static int hello(zk_request *req, zk_response *res)
