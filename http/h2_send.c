@@ -282,10 +282,17 @@ static int continue_make(zk__h2 *h2, block *b)
 /* A literal that is never indexed, with the name's place in the table of RFC 7541. */
 static char *length_put(char *to, uint64_t length)
 {
-    char digits[20];
-    zk_str text = decimal_before(digits + sizeof digits, length);
     to[0] = 0x0f;
     to[1] = 28 - 15;
+    if (length < 100) {
+        char *at = to + 3;
+        if (length >= 10) *at++ = (char)('0' + length / 10);
+        *at++ = (char)('0' + length % 10);
+        to[2] = (char)(at - to - 3);
+        return at;
+    }
+    char digits[20];
+    zk_str text = decimal_before(digits + sizeof digits, length);
     to[2] = (char)text.size;
     for (size_t i = 0; i < text.size; i++)
         to[3 + i] = text.data[i];
