@@ -294,7 +294,7 @@ static inline int known_take(zk__h2_stream *s, const zk__h2_known *known)
     }
 }
 
-/* The field is the next of its block. returns whether it is to be kept; refuses what is too much. */
+/* The next field of its block. returns whether it is to be kept; refuses what is too much. */
 static inline bool is_within(zk__h2 *h2, zk__h2_stream *s, uint32_t cost, int *ret_rc)
 {
     uint32_t limit = h2->shard->config->header_bytes_max;

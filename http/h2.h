@@ -158,8 +158,8 @@ int zk__h2_init(zk__h2 *h2, zk__shard *shard, const struct zk__h2_events *events
 /* All streams are closed. */
 void zk__h2_done(zk__h2 *h2);
 
-/* Takes what the client has sent, and may change it. returns 0; ZK_E_HTTP_SYNTAX: it is to be closed when what it is
- * to be told has been sent; -ENOMEM. */
+/* Takes what the client has sent, and may change it. returns 0; ZK_E_HTTP_SYNTAX: it is to be
+ * closed when what it is to be told has been sent; -ENOMEM. */
 int zk__h2_recv(zk__h2 *h2, void *data, size_t size);
 
 /*

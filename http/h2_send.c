@@ -4,8 +4,8 @@
  * nghttp2's session decides which frame is next, and makes most of them. Heads it is given without
  * a field; when it calls zk__h2_on_frame_send for such a frame, in the order of sending, the real
  * one takes its place. So there is one compressor, here, and what it does for the usual heads can
- * be remembered: each of their fields is in its table, and one byte long. That holds until something
- * is put into the table. Their length, which differs, is never put there, and written here.
+ * be remembered: each of their fields is in its table, and one byte long. That holds until
+ * something is put into the table. Their length, which differs, is never put there, and written here.
  *
  * A whole body that is small leaves with its head. nghttp2 is told that the response has none, and
  * forgets the stream when the head is sent; DATA is written behind it, ahead of what RFC 9218 has
@@ -201,7 +201,7 @@ static zk__h2_head *head_of(zk__h2 *h2, const zk__h2_stream *s)
 static bool head_is(const zk__h2_head *head, const zk__h2_stream *s)
 {
     return head->size && head->status == s->res.status && head->type_size == s->type.size &&
-           !memcmp(head->type, s->type.data, s->type.size);
+           (!s->type.size || !memcmp(head->type, s->type.data, s->type.size));
 }
 
 /* Each field in a byte: it has been found in the table, and nothing was put there. */
