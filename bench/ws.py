@@ -1,14 +1,19 @@
 #!/usr/bin/env python3
 """WebSocket: ./dev bench ws
 
-Echoes through examples/demo beside a bare TCP echo that gets as many bytes (bench/ws_load.c), one
-after the other in turns, each on one CPU and the client on another. CPU is that of the server's
-process, user and system, per message; the ratio is to the bare echo of the same round. Then the
-resident memory of idle sockets at /ws/parked.
+Echoes through examples/demo and through the peers that are installed (libwebsockets, Node's `ws`),
+beside a bare TCP echo that gets as many bytes (bench/ws_load.c). A round runs each server freshly
+started on one CPU and the client on another, one after the other. CPU is that of the server's
+process, user and system, per message; the ratio is to the bare echo of the same round. Then what
+publishing to many costs per delivery, examples/chat beside a loop of bare sends; the resident
+memory of idle sockets; and what the inner loops do to each byte (bench/micro_ws.c).
 """
+import argparse
 import os
 import pathlib
 import re
+import resource
+import shutil
 import socket
 import statistics
 import subprocess
@@ -18,112 +23,226 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BUILD = pathlib.Path(os.environ.get("ZOKIO_BUILD", ROOT / "build"))
 LOAD = BUILD / "bench/ws-load"
-ROUNDS = 3
-SECONDS = 1.5
-IDLE = 10000
-HANDSHAKE = (b"GET /ws/parked HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-             b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
-ROWS = [  # name, connections, bytes, messages per segment, path
-    ("20 bytes, 64 connections", 64, 20, 1, "/ws"),
-    ("the same, parked", 64, 20, 1, "/ws/parked"),
-    ("20 bytes, 16 in a segment", 64, 20, 16, "/ws"),
-    ("the same, parked", 64, 20, 16, "/ws/parked"),
-    ("100 kB", 16, 100000, 1, "/ws"),
+NODE_WS = [f"/usr/{name}/ws" for name in ("share/nodejs", "lib/node_modules",
+                                          "local/lib/node_modules")]
+HANDSHAKE = ("GET {} HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
+ECHOES = [  # what, connections, bytes, messages per segment
+    ("20 bytes, 64 connections", 64, 20, 1),
+    ("20 bytes, 16 in a segment", 64, 20, 16),
+    ("100 kB, 16 connections", 16, 100000, 1),
 ]
+PUBLISHED_BYTES = 100
+INNER_LOOPS = ["utf8_ascii_gb_s", "utf8_mixed_gb_s", "ws_mask_gb_s"]
 
 
-def pinned(cpu):
-    return lambda: os.sched_setaffinity(0, {cpu})
+class Kind:
+    """A server: how it is started on a port, and what the client is told."""
+
+    def __init__(self, name, command, path="/", mode="ws", **environment):
+        self.name = name
+        self.command = command
+        self.path = path
+        self.mode = mode
+        self.environment = environment
 
 
-def cpu_seconds(pid):
-    return time.clock_gettime((~pid << 3) | 2)  # the process' CPU clock
+def demo(name, path, poller="epoll"):
+    return Kind(name, lambda port: [BUILD / "examples/demo", f"127.0.0.1:{port}"], path,
+                ZOKIO_WORKERS="1", ZOKIO_POLLER=poller)
+
+
+def kinds_found(build_peers):
+    """The echo servers, the bare one last."""
+    kinds = [demo("Zokio, a loop", "/ws"), demo("Zokio, parked", "/ws/parked"),
+             demo("Zokio, parked, io_uring", "/ws/parked", "io_uring")]
+    lws = BUILD / "bench/ws-lws"
+    if build_peers:
+        subprocess.run(["ninja", "-C", BUILD, "--quiet", "bench/ws-lws"], stdout=subprocess.DEVNULL,
+                       stderr=subprocess.DEVNULL, check=False)
+    if lws.exists():
+        kinds.append(Kind("libwebsockets", lambda port: [lws, str(port)]))
+    else:
+        print("libwebsockets (libwebsockets-dev) is not installed: left out")
+    module = next(filter(os.path.exists, NODE_WS), None)
+    if module and shutil.which("node"):
+        script = ROOT / "bench/peers/ws_node.js"
+        kinds.append(Kind("Node ws", lambda port: ["node", script, module, str(port)]))
+    else:
+        print("Node's ws (node-ws) is not installed: left out")
+    return kinds + [Kind("bare TCP echo", lambda port: [LOAD, "echo", str(port)], mode="tcp")]
 
 
 class Server:
+    """A kind of server that runs on a CPU of its own."""
+
     def __init__(self, kind, cpu):
         self.kind = kind
-        if kind == "tcp":
+        for _ in range(3):  # a port that was free may be taken by the time
+            if self.start(cpu):
+                return
+        sys.exit(f"bench: {kind.name} does not listen")
+
+    def start(self, cpu):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.process = subprocess.Popen(self.kind.command(self.port), stdout=subprocess.DEVNULL,
+                                        preexec_fn=lambda: os.sched_setaffinity(0, {cpu}),
+                                        env=dict(os.environ, **self.kind.environment))
+        for _ in range(500):
+            if self.process.poll() is not None:
+                return False
             with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                self.port = probe.getsockname()[1]
-            self.process = subprocess.Popen([LOAD, "echo", str(self.port)], preexec_fn=pinned(cpu))
-            time.sleep(0.2)
-            return
-        self.process = subprocess.Popen([BUILD / "examples/demo", "127.0.0.1:0"],
-                                        stdout=subprocess.PIPE, text=True, preexec_fn=pinned(cpu),
-                                        env=dict(os.environ, ZOKIO_WORKERS="1"))
-        self.port = int(re.search(r":(\d+)/", self.process.stdout.readline()).group(1))
+                probe.bind(("127.0.0.3", 0))  # or it may connect to itself
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return True
+            time.sleep(0.01)
+        self.stop()
+        return False
 
-    def measure(self, cpu, connections, size, per_segment, path):
-        """CPU microseconds per message, messages per second."""
-        def load(seconds):
-            out = subprocess.run([LOAD, self.kind, str(self.port), str(connections), str(seconds),
-                                  str(size), str(per_segment), path], preexec_fn=pinned(cpu),
-                                 capture_output=True, text=True, check=True)
-            return int(out.stdout)
-        load(0.2)
-        before = cpu_seconds(self.process.pid)
-        done = load(SECONDS)
-        return (cpu_seconds(self.process.pid) - before) / done * 1e6, done / SECONDS
+    def __enter__(self):
+        return self
 
-    def resident(self):
-        status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.search(r"VmRSS:\s+(\d+)", status).group(1)) * 1024
+    def __exit__(self, *_):
+        self.stop()
 
     def stop(self):
         self.process.kill()
         self.process.wait()
 
+    def cpu_seconds(self):
+        return time.clock_gettime((~self.process.pid << 3) | 2)  # the process' CPU clock
 
-def echoes(cpus):
-    print(f"{'':28}{'CPU us':>9}{'bare':>9}{'ratio':>8}{'messages/s':>13}{'bare':>12}")
-    for name, connections, size, per_segment, path in ROWS:
-        own, bare = [], []
-        for _ in range(ROUNDS):
-            for kind, results in (("ws", own), ("tcp", bare)):
-                server = Server(kind, cpus[0])
-                try:
-                    results.append(server.measure(cpus[1], connections, size, per_segment, path))
-                finally:
-                    server.stop()
-        middle = statistics.median
-        print(f"{name:28}{middle(r[0] for r in own):9.3f}{middle(r[0] for r in bare):9.3f}"
+    def load(self, mode, cpu, *arguments):
+        out = subprocess.run([LOAD, mode, str(self.port), *map(str, arguments), self.kind.path],
+                             preexec_fn=lambda: os.sched_setaffinity(0, {cpu}),
+                             capture_output=True, text=True, check=True)
+        return int(out.stdout)
+
+    def echo(self, cpu, seconds, connections, size, per_segment):
+        """CPU microseconds per message, messages per second."""
+        self.load(self.kind.mode, cpu, connections, 0.2, size, per_segment)
+        before = self.cpu_seconds()
+        done = self.load(self.kind.mode, cpu, connections, seconds, size, per_segment)
+        return (self.cpu_seconds() - before) / done * 1e6, done / seconds
+
+    def publish(self, cpu, seconds, connections):
+        """CPU microseconds per delivery, deliveries per second."""
+        command = [LOAD, f"publish-{self.kind.mode}", self.port, connections, seconds,
+                   PUBLISHED_BYTES, 1, self.kind.path]
+        with subprocess.Popen([str(part) for part in command], text=True, stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE,
+                              preexec_fn=lambda: os.sched_setaffinity(0, {cpu})) as client:
+            client.stdout.readline()
+            before = self.cpu_seconds()
+            done = int(client.communicate("go\n")[0])
+        return (self.cpu_seconds() - before) / done * 1e6, done / seconds
+
+    def resident(self):
+        rollup = pathlib.Path(f"/proc/{self.process.pid}/smaps_rollup").read_text()
+        return int(re.search(r"^Rss:\s+(\d+)", rollup, re.M)[1]) * 1024
+
+
+def print_rows(what, unit, kinds, results):
+    """The last kind is the bare one."""
+    print(f"\n{what}\n{'':26}{'CPU us/' + unit:>16}{'ratio':>8}{'per second':>14}")
+    middle = statistics.median
+    bare = results[kinds[-1].name]
+    for kind in kinds:
+        own = results[kind.name]
+        print(f"{kind.name:26}{middle(r[0] for r in own):16.3f}"
               f"{middle(a[0] / b[0] for a, b in zip(own, bare)):8.3f}"
-              f"{middle(r[1] for r in own):13,.0f}{middle(r[1] for r in bare):12,.0f}", flush=True)
+              f"{middle(r[1] for r in own):14,.0f}", flush=True)
 
 
-def idle(cpus):
-    """Each opens and says nothing."""
-    server = Server("ws", cpus[0])
-    sockets = []
+def in_rounds(kinds, rounds, cpu, measure):
+    """Results by name; every second round goes backwards."""
+    results = {kind.name: [] for kind in kinds}
+    for i in range(rounds):
+        for kind in kinds if i % 2 == 0 else reversed(kinds):
+            with Server(kind, cpu) as server:
+                results[kind.name].append(measure(server))
+    return results
 
-    def open_some(count):
-        for _ in range(count):
-            s = socket.create_connection(("127.0.0.1", server.port),
-                                         source_address=(f"127.0.2.{1 + len(sockets) // 20000}", 0))
-            s.sendall(HANDSHAKE)
-            while not s.recv(4096).endswith(b"\r\n\r\n"):
-                pass
-            sockets.append(s)
-    try:
-        open_some(100)
-        before = server.resident()
-        open_some(IDLE)
-        time.sleep(2)
-        print(f"{IDLE:,} idle parked sockets: {(server.resident() - before) / IDLE:.0f} bytes each")
-    finally:
-        for s in sockets:
+
+def echoes(kinds, cpus, options):
+    for what, *load in ECHOES:
+        results = in_rounds(kinds, options.rounds, cpus[0],
+                            lambda server: server.echo(cpus[1], options.seconds, *load))
+        print_rows(f"echo: {what}", "message", kinds, results)
+
+
+def publishing(cpus, options):
+    environment = {"ZOKIO_WORKERS": "1"}
+    kinds = [Kind(f"Zokio, {poller}", lambda port: [BUILD / "examples/chat", f"127.0.0.1:{port}"],
+                  "/room", ZOKIO_POLLER=poller, **environment) for poller in ("epoll", "io_uring")]
+    kinds.append(Kind("bare sends", lambda port: [LOAD, "fan", str(port)], mode="tcp"))
+    results = in_rounds(kinds, options.rounds, cpus[0],
+                        lambda server: server.publish(cpus[1], options.seconds, options.many))
+    print_rows(f"publishing {PUBLISHED_BYTES} bytes to {options.many:,}", "delivery", kinds,
+               results)
+
+
+def idle_open(server, count, kept):
+    request = HANDSHAKE.format(server.kind.path).encode()
+    for _ in range(count):
+        s = socket.create_connection(("127.0.0.1", server.port),
+                                     source_address=(f"127.0.2.{1 + len(kept) // 20000}", 0))
+        s.sendall(request)
+        got = b""
+        while not got.endswith(b"\r\n\r\n"):
+            part = s.recv(4096)
+            if not part:
+                raise ConnectionError(f"closed after {len(kept):,}")
+            got += part
+        kept.append(s)
+
+
+def idle(kinds, cpus, options):
+    """Each opens and says nothing. Peers get fewer: libwebsockets polls all for each event."""
+    print("\nidle sockets")
+    for kind in kinds[:-1]:
+        count = options.many if kind.name.startswith("Zokio") else min(options.many, 1000)
+        kept = []
+        with Server(kind, cpus[0]) as server:
+            try:
+                idle_open(server, 100, kept)
+                before = server.resident()
+                idle_open(server, count, kept)
+                time.sleep(1)
+                each = (server.resident() - before) / count
+                print(f"{kind.name:26}{each:16,.0f} bytes each of {count:,}", flush=True)
+            except OSError as error:
+                print(f"{kind.name:26}{error}", flush=True)
+        for s in kept:
             s.close()
-        server.stop()
+
+
+def inner_loops(cpus):
+    print("\ninner loops, GB/s, best of 15")
+    out = subprocess.run([BUILD / "bench/micro", *INNER_LOOPS], capture_output=True, text=True,
+                         check=True, preexec_fn=lambda: os.sched_setaffinity(0, {cpus[0]}))
+    print(out.stdout, end="")
 
 
 def main():
+    parser = argparse.ArgumentParser(description="WebSocket echoes, publishing and memory")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each run (default: 1)")
+    parser.add_argument("--many", type=int, default=10000, metavar="N",
+                        help="subscribers, and idle sockets (default: %(default)s)")
+    options = parser.parse_args()
     cpus = sorted(os.sched_getaffinity(0))
     if len(cpus) < 2:
         sys.exit("bench: needs two CPUs, one for the server and one for the client")
-    echoes(cpus)
-    idle(cpus)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    kinds = kinds_found(build_peers=True)
+    echoes(kinds, cpus, options)
+    publishing(cpus, options)
+    idle(kinds, cpus, options)
+    inner_loops(cpus)
 
 
 if __name__ == "__main__":

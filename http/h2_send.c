@@ -5,7 +5,8 @@
  * a field; when it calls zk__h2_on_frame_send for such a frame, in the order of sending, the real
  * one takes its place. So there is one compressor, here, and what it does for the usual heads can
  * be remembered: each of their fields is in its table, and one byte long. That holds until
- * something is put into the table. Their length, which differs, is never put there, and written here.
+ * something is put into the table. Their length, which differs, is never put there, and written
+ * here.
  *
  * A whole body that is small leaves with its head. nghttp2 is told that the response has none, and
  * forgets the stream when the head is sent; DATA is written behind it, ahead of what RFC 9218 has

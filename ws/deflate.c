@@ -68,43 +68,39 @@ static window *window_new(void)
     return w;
 }
 
+/* What zlib did not take is not kept. */
+static window *window_made(window *w, int rc)
+{
+    if (rc == Z_OK) return w;
+    zk_free(w);
+    return NULL;
+}
+
 static window *out_new(int level, int bits)
 {
     window *w = window_new();
     if (!w) return NULL;
     w->level = level;
     w->bits = bits;
-    if (deflateInit2(&w->z, level, Z_DEFLATED, -bits, MEMORY_LEVEL, Z_DEFAULT_STRATEGY) != Z_OK) {
-        zk_free(w);
-        return NULL;
-    }
-    return w;
-}
-
-static void out_free(window *w)
-{
-    if (!w) return;
-    (void)deflateEnd(&w->z);
-    zk_free(w);
+    return window_made(
+        w, deflateInit2(&w->z, level, Z_DEFLATED, -bits, MEMORY_LEVEL, Z_DEFAULT_STRATEGY));
 }
 
 static window *in_new(void)
 {
     window *w = window_new();
     /* The largest reads what was written with any. */
-    if (w && inflateInit2(&w->z, -15) != Z_OK) {
-        zk_free(w);
-        return NULL;
-    }
-    return w;
+    return w ? window_made(w, inflateInit2(&w->z, -15)) : NULL;
 }
 
-static void in_free(window *w)
+static void window_free(window *w, int (*end)(z_stream *))
 {
-    if (!w) return;
-    (void)inflateEnd(&w->z);
+    if (w) (void)end(&w->z);
     zk_free(w);
 }
+
+static void out_free(window *w) { window_free(w, deflateEnd); }
+static void in_free(window *w) { window_free(w, inflateEnd); }
 
 static window *out_take(const zk__ws_deflate *d)
 {

@@ -108,6 +108,14 @@ static void say_bits(char *text, const char *param, uint8_t bits)
     snprintf(text + size, ZK__WS_EXTENSION_BYTES - size, "; %s=%u", param, bits);
 }
 
+/* The name, and which contexts are not kept. */
+static void say_contexts(char *text, bool keeps_server, bool keeps_client)
+{
+    snprintf(text, ZK__WS_EXTENSION_BYTES, "permessage-deflate");
+    if (!keeps_server) say(text, "server_no_context_takeover");
+    if (!keeps_client) say(text, "client_no_context_takeover");
+}
+
 static bool offer_take(const params *p, const zk_ws_deflate *own, zk__ws_agreed *ret, char *answer)
 {
     /* zlib has no window of 256 bytes to compress with. */
@@ -120,9 +128,7 @@ static bool offer_take(const params *p, const zk_ws_deflate *own, zk__ws_agreed 
         .out_bits = p->server_bits ? least(p->server_bits, server) : server,
         .in_bits = BITS_MAX,
     };
-    snprintf(answer, ZK__WS_EXTENSION_BYTES, "permessage-deflate");
-    if (!a.keeps_out) say(answer, "server_no_context_takeover");
-    if (!a.keeps_in) say(answer, "client_no_context_takeover");
+    say_contexts(answer, a.keeps_out, a.keeps_in);
     if (p->server_bits || a.out_bits < BITS_MAX) {
         say_bits(answer, "server_max_window_bits", a.out_bits);
     }
@@ -149,9 +155,7 @@ bool zk__ws_offer_choose(zk_str offers, const zk_ws_deflate *own, zk__ws_agreed 
 
 void zk__ws_offer_write(const zk_ws_deflate *own, char offer[ZK__WS_EXTENSION_BYTES])
 {
-    snprintf(offer, ZK__WS_EXTENSION_BYTES, "permessage-deflate");
-    if (!own->keeps_server_context) say(offer, "server_no_context_takeover");
-    if (!own->keeps_client_context) say(offer, "client_no_context_takeover");
+    say_contexts(offer, own->keeps_server_context, own->keeps_client_context);
     uint8_t server = own_bits(own->server_window_bits), client = own_bits(own->client_window_bits);
     if (server < BITS_MAX) say_bits(offer, "server_max_window_bits", server);
     if (client < BITS_MAX) {

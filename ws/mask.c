@@ -42,6 +42,15 @@ void zk__ws_mask(void *to, const void *from, size_t size, uint8_t key[4])
         part ^= wide;
         memcpy(out, &part, 8);
     }
+    if (left & 4) {
+        uint32_t part;
+        memcpy(&part, in, 4);
+        part ^= word;
+        memcpy(out, &part, 4);
+        in += 4;
+        out += 4;
+        left -= 4;
+    }
     for (size_t i = 0; i < left; i++)
         out[i] = in[i] ^ key[i & 3];
     if (size & 3) turn(key, size & 3);

@@ -235,8 +235,7 @@ static void in_move(const zk__ws_in *from, zk__ws_in *to)
 /* Room to read into. returns 0, -ENOMEM. */
 static int in_reserve(zk_ws *ws)
 {
-    int rc = in_begin(ws);
-    if (rc < 0) return rc;
+    if (!ws->in) return in_begin(ws);
     zk__ws_in *in = ws->in;
     if (zk__ws_in_is_empty(ws)) in->begin = in->end = 0;
     size_t wanted = ws->reader.left > ROOM_MIN ? (size_t)ws->reader.left : ROOM_MIN;

@@ -32,6 +32,7 @@ struct piece {
     bool *is_over;         /* of who has lent them: set when they are not needed any more */
     uint32_t controls;
     bool is_droppable; /* whole messages only, and nothing of it was sent */
+    bool is_part;      /* of the queue: the first piece, which has no memory of its own */
     char bytes[];
 };
 
@@ -45,6 +46,7 @@ struct zk__ws_out {
     uint32_t controls; /* in the queue */
     zk_time moved;     /* when the stream last took something, or was first asked to */
     bool is_blocked;   /* until there is room */
+    bool has_piece;    /* the piece that lies behind it is in use, or has been */
     zk_task *streamer; /* between zk_ws_send_begin and _end; NULL: nobody is */
     uint8_t opcode;    /* of its next frame */
     bool is_text;
@@ -110,7 +112,7 @@ static void on_room(zk__room *room)
 static zk__ws_out *out_get(zk_ws *ws)
 {
     if (ws->out) return ws->out;
-    zk__ws_out *o = zk_alloc(sizeof *o);
+    zk__ws_out *o = zk_alloc(sizeof *o + FIRST_BYTES);
     if (!o) return NULL;
     *o = (zk__ws_out){.ws = ws, .hook.run = on_batch_end, .room.on_room = on_room};
     o->later_end = &o->later;
@@ -122,7 +124,7 @@ static void piece_free(piece *p)
 {
     if (p->is_over) *p->is_over = true;
     if (p->shared) zk__ws_shared_unref(p->shared);
-    zk_free(p);
+    if (!p->is_part) zk_free(p);
 }
 
 static void first_free(zk__ws_out *o)
@@ -152,9 +154,13 @@ void zk__ws_out_free(zk_ws *ws)
 
 static piece *piece_add(zk__ws_out *o, size_t capacity)
 {
-    piece *p = zk_alloc(sizeof *p + capacity);
+    bool is_part = !o->has_piece && capacity <= FIRST_BYTES - sizeof(piece);
+    if (is_part) capacity = FIRST_BYTES - sizeof(piece);
+    piece *p = is_part ? (piece *)(void *)(o + 1) : zk_alloc(sizeof *p + capacity);
     if (!p) return NULL;
+    o->has_piece |= is_part;
     *p = (piece){.data = p->bytes, .end = p->bytes + capacity, .is_droppable = true};
+    p->is_part = is_part;
     if (o->last) {
         o->last->next = p;
     } else {
@@ -171,7 +177,7 @@ static piece *piece_for(zk__ws_out *o, size_t size)
     /* What may be dropped one by one must not be gathered. */
     bool is_single = o->is_blocked && o->ws->slow == ZK_WS_SLOW_DROP;
     if (p && p->end && !is_single && (size_t)(p->end - (p->data + p->size)) >= size) return p;
-    size_t room = (p ? PIECE_BYTES : FIRST_BYTES) - sizeof *p;
+    size_t room = (o->has_piece ? PIECE_BYTES : FIRST_BYTES) - sizeof *p;
     return piece_add(o, is_single || size > room ? size : room);
 }
 

@@ -202,30 +202,16 @@ static void url_of(const server *s, const char *path, char *url, size_t size)
 static const zk_ws_deflate keeping = {.keeps_server_context = true, .keeps_client_context = true};
 static const zk_ws_deflate lending = {.bytes_min = 1};
 
+static const zk_ws_options keeps = {.deflate = &keeping};
+
 static int echo_keeping(zk_request *req, zk_response *res)
 {
-    zk_ws *ws;
-    zk_ws_message m;
-    int rc = zk_ws_accept(req, res, &(zk_ws_options){.deflate = &keeping}, &ws);
-    while (rc >= 0 && (rc = zk_ws_recv(ws, &m)) > 0)
-        rc = zk_ws_send(ws, m.type, m.data, m.size);
-    return rc;
+    return echo_loop_with(req, res, &keeps);
 }
 
 static int echo_pieces_keeping(zk_request *req, zk_response *res)
 {
-    zk_ws *ws;
-    zk_ws_type type;
-    char buf[777];
-    int rc = zk_ws_accept(req, res, &(zk_ws_options){.deflate = &keeping}, &ws);
-    while (rc >= 0 && (rc = zk_ws_recv_begin(ws, &type)) > 0) {
-        ssize_t n = 0;
-        rc = zk_ws_send_begin(ws, type);
-        while (rc >= 0 && (n = zk_ws_read(ws, buf, sizeof buf)) > 0)
-            rc = zk_ws_write(ws, buf, (size_t)n);
-        if (rc >= 0) rc = n < 0 ? (int)n : zk_ws_send_end(ws);
-    }
-    return rc;
+    return echo_pieces_with(req, res, &keeps);
 }
 
 /* Reads only the beginning of each message, and says how much. */

@@ -20,11 +20,8 @@ static int protocol_b(zk_request *req, zk_response *res)
 {
     static const char *const protocols[] = {"b", NULL};
     static const zk_ws_deflate deflate = {.keeps_server_context = true};
-    echo_options = &(zk_ws_options){.protocols = protocols, .deflate = &deflate};
     cr_assert_str_eq(zk_request_header(req, "X-Token").data, "abc");
-    int rc = echo_loop(req, res);
-    echo_options = NULL;
-    return rc;
+    return echo_loop_with(req, res, &(zk_ws_options){.protocols = protocols, .deflate = &deflate});
 }
 
 static int hello(zk_request *req, zk_response *res)
@@ -348,6 +345,25 @@ ZK_ASYNC_TEST(ws_client_h2, in_memory)
     zk_client_free(x.c);
 }
 
+/* A client that knows that servers speak HTTP/2 in plain has WebSockets so as well. */
+ZK_ASYNC_TEST(ws_client_h2, in_plain)
+{
+    char url[128];
+    zk_ws *ws;
+    ZK_SCOPE(scope) {
+        server_start(&x.s, &scope, &(zk_server){.routes = routes});
+        cr_assert_ok(zk_client_new(&(zk_client_options){.h2c = true}, &x.c));
+        snprintf(url, sizeof url, "ws://127.0.0.1:%u/loop", zk_addr_port(&x.s.addr));
+        cr_assert_ok(zk_ws_connect(url, &(zk_ws_options){.client = x.c}, &ws));
+        echo_one(ws, "hi", 2, ZK_WS_TEXT);
+        cr_assert_eq(version_of_last, 20);
+        cr_assert_ok(zk_ws_close(ws, 1000, NULL));
+        zk_ws_free(ws);
+        zk_client_free(x.c);
+        server_stop(&x.s);
+    }
+}
+
 /* ---- a server that says what it is told to ---- */
 
 typedef struct scripted {
@@ -477,8 +493,8 @@ static const scripted_row scripted_rows[] = {
     {"a protocol error", BYTES(SETTINGS_CONNECT), BYTES(RST("\x1")), ZK_E_HTTP_SYNTAX, 0, 1, 0},
     {"refused before it began: asked again, in vain", BYTES(SETTINGS_CONNECT), BYTES(RST("\x7")),
      ZK_E_WS_TIMEOUT, 0, 1, 0},
-    {"not HTTP/2, however often it is tried", BYTES("HTTP/1.1 400 Bad Request\r\n\r\n"), BYTES(""),
-     ZK_E_CLOSED, 0, 3, 0},
+    {"not HTTP/2", BYTES("HTTP/1.1 400 Bad Request\r\n\r\n"), BYTES(""), ZK_E_HTTP_VERSION, 0, 1,
+     0},
     {"silent", BYTES(""), BYTES(""), ZK_E_WS_TIMEOUT, 0, 1, 0},
     {"silent then", BYTES(SETTINGS_CONNECT), BYTES(""), ZK_E_WS_TIMEOUT, 0, 1, 0},
 };

@@ -207,11 +207,7 @@ ZK_HTTP_TEST(ws_life, a_handler_that_returns_closes, .routes = routes)
         wire w;
         wire_open(&w, f);
         wire_send(&w, rows[i].request);
-        wire_collect(&w);
-        char *behind = strstr(w.text, "\r\n\r\n");
-        cr_assert(behind);
-        size_t head = (size_t)(behind + 4 - w.text);
-        memmove(w.text, w.text + head, w.size -= head);
+        talk_skip_head(&w);
         talk_expect(&w, rows[i].wanted, "the end");
         cr_assert(!w.is_closed);
         talk_send(&w, "X:1000", 0);
@@ -239,10 +235,7 @@ ZK_HTTP_TEST(ws_life, a_close_of_the_server, .routes = routes)
     wire w;
     wire_open(&w, f);
     wire_send(&w, ASK("/closes") "\r\n");
-    wire_collect(&w);
-    char *behind = strstr(w.text, "\r\n\r\n");
-    size_t head = (size_t)(behind + 4 - w.text);
-    memmove(w.text, w.text + head, w.size -= head);
+    talk_skip_head(&w);
     talk_expect(&w, "T:last words X:4000,enough", "the close");
     talk_send(&w, "T:not_read P:x X:4001", 0);
     wire_collect(&w);
@@ -482,10 +475,7 @@ ZK_HTTP_TEST(ws_life, calls_at_the_wrong_time, .routes = state_routes)
     wire w;
     wire_open(&w, f);
     wire_send(&w, ASK("/") "\r\n");
-    wire_collect(&w);
-    char *behind = strstr(w.text, "\r\n\r\n");
-    size_t head = (size_t)(behind + 4 - w.text);
-    memmove(w.text, w.text + head, w.size -= head);
+    talk_skip_head(&w);
     talk_expect(&w, "P:in T:€ B:", "the messages");
     talk_send(&w, "X:1000", 0);
     talk_expect(&w, "X:1000", "the end");

@@ -34,6 +34,16 @@ static inline void talk_open(wire *w, fixture *f, const char *request)
     w->size = 0;
 }
 
+/* Forgets the answer to the request; what came behind it stays. */
+static inline void talk_skip_head(wire *w)
+{
+    wire_collect(w);
+    char *behind = strstr(w->text, "\r\n\r\n");
+    cr_assert(behind, "%s", w->text);
+    size_t head = (size_t)(behind + 4 - w->text);
+    memmove(w->text, w->text + head, w->size -= head);
+}
+
 /* What the server has sent, in words; the wire forgets it. */
 static inline char *talk_take(wire *w, bool allows_deflate)
 {
@@ -100,14 +110,19 @@ static inline void talk_rows(fixture *f, const char *path, const talk_row *rows,
 /* What they accept with. */
 static const zk_ws_options *echo_options;
 
-static inline int echo_loop(zk_request *req, zk_response *res)
+static inline int echo_loop_with(zk_request *req, zk_response *res, const zk_ws_options *options)
 {
     zk_ws *ws;
     zk_ws_message m;
-    int rc = zk_ws_accept(req, res, echo_options, &ws);
+    int rc = zk_ws_accept(req, res, options, &ws);
     while (rc >= 0 && (rc = zk_ws_recv(ws, &m)) > 0)
         rc = zk_ws_send(ws, m.type, m.data, m.size);
     return rc;
+}
+
+static inline int echo_loop(zk_request *req, zk_response *res)
+{
+    return echo_loop_with(req, res, echo_options);
 }
 
 static inline int echo_on_message(zk_ws *ws, void *context, const zk_ws_message *m)
@@ -124,12 +139,12 @@ static inline int echo_parked(zk_request *req, zk_response *res)
     return rc < 0 ? rc : zk_ws_park(ws, &handlers, NULL);
 }
 
-static inline int echo_pieces(zk_request *req, zk_response *res)
+static inline int echo_pieces_with(zk_request *req, zk_response *res, const zk_ws_options *options)
 {
     zk_ws *ws;
     zk_ws_type type;
     char buf[1000];
-    int rc = zk_ws_accept(req, res, echo_options, &ws);
+    int rc = zk_ws_accept(req, res, options, &ws);
     while (rc >= 0 && (rc = zk_ws_recv_begin(ws, &type)) > 0) {
         ssize_t n = 0;
         rc = zk_ws_send_begin(ws, type);
@@ -138,6 +153,11 @@ static inline int echo_pieces(zk_request *req, zk_response *res)
         if (rc >= 0) rc = n < 0 ? (int)n : zk_ws_send_end(ws);
     }
     return rc;
+}
+
+static inline int echo_pieces(zk_request *req, zk_response *res)
+{
+    return echo_pieces_with(req, res, echo_options);
 }
 
 static const zk_route echo_routes[] = {

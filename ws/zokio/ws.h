@@ -127,8 +127,7 @@ typedef struct zk_ws_handlers {
  * after the other, and between messages the socket holds neither a stack nor a buffer. The request
  * is over when its handler has returned: what is needed of it goes into the context.
  *
- * Over HTTP/2, and for clients, it is a loop in the calling task instead, and suspends until the
- * socket is over.
+ * For clients it is a loop in the calling task instead, and suspends until the socket is over.
  *
  * @param handlers  must outlive the socket
  * @return 0; ZK_E_WS_STATE (parked already)
@@ -145,7 +144,8 @@ ZK_API int zk_ws_park(zk_ws *ws, const zk_ws_handlers *handlers, void *context) 
  * @param ret_ws   to be closed (zk_ws_close) and freed (zk_ws_free)
  * @return 0; ZK_E_HTTP_URL, ZK_E_HTTP_FIELD (a header or subprotocol that cannot be sent);
  *         ZK_E_WS_HANDSHAKE (the server answers otherwise; zk_trail says how), ZK_E_WS_TIMEOUT,
- *         ZK_E_HTTP_SYNTAX, ZK_E_HTTP_HEADER_TOO_LARGE, ZK_E_HTTP_TUNNEL (a proxy refuses),
+ *         ZK_E_HTTP_SYNTAX, ZK_E_HTTP_VERSION (not HTTP/2, against what was agreed on),
+ *         ZK_E_HTTP_HEADER_TOO_LARGE, ZK_E_HTTP_TUNNEL (a proxy refuses),
  *         ZK_E_CLOSED; what zk_connect_host and zk_tls_connect return; -ECANCELED, -ETIMEDOUT,
  *         -ENOMEM
  */
