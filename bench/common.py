@@ -35,6 +35,7 @@ CONNECTIONS = 64
 PIPELINE_DEPTH = 16
 BODY = b"Hello, World!"
 
+# `more` is what is beside the server, `inside` what is in it.
 NGINX_CONF = """\
 daemon off;
 worker_processes 1;
@@ -52,12 +53,28 @@ http {{
     fastcgi_temp_path {dir}/fastcgi;
     uwsgi_temp_path {dir}/uwsgi;
     scgi_temp_path {dir}/scgi;
+    {more}
     server {{
-        listen {address} backlog=4096;
-        location / {{ return 200 "Hello, World!"; }}
+        listen {address} {listen} backlog=4096;
+        {inside}
     }}
 }}
 """
+NGINX_HELLO = 'location / { return 200 "Hello, World!"; }'
+
+
+def nginx_command(path, directory, address, inside=NGINX_HELLO, more="", listen="",
+                  connections=1024):
+    """Writes a configuration into the directory. Returns the argument vector of who serves it."""
+    conf = pathlib.Path(directory, "nginx.conf")
+    conf.write_text(NGINX_CONF.format(dir=directory, address=address, inside=inside, more=more,
+                                      listen=listen, connections=connections))
+    return [path, "-p", directory, "-c", str(conf), "-e", f"{directory}/error.log"]
+
+
+def find(program):
+    """Where it is installed, "" if it is not."""
+    return shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin") or ""
 
 
 # ---- the machine -------------------------------------------------------------
@@ -120,9 +137,7 @@ class Server:
             return [self.path, address] + (["close"] if closing else [])
         if self.kind == "hello":
             return [self.path, address]
-        conf = pathlib.Path(directory, "nginx.conf")
-        conf.write_text(NGINX_CONF.format(dir=directory, address=address, connections=connections))
-        return [self.path, "-p", directory, "-c", str(conf), "-e", f"{directory}/error.log"]
+        return nginx_command(self.path, directory, address, connections=connections)
 
     def environment(self):
         environment = dict(os.environ, ZOKIO_WORKERS="1")
@@ -145,12 +160,11 @@ def add_arguments(parser):
 def chosen_servers(options):
     """The servers that the options name, the floor first; a missing nginx is only noted."""
     hello = f"{options.build}/examples/hello"
-    nginx = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin") or ""
     servers = [
         Server("limit", "limit", f"{options.build}/bench/limit"),
         Server("hello-epoll", "hello", hello, "epoll"),
         Server("hello-io_uring", "hello", hello, "io_uring"),
-        Server("nginx", "nginx", nginx),
+        Server("nginx", "nginx", find("nginx")),
     ]
     names = {server.name for server in servers} | {"hello"}
     for name in options.server:
@@ -370,11 +384,31 @@ request = function() return batch end
 """ % PIPELINE_DEPTH
 
 
-def run_wrk(url, seconds, depth=1, closing=False):
-    """One wrk run on the client's CPU: CONNECTIONS connections, `depth` requests at a time."""
+def client_output(command, environment=None):
+    """What a client on its own CPU prints."""
+    with pinned(CLIENT_CPU):
+        process = subprocess.Popen(command, text=True, start_new_session=True, env=environment,
+                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    try:
+        output, _ = process.communicate()
+    finally:
+        stop(process)
+    if process.returncode != 0:
+        sys.exit(f"bench: {command[0]} failed with status {process.returncode}")
+    return output
+
+
+def clients_cpu_seconds():
+    """What the clients that have ended have used in all. (Servers that have, too.)"""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def run_wrk(url, seconds, depth=1, closing=False, connections=CONNECTIONS):
+    """One wrk run on the client's CPU, `depth` requests at a time."""
     if not shutil.which("wrk"):
         sys.exit("bench: wrk is not installed")
-    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s"]
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s"]
     with tempfile.NamedTemporaryFile("w", prefix="zokio-bench-", suffix=".lua") as script:
         if depth > 1:
             script.write(PIPELINE_LUA)
@@ -382,16 +416,7 @@ def run_wrk(url, seconds, depth=1, closing=False):
             command += ["-s", script.name]
         if closing:
             command += ["-H", "Connection: close"]
-        with pinned(CLIENT_CPU):
-            process = subprocess.Popen(command + [url], text=True, start_new_session=True,
-                                       stdout=subprocess.PIPE)
-        try:
-            output, _ = process.communicate()
-        finally:
-            stop(process)
-    if process.returncode != 0:
-        sys.exit(f"bench: wrk failed with status {process.returncode}")
-    return parse_wrk(output)
+        return parse_wrk(client_output(command + [url]))
 
 
 def parse_wrk(output):
@@ -405,6 +430,15 @@ def parse_wrk(output):
 
 
 # ---- results -----------------------------------------------------------------
+
+def measure_rounds(servers, rounds, measure):
+    """Samples by server; every second round goes backwards: no server always follows another."""
+    samples = {server.name: [] for server in servers}
+    for i in range(rounds):
+        for server in servers if i % 2 == 0 else reversed(servers):
+            samples[server.name].append(measure(server))
+    return samples
+
 
 def quartiles(values):
     """The lower quartile, the median and the upper quartile; of one value, three times that."""

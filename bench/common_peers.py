@@ -11,7 +11,6 @@ import getpass
 import os
 import pathlib
 import re
-import shutil
 import socket
 import ssl
 import subprocess
@@ -21,31 +20,6 @@ import tempfile
 import common
 
 PATH = "/plaintext"
-
-NGINX_CONF = """\
-daemon off;
-worker_processes 1;
-pid {dir}/nginx.pid;
-error_log {dir}/error.log crit;
-events {{ worker_connections {connections}; }}
-http {{
-    access_log off;
-    server_tokens off;
-    keepalive_requests 1000000000;
-    keepalive_timeout 600s;
-    default_type text/plain;
-    client_body_temp_path {dir}/body;
-    proxy_temp_path {dir}/proxy;
-    fastcgi_temp_path {dir}/fastcgi;
-    uwsgi_temp_path {dir}/uwsgi;
-    scgi_temp_path {dir}/scgi;
-    server {{
-        listen {address} {options} backlog=4096;
-        {tls}
-        location / {{ return 200 "Hello, World!"; }}
-    }}
-}}
-"""
 
 NGINX_TLS = """\
 ssl_certificate {cert};
@@ -119,11 +93,12 @@ class Peer(common.Server):
         tls = ["--tls", *self.certificate] if self.certificate else []
         return [self.path, fill["address"], *tls]
 
-    def _nginx(self, fill, conf):
+    def _nginx(self, fill, _):
         options = ("ssl " if self.certificate else "") + ("http2" if self.is_h2 else "")
         tls = NGINX_TLS.format(**fill) if self.certificate else ""
-        conf.write_text(NGINX_CONF.format(options=options, tls=tls, **fill))
-        return [self.path, "-p", fill["dir"], "-c", str(conf), "-e", f"{fill['dir']}/error.log"]
+        return common.nginx_command(self.path, fill["dir"], fill["address"],
+                                    tls + common.NGINX_HELLO, listen=options,
+                                    connections=fill["connections"])
 
     def _h2o(self, fill, conf):
         tls = H2O_TLS.format(**fill) if self.certificate else ""
@@ -148,7 +123,7 @@ def chosen_peers(options, kinds, is_h2, certificate=None):
     peers = [Peer(f"zokio-{poller}", "zokio", program, poller, is_h2, certificate)
              for poller in ("epoll", "io_uring")]
     for kind in kinds:
-        path = shutil.which(kind, path=os.environ.get("PATH", "") + ":/usr/sbin")
+        path = common.find(kind)
         if path:
             peers.append(Peer(kind, kind, path, "", is_h2, certificate))
         else:
@@ -225,24 +200,10 @@ def sampled(name, running, client):
     return Sample(cpu_s / max(count, 1) * 1e6, count / seconds, cpu_s / seconds)
 
 
-def client_output(command):
-    """What a client on its own CPU prints."""
-    with common.pinned(common.CLIENT_CPU):
-        process = subprocess.Popen(command, text=True, start_new_session=True,
-                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
-    try:
-        output, _ = process.communicate()
-    finally:
-        common.stop(process)
-    if process.returncode != 0:
-        sys.exit(f"bench: {command[0]} failed with status {process.returncode}")
-    return output
-
-
 def run_h2load(url, seconds, connections, streams):
     """returns the number of good responses, the seconds, and what went wrong or ''."""
-    output = client_output(["h2load", "-t1", f"-c{connections}", f"-m{streams}", f"-D{seconds}",
-                            url])
+    output = common.client_output(["h2load", "-t1", f"-c{connections}", f"-m{streams}",
+                                   f"-D{seconds}", url])
     found = re.search(r"requests: .* (\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout",
                       output)
     finished = re.search(r"finished in ([\d.]+)(us|ms|s|m)", output)
@@ -254,19 +215,10 @@ def run_h2load(url, seconds, connections, streams):
     return int(found[1]), float(finished[1]) * unit, errors
 
 
-def measure_rounds(peers, rounds, measure):
-    """Samples by server; every second round goes backwards."""
-    samples = {peer.name: [] for peer in peers}
-    for i in range(rounds):
-        for peer in peers if i % 2 == 0 else reversed(peers):
-            samples[peer.name].append(measure(peer))
-    return samples
-
-
 def print_samples(title, what, peers, options, measure):
     """Measures and prints one table. The ratio is that to Zokio on epoll in the same round."""
     stolen_s, contended_s = common.stolen_seconds(), common.contended_seconds()
-    samples = measure_rounds(peers, options.rounds, measure)
+    samples = common.measure_rounds(peers, options.rounds, measure)
     stolen_s = common.stolen_seconds() - stolen_s
     contended_s = common.contended_seconds() - contended_s
     base = samples.get("zokio-epoll")

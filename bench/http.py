@@ -54,15 +54,6 @@ def measure(server, load, seconds):
                   running.response_bytes)
 
 
-def measure_rounds(servers, load, rounds, seconds):
-    """Samples by server; every second round goes backwards: no server always follows another."""
-    samples = {server.name: [] for server in servers}
-    for i in range(rounds):
-        for server in servers if i % 2 == 0 else reversed(servers):
-            samples[server.name].append(measure(server, load, seconds))
-    return samples
-
-
 def row(name, samples, floor):
     """A table row; `floor` are the samples of the limit in the same rounds, if it was run."""
     low, cost, high = common.quartiles([sample.cpu_us for sample in samples])
@@ -90,7 +81,8 @@ def main(parser):
         if options.load and load.name not in options.load:
             continue
         stolen_s, contended_s = common.stolen_seconds(), common.contended_seconds()
-        samples = measure_rounds(servers, load, options.rounds, options.seconds)
+        samples = common.measure_rounds(
+            servers, options.rounds, lambda server: measure(server, load, options.seconds))
         stolen_s = common.stolen_seconds() - stolen_s
         contended_s = common.contended_seconds() - contended_s
         rows = [row(name, own, samples.get("limit")) for name, own in samples.items()]

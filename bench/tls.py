@@ -24,8 +24,8 @@ def run_wrk(url, seconds):
 
 
 def run_handshakes(program, running, kind, seconds):
-    output = common_peers.client_output([program, running.address[0], str(running.address[1]), kind,
-                                         str(seconds)])
+    output = common.client_output([program, running.address[0], str(running.address[1]), kind,
+                                   str(seconds)])
     found = re.fullmatch(r"(\d+) handshakes in ([\d.]+) s, (\d+) resumed\n", output)
     if not found:
         sys.exit(f"bench: cannot read the output of {program}:\n{output}")

@@ -37,7 +37,7 @@ static inline int zk__spend(void)
 static inline bool zk__spend_quickly(zk__worker *w)
 {
     zk_task *me = zk__lane.current;
-    if (ZK_UNLIKELY(me->scope->reason || !w->loops || me == &w->root_task)) return false;
+    if (ZK_UNLIKELY(me->scope->reason || !w->loop_count || me == &w->root_task)) return false;
     uint32_t head = w->head, budget = w->budget;
     if (w->budget_head != head) {
         w->budget_head = head;

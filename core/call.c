@@ -8,6 +8,7 @@
 
 #include <zokio/call.h>
 
+#include "core/scope.h"
 #include "core/task.h"
 
 enum { RUNNERS_IN_FRAME = 8 };
@@ -17,6 +18,7 @@ typedef struct runner runner;
 
 typedef struct together {
     zk_scope scope;
+    zk_task folded;
     unsigned decided_by;
     int decided;     /* the index of the call that decided; -1 */
     bool is_success; /* and how that ended */
@@ -49,18 +51,21 @@ static __attribute__((noinline)) void decide(together *all, int index, int rc)
     }
 }
 
-static inline int call_make(together *all, size_t index)
+/* What follows `all` is what it holds, where that is known. */
+ZK__INLINE int call_make(together *all, size_t index, const zk_call *calls, unsigned decided_by,
+                         int *ret_results)
 {
-    int rc = all->calls[index].fn(all->calls[index].arg);
-    if (all->results) all->results[index] = rc;
-    if (rc < 0 || all->decided_by & BY_SUCCESS) decide(all, (int)index, rc);
+    int rc = calls[index].fn(calls[index].arg);
+    if (ret_results) ret_results[index] = rc;
+    if (ZK_UNLIKELY(rc < 0) || decided_by & BY_SUCCESS) decide(all, (int)index, rc);
     return rc;
 }
 
 static int run(void *arg)
 {
     runner *r = arg;
-    return call_make(r->all, (size_t)r->index);
+    together *all = r->all;
+    return call_make(all, (size_t)r->index, all->calls, all->decided_by, all->results);
 }
 
 static int unfold(void *arg)
@@ -77,29 +82,42 @@ static int unfold(void *arg)
     return 0;
 }
 
-static inline void run_all(together *all)
+ZK__INLINE void run_all(together *all, const zk_call *calls, size_t count, unsigned decided_by,
+                        int *ret_results)
 {
-    zk_task folded;
-    zk_async_at(&folded, unfold, all, &site);
-    folded.state = ZK__TASK_FOLDED;
+    zk_task *folded = &all->folded;
+    folded->fn = unfold;
+    folded->arg = all;
+    folded->next = zk__lane.pending;
+    folded->scope = &all->scope;
+    folded->site = &site;
+    folded->state = ZK__TASK_FOLDED;
+    zk__lane.pending = folded;
     all->unfolded_from = 0;
-    for (size_t i = 0; i < all->count && !all->unfolded_from; i++) {
-        all->begun = i + 1;
-        int rc = call_make(all, i);
+    for (size_t i = 0; i < count;) {
+        size_t index = i++;
+        all->begun = i;
+        int rc = call_make(all, index, calls, decided_by, ret_results);
         /* After a failure each has a future, and with it an error trail of its own. */
-        if (rc < 0 && !all->unfolded_from) zk__pending_flush(zk__lane.worker);
+        if (ZK_UNLIKELY(rc < 0) && !all->unfolded_from) zk__pending_flush(zk__lane.worker);
+        if (ZK_UNLIKELY(all->unfolded_from)) break;
     }
     /* Else a call has left a future, and leaving the scope will tell. */
-    if (ZK_LIKELY(zk__lane.pending == &folded)) zk__lane.pending = folded.next;
+    if (ZK_LIKELY(zk__lane.pending == folded)) zk__lane.pending = folded->next;
     if (ZK_LIKELY(!all->unfolded_from)) return;
-    for (size_t i = all->unfolded_from; i < all->count; i++)
-        zk_await(&all->runners[i - 1].future);
+    for (size_t i = all->unfolded_from; i < count; i++) {
+        zk_future *future = &all->runners[i - 1].future;
+        if (future->is_away || future->state != ZK__TASK_FINISHED || future->flags)
+            zk_await(future);
+    }
 }
 
-static inline void together_run(together *all, const zk_call *calls, runner *runners, size_t count,
-                                unsigned decided_by, int *ret_results)
+ZK__INLINE void together_run(together *all, const zk_call *calls, runner *runners, size_t count,
+                             unsigned decided_by, int *ret_results)
 {
-    zk__scope_enter(&all->scope);
+    zk_task *me = zk__lane.current;
+    zk_scope *outer = me->scope;
+    zk__scope_enter_here(&all->scope, me, outer);
     all->decided_by = decided_by;
     all->decided = -1;
     all->error = 0;
@@ -107,27 +125,35 @@ static inline void together_run(together *all, const zk_call *calls, runner *run
     all->results = ret_results;
     all->count = count;
     all->runners = runners;
-    run_all(all);
+    run_all(all, calls, count, decided_by, ret_results);
     /* For this call, unlike for those that it made, the deadline around it is its own. */
-    int reason = all->scope.parent->reason;
-    if (reason && (all->error == -ECANCELED || decided_by == BY_SUCCESS)) all->error = reason;
-    zk__scope_leave(&all->scope);
+    int reason = outer->reason;
+    if (ZK_UNLIKELY(reason) && (all->error == -ECANCELED || decided_by == BY_SUCCESS)) {
+        all->error = reason;
+    }
+    zk__scope_leave_here(&all->scope, me);
 }
 
-/* Makes the calls. returns 0, -ENOMEM. */
-static int run_together(together *all, const zk_call *calls, size_t count, unsigned decided_by,
-                        int *ret_results)
+static __attribute__((noinline)) int run_many(together *all, const zk_call *calls, size_t count,
+                                              unsigned decided_by, int *ret_results)
 {
-    if (!zk__lane.worker) return ZK_E_NO_RUNTIME;
-    if (count <= RUNNERS_IN_FRAME + 1) {
-        runner runners[RUNNERS_IN_FRAME];
-        together_run(all, calls, runners, count, decided_by, ret_results);
-        return 0;
-    }
     runner *runners = zk_alloc((count - 1) * sizeof *runners);
     if (!runners) return -ENOMEM;
     together_run(all, calls, runners, count, decided_by, ret_results);
     zk_free(runners);
+    return 0;
+}
+
+/* Makes the calls. returns 0, -ENOMEM. */
+ZK__INLINE int run_together(together *all, const zk_call *calls, size_t count, unsigned decided_by,
+                            int *ret_results)
+{
+    runner runners[RUNNERS_IN_FRAME];
+    if (!zk__lane.worker) return ZK_E_NO_RUNTIME;
+    if (ZK_UNLIKELY(count > RUNNERS_IN_FRAME + 1)) {
+        return run_many(all, calls, count, decided_by, ret_results);
+    }
+    together_run(all, calls, runners, count, decided_by, ret_results);
     return 0;
 }
 

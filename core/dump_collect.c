@@ -143,8 +143,8 @@ zk__dump_pulse zk__dump_collect(zk__worker *w, zk__dump_list *list)
     uint32_t mark = atomic_fetch_add(&marks, 1) + 1;
     collector c = {.worker = w, .list = list, .mark = mark};
     w->stack->mark = mark;
-    for (zk__stack *stack = w->loops; stack; stack = stack->next)
-        stack->mark = mark;
+    for (uint32_t i = 0; i < w->loop_count; i++)
+        w->loops[i]->mark = mark;
     for (zk__stack *stack = w->dead; stack; stack = stack->next)
         stack->mark = mark;
     const zk_task *current = zk__lane.current;

@@ -28,7 +28,7 @@ typedef struct epoll_state {
     zk__io *current; /* whose event is being handled; NULL once that has forgotten it */
     int next, count; /* of events: those not handled yet */
     size_t registered;
-    struct epoll_event events[EVENTS];
+    struct epoll_event events[EVENTS + 1]; /* one may look at the one behind the last */
 } epoll_state;
 
 static int epoll_open(zk__poller *poller)
@@ -114,16 +114,24 @@ static inline bool is_usual(const zk__io *io, uint32_t bit)
     return (io->bits & (USUAL | UNUSUAL | bit)) == (USUAL | bit);
 }
 
+/* Interrupted, it may be tried again at once: the bit stays. */
+static __attribute__((cold)) ssize_t failed_now(zk__io *io, uint32_t bit)
+{
+    int error = errno;
+    if (error == EINTR) return -EAGAIN;
+    if (error == EAGAIN) io->bits &= ~bit;
+    return -error;
+}
+
 static ssize_t epoll_recv_now(zk__poller *poller, zk__io *io, void *buf, size_t size)
 {
     if (ZK_LIKELY(is_usual(io, ZK__IO_MAYBE_READABLE))) {
         ssize_t n = recv(io->fd, buf, size, MSG_DONTWAIT);
         if (ZK_LIKELY(n > 0)) {
-            if ((size_t)n < size) io->bits &= ~(uint32_t)ZK__IO_MAYBE_READABLE;
+            if (ZK_LIKELY((size_t)n < size)) io->bits &= ~(uint32_t)ZK__IO_MAYBE_READABLE;
             return n;
         }
-        if (n == 0) return 0;
-        if (errno != EAGAIN && errno != EINTR) return -errno;
+        return n == 0 ? 0 : failed_now(io, ZK__IO_MAYBE_READABLE);
     }
     return zk__recv_by_attempt(poller, io, buf, size);
 }
@@ -132,8 +140,7 @@ static ssize_t epoll_send_now(zk__poller *poller, zk__io *io, const void *data, 
 {
     if (ZK_LIKELY(is_usual(io, ZK__IO_MAYBE_WRITABLE))) {
         ssize_t n = send(io->fd, data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (ZK_LIKELY(n >= 0)) return n;
-        if (errno != EAGAIN && errno != EINTR) return -errno;
+        return ZK_LIKELY(n >= 0) ? n : failed_now(io, ZK__IO_MAYBE_WRITABLE);
     }
     return zk__send_by_attempt(poller, io, data, size);
 }
@@ -268,6 +275,7 @@ static void epoll_poll(zk__poller *poller, zk_time timeout)
     s->count = epoll_wait(s->epoll_fd, s->events, EVENTS, timeout_ms);
     for (s->next = 0; s->next < s->count;) {
         const struct epoll_event *event = &s->events[s->next++];
+        __builtin_prefetch(event[1].data.ptr); /* what is behind the last is just an address */
         if (event->data.ptr) on_event(s, event->data.ptr, event->events);
     }
     s->next = s->count = 0;

@@ -14,7 +14,8 @@
  *             sake; while it is not, reads try the system call first. Ended when the stash is full.
  *   ACCEPT    listeners: connections beyond the one waited for are queued. Ended when the queue is
  *             full, and when an accept is cancelled, as others may be listening on the same socket.
- *   READABLE  other descriptors, and streams for which there is no buffer.
+ *   READABLE  other descriptors; streams for which there is no buffer, and those that are read into
+ *             large ones.
  *   WRITABLE  writes and connects.
  *   HANGUP    streams, with RECV or when watched: the end, maybe before what is left of the data.
  *   CANCEL    ends one of these.
@@ -42,7 +43,7 @@
 #include "core/uring_ring.h"
 #include "core/worker.h"
 
-enum { STASH_MAX_BYTES = 65536, BACKLOG_MAX = 16 };
+enum { STASH_MAX_BYTES = 65536, BACKLOG_MAX = 16, BULK_BYTES = 32 * 1024 };
 /* The kernel runs 20 completions at a time, and others may be before the cancelled ones. */
 enum { FORGET_ROUNDS = 8 };
 static const zk_time trim_after = ZK_SEC(1);
@@ -246,15 +247,19 @@ static port *port_of(zk__io *io)
     return p;
 }
 
+/* A reader with room for many buffers: copying out of them would cost more than its own call. */
+static bool is_bulk(const zk__op *op) { return op->code == ZK__OP_READ && op->size >= BULK_BYTES; }
+
 /* Sees to it that the operation is looked at again. */
 static int op_wait(uring *u, port *p, const zk__op *op)
 {
     if (!is_read_like(op)) return arm(u, p, WRITABLE);
+    bool by_itself = !is_stream(p->io) || is_bulk(op);
+    if (by_itself && p->armed & 1 << RECV) stop(u, p); /* whose end has the reader look again */
     if (p->armed & INTAKE) return 0;
     if (op->code == ZK__OP_ACCEPT) return arm(u, p, ACCEPT);
-    if (!is_stream(p->io)) return arm(u, p, READABLE);
-    int rc = arm(u, p, HANGUP);
-    return rc < 0 ? rc : arm(u, p, RECV);
+    int rc = is_stream(p->io) ? arm(u, p, HANGUP) : 0;
+    return rc < 0 ? rc : arm(u, p, by_itself ? READABLE : RECV);
 }
 
 static bool uring_submit(zk__poller *poller, zk__op *op)

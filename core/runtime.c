@@ -193,11 +193,11 @@ static void worker_close(zk__worker *w)
         w->slots[i].state = NULL;
     }
     if (w->poller.ops) w->poller.ops->close(&w->poller);
-    while (w->loops) {
-        zk__stack *stack = w->loops;
-        w->loops = stack->next;
-        zk__stack_free(&w->stacks, stack);
-    }
+    while (w->loop_count)
+        zk__stack_free(&w->stacks, w->loops[--w->loop_count]);
+    free(w->loops);
+    w->loops = NULL;
+    w->loop_capacity = 0;
     dead_stacks_free(w);
     zk__stack_pool_done(&w->stacks);
     while (w->task_count)
@@ -247,9 +247,7 @@ static void worker_run(zk__worker *w)
     bool has_crash_stack = !zk__crash_stack_open(&crash_stack);
     zk__stack_of_thread(&w->thread_stack);
     turn_begin(w);
-    zk__stack *stack = w->loops;
-    w->loops = stack->next;
-    w->loop_count--;
+    zk__stack *stack = w->loops[--w->loop_count];
     w->stack = stack;
     zk__switch(&w->thread_stack, &w->thread_stack.sp, stack, stack->sp, false);
     if (has_crash_stack) zk__crash_stack_close(crash_stack);

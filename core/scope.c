@@ -12,6 +12,7 @@
  */
 #include <errno.h>
 
+#include "core/scope.h"
 #include "core/task.h"
 
 _Static_assert(sizeof(zk__timer) == sizeof(struct zk__scope_timer),
@@ -19,25 +20,10 @@ _Static_assert(sizeof(zk__timer) == sizeof(struct zk__scope_timer),
 
 static zk__timer *scope_timer(zk_scope *scope) { return (zk__timer *)(void *)&scope->timer; }
 
-static void scope_link(zk_scope *scope, zk_scope *parent)
-{
-    scope->parent = parent;
-    scope->sibling = parent->children;
-    scope->link = &parent->children;
-    if (scope->sibling) scope->sibling->link = &scope->sibling;
-    parent->children = scope;
-}
-
-void zk__scope_unlink(zk_scope *scope)
-{
-    *scope->link = scope->sibling;
-    if (scope->sibling) scope->sibling->link = scope->link;
-}
-
 void zk__scope_root_init(zk_scope *scope, zk_scope *parent, zk__worker *w)
 {
     *scope = (zk_scope){.worker = w};
-    if (parent) scope_link(scope, parent);
+    if (parent) zk__scope_link(scope, parent);
 }
 
 zk_scope *zk__scope_enter(zk_scope *scope)
@@ -45,22 +31,7 @@ zk_scope *zk__scope_enter(zk_scope *scope)
     zk_task *me = zk__lane.current;
     zk_scope *parent = me->scope;
     if (!parent) zk__panic("a scope was entered outside zk_run");
-    /* One by one: of the timer only the link has to be clear. */
-    scope->children = NULL;
-    scope->waits = NULL;
-    scope->worker = parent->worker;
-    scope->owner = me;
-    scope->joiner = NULL;
-    scope->proxies = NULL;
-    scope->live = 0;
-    scope->error = 0;
-    scope->reason = parent->reason ? -ECANCELED : 0;
-    scope->flags = parent->flags & ZK__SCOPE_BOUND;
-    scope->trail = NULL;
-    scope->bindings = parent->bindings;
-    scope->timer.link = NULL;
-    scope_link(scope, parent);
-    me->scope = scope;
+    zk__scope_enter_here(scope, me, parent);
     return scope;
 }
 
@@ -252,7 +223,7 @@ typedef struct sleeper {
 static void sleep_over(zk__timer *timer)
 {
     sleeper *s = (sleeper *)(void *)((char *)timer - offsetof(sleeper, timer));
-    zk__wait_end(&s->wait, 0);
+    zk__wait_end_on(zk__lane.worker, &s->wait, 0);
 }
 
 static void sleep_cancel(zk__wait *wait)
@@ -262,12 +233,35 @@ static void sleep_cancel(zk__wait *wait)
     zk__wait_end(wait, -ECANCELED);
 }
 
-static int sleep_for(zk_time span)
+/*
+ * Where 100,000 tasks sleep each stack is a page of its own, far from the others, and what a timer
+ * touches when it fires is better near. So the record of a sleep lies behind the task, if there is
+ * room. It is the current task's only one: a task that this one awaits in place has its own.
+ */
+ZK__INLINE int sleep_in(sleeper *s, zk_time span)
 {
     static const zk__wait_kind sleeping = {.name = "sleep"};
-    sleeper s = {.wait.cancel = sleep_cancel, .wait.kind = &sleeping, .timer.fire = sleep_over};
-    zk__wheel_add(&zk__lane.worker->wheel, &s.timer, zk__moment_in(span));
-    return (int)zk__wait_for(&s.wait);
+    zk__worker *w = zk__lane.worker;
+    s->wait.cancel = sleep_cancel;
+    s->wait.kind = &sleeping;
+    s->timer.fire = sleep_over;
+    zk__wheel_add(&w->wheel, &s->timer, zk__moment_in(span));
+    return (int)zk__wait_here(w, &s->wait, true);
+}
+
+/* Apart, so that the other way has a small frame. */
+static __attribute__((noinline)) int sleep_on_stack(zk_time span)
+{
+    sleeper s;
+    return sleep_in(&s, span);
+}
+
+static int sleep_for(zk_time span)
+{
+    zk_task *me = zk__lane.current;
+    if (!(me->flags & ZK__TASK_SPAWNED && me->has_room)) return sleep_on_stack(span);
+    _Static_assert(sizeof(sleeper) <= ZK__TASK_ARG_BYTES, "the room behind a task");
+    return sleep_in((sleeper *)(void *)((char *)me + ZK__TASK_ARG_OFFSET), span);
 }
 
 int zk_sleep(zk_time span)

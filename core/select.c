@@ -2,8 +2,8 @@
  * Select.
  *
  *   1. Each case is tried by itself, beginning with another one each time. Mostly one is ready.
- *      Channels of this worker are looked at without entering their guards (poll_quickly): only this
- *      worker could change them.
+ *      Channels of this worker are looked at without entering their guards (poll_quickly): only
+ *      this worker could change them.
  *   2. All guards are entered, in the order of their addresses; each case is tried again, and if
  *      none is ready all are put in line before the guards are left. So nothing can come between.
  *      Guards that are all still biased to this worker are entered in any order, and nothing is

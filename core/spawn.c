@@ -26,7 +26,9 @@ static inline void task_init(zk_task *task, zk_scope *scope, zk_fn *fn, void *ar
     task->arg = arg;
     task->scope = scope;
     task->site = site;
-    task->zk__word = (uint64_t)ZK__TASK_QUEUED << 32 | (uint64_t)ZK__TASK_SPAWNED << 40;
+    /* has_room, too, until somebody puts something there. */
+    task->zk__word =
+        (uint64_t)ZK__TASK_QUEUED << 32 | (uint64_t)ZK__TASK_SPAWNED << 40 | (uint64_t)1 << 56;
 }
 
 static __attribute__((noinline)) int spawn_slow(zk_scope *scope, zk_fn *fn, const void *arg,
@@ -82,6 +84,7 @@ int zk_spawn_with(zk_scope *scope, const zk_spawn_options *options, zk_fn *fn, c
     task_init(task, scope, fn, own, options->site ? options->site : &unnamed);
     ZK__PROBE(spawn, task, task->site);
     if (options->arg_bytes > ZK__TASK_ARG_BYTES) task->flags |= ZK__TASK_LARGE;
+    if (options->arg_bytes) task->has_room = false;
     if (options->is_pinned || options->stack_bytes || options->worker) {
         task->flags |= ZK__TASK_PINNED;
     }

@@ -6,7 +6,8 @@
  * other one and leaves by an indirect jump (a `ret` would defeat the return predictor: 9 ns instead
  * of 1). All other registers are named as clobbered, so the compiler saves the few that are live.
  * The library is compiled without a red zone; else the 128 bytes below the stack pointer would have
- * to be skipped, and be a cache line more of each stack. Floating point control words belong to the thread and are not switched.
+ * to be skipped, and be a cache line more of each stack. Floating point control words belong to the
+ * thread and are not switched.
  */
 #ifndef ZOKIO_CORE_SWITCH_H
 #define ZOKIO_CORE_SWITCH_H

@@ -157,14 +157,24 @@ void zk__pending_flush(zk__worker *w)
 
 /* ---- suspending ---- */
 
+/* Makes room for one more than all stacks that there are. */
+static bool loops_grow(zk__worker *w)
+{
+    uint32_t capacity = w->loop_capacity ? 2 * w->loop_capacity : 64;
+    zk__stack **loops = realloc(w->loops, capacity * sizeof *loops);
+    if (!loops) return false;
+    w->loops = loops;
+    w->loop_capacity = capacity;
+    return true;
+}
+
 bool zk__loop_stack_reserve(zk__worker *w)
 {
-    if (w->loops) return true;
+    if (w->loop_count) return true;
+    if (w->stacks.made_count >= w->loop_capacity && !loops_grow(w)) return false;
     zk__stack *stack = zk__stack_new(&w->stacks);
     if (!stack) return false;
-    stack->next = NULL;
-    w->loops = stack;
-    w->loop_count++;
+    w->loops[w->loop_count++] = stack;
     return true;
 }
 
@@ -188,9 +198,7 @@ void zk__loop_stacks_trim(zk__worker *w)
 
 static inline void loop_stack_put(zk__worker *w, zk__stack *stack)
 {
-    stack->next = w->loops;
-    w->loops = stack;
-    w->loop_count++;
+    w->loops[w->loop_count++] = stack;
 }
 
 __attribute__((noinline)) void zk__leave_hook(zk__stack *stack)
@@ -281,6 +289,20 @@ static __attribute__((noinline)) void finish_slow(zk__worker *w, zk_task *task, 
 
 void zk__task_finished(zk__worker *w, zk_task *task, int rc) { finish_slow(w, task, rc); }
 
+/* Spawned, on its scope's worker, with nothing else about it. */
+enum { KIND_PLAIN = ZK__TASK_QUEUED | ZK__TASK_SPAWNED << 8 };
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "zk__kind is made of state and flags");
+
+static inline void finish_plain(zk__worker *w, zk_task *task)
+{
+    scope_child_finished(w, task->scope);
+    if (ZK_LIKELY(w->task_count < ZK__TASKS_CACHED)) {
+        w->tasks[w->task_count++] = task;
+    } else {
+        zk__heap_free(w->heap, task);
+    }
+}
+
 static inline void finish(zk__worker *w, zk_task *task, int rc)
 {
     if (ZK_UNLIKELY(zk__lane.pending != NULL)) {
@@ -293,12 +315,7 @@ static inline void finish(zk__worker *w, zk_task *task, int rc)
         finish_slow(w, task, rc);
         return;
     }
-    scope_child_finished(w, task->scope);
-    if (ZK_LIKELY(w->task_count < ZK__TASKS_CACHED)) {
-        w->tasks[w->task_count++] = task;
-    } else {
-        zk__heap_free(w->heap, task);
-    }
+    finish_plain(w, task);
 }
 
 /* ---- joining ---- */
@@ -373,11 +390,11 @@ static __attribute__((noinline)) void join_without_memory(zk__worker *w, const z
     if (w->turn_end == w->head) w->turn_goal = ++w->turn_end;
 }
 
-static void join_as(zk_task **ret_waiter, const zk_scope *scope, const zk__wait_kind *kind)
+ZK__INLINE void join_as(zk_task **ret_waiter, const zk_scope *scope, const zk__wait_kind *kind)
 {
     zk__worker *w = zk__lane.worker;
     *ret_waiter = zk__lane.current;
-    if (ZK_UNLIKELY(!w->loops && !zk__loop_stack_reserve(w))) {
+    if (ZK_UNLIKELY(!w->loop_count && !zk__loop_stack_reserve(w))) {
         /* It may be made ready before it has been left; then it just goes on. */
         zk__lane.current->state = ZK__TASK_STARTED;
         if (zk__lane.pending) zk__pending_flush(w);
@@ -404,7 +421,7 @@ void zk__wait_begin_always(void)
 {
     zk__worker *w = zk__lane.worker;
     /* Only this thread is held up, and only at the very end of memory. */
-    while (!w->loops && !zk__loop_stack_reserve(w)) {
+    while (!w->loop_count && !zk__loop_stack_reserve(w)) {
         nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     }
 }
@@ -440,7 +457,10 @@ static void loop_run_first(zk__worker *w, zk__stack *mine)
 static void loop_start_on_own_stack(zk__worker *w, zk__stack *mine, zk_task *task)
 {
     task->flags &= (uint8_t)~ZK__TASK_OWN_STACK;
-    zk__stack *own = zk__stack_new_special(&w->stacks, task->stack_bytes);
+    zk__stack *own = NULL;
+    if (w->stacks.made_count < w->loop_capacity || loops_grow(w)) {
+        own = zk__stack_new_special(&w->stacks, task->stack_bytes);
+    }
     if (!own) {
         finish(w, task, -ENOMEM);
         return;
@@ -477,6 +497,7 @@ _Noreturn void zk__loop(void)
             if (ZK_UNLIKELY(!task)) continue;
         }
         if (task->state == ZK__TASK_STARTED) {
+            zk__look_ahead(w, head);
             loop_stack_put(w, mine);
             zk__lane.current = task;
             loop_switch(w, mine, task->stack, task->sp);
@@ -484,6 +505,16 @@ _Noreturn void zk__loop(void)
         }
         if (ZK_UNLIKELY(atomic_load_explicit(&rt->idle_workers, memory_order_relaxed))) {
             zk__donate(w);
+        }
+        if (ZK_LIKELY(task->zk__kind == KIND_PLAIN)) {
+            zk__lane.current = task;
+            int rc = task->fn(task->arg);
+            if (ZK_LIKELY(task->zk__kind == KIND_PLAIN && rc >= 0 && !zk__lane.pending)) {
+                finish_plain(w, task);
+            } else {
+                finish(w, task, rc);
+            }
+            continue;
         }
         if (ZK_UNLIKELY(task->flags & ZK__TASK_OWN_STACK)) {
             loop_start_on_own_stack(w, mine, task);
@@ -531,15 +562,10 @@ void zk__check_sole_awaiter(const zk_future *future)
               future->site->line);
 }
 
-int zk__await_slow(zk_future *future)
+/* Sees to a future that is neither finished nor waiting for something: it is run in place, or found
+ * in the run queue and run in place, or left there. */
+static __attribute__((noinline)) void await_unstarted(zk__worker *w, zk_future *future)
 {
-    zk__worker *w = zk__lane.worker;
-    if (future->is_away) {
-        zk__check_sole_awaiter(future);
-        join_as(&future->awaiter, NULL, &zk__future_kind);
-        if (future->flags) zk__await_flags(future);
-        return future->result;
-    }
     if (future->state == ZK__TASK_PENDING) {
         /* Older than other pending ones. All of them are queued, for an await that searched would
          * be quadratic. */
@@ -551,16 +577,29 @@ int zk__await_slow(zk_future *future)
             if (!*link) zk__panic("zk_await of a future that zk_async did not start");
             *link = future->next;
             run_in_place(future);
+            return;
         }
     }
-    if (future->state != ZK__TASK_FINISHED) zk__check_sole_awaiter(future);
+    zk__check_sole_awaiter(future);
     if (future->state == ZK__TASK_QUEUED && !(future->flags & ZK__TASK_OVERFLOWED) &&
         ring_has(w, future)) {
         ring_remove(w, future);
         run_in_place(future);
     }
-    if (future->state != ZK__TASK_FINISHED) join_as(&future->awaiter, NULL, &zk__future_kind);
-    if (future->flags) zk__await_flags(future);
+}
+
+int zk__await_slow(zk_future *future)
+{
+    /* While it is away its state is the other worker's. */
+    if (!future->is_away && future->state != ZK__TASK_STARTED &&
+        future->state != ZK__TASK_FINISHED) {
+        await_unstarted(zk__lane.worker, future);
+    }
+    if (future->is_away || future->state != ZK__TASK_FINISHED) {
+        zk__check_sole_awaiter(future);
+        join_as(&future->awaiter, NULL, &zk__future_kind);
+    }
+    if (ZK_UNLIKELY(future->flags)) zk__await_flags(future);
     return future->result;
 }
 

@@ -64,6 +64,7 @@ static inline unsigned slot_for(uint64_t now, uint64_t tick)
 static void place(zk__wheel *wheel, zk__timer *timer)
 {
     unsigned slot = slot_for(wheel->now, timer->tick);
+    wheel->next_tick = 0;
     list_push(&wheel->slots[slot], timer);
     wheel->occupied[slot / 64] |= 1ull << (slot % 64);
 }
@@ -125,6 +126,8 @@ static size_t fire_all(zk__wheel *wheel, zk__timer **list)
         zk__timer *timer = *list;
         list_remove(timer);
         wheel->pending--;
+        __builtin_prefetch((const char *)*list - 64, 1);
+        __builtin_prefetch(*list, 1);
         timer->fire(timer);
         fired++;
     }
@@ -188,8 +191,11 @@ size_t zk__wheel_advance(zk__wheel *wheel, zk_time now)
     list_move(&wheel->overdue, &due);
     size_t fired = fire_all(wheel, &due);
     while (wheel->pending > 0) {
-        uint64_t next = wheel_next_tick(wheel);
+        /* Timers that are removed leave it as it is: then it is early, which does no harm. */
+        if (!wheel->next_tick) wheel->next_tick = wheel_next_tick(wheel);
+        uint64_t next = wheel->next_tick;
         if (next > wheel->due_tick) break;
+        wheel->next_tick = 0;
         wheel->now = next;
         move_down(wheel);
         slot_move(wheel, (unsigned)(next % LEVEL_0_SLOTS), &due);
@@ -202,6 +208,7 @@ size_t zk__wheel_advance(zk__wheel *wheel, zk_time now)
 zk_time zk__wheel_next(const zk__wheel *wheel)
 {
     if (wheel->overdue) return (zk_time)wheel->now * ZK__TICK_NS;
-    uint64_t next = wheel_next_tick(wheel);
+    if (!wheel->pending) return INT64_MAX;
+    uint64_t next = wheel->next_tick ? wheel->next_tick : wheel_next_tick(wheel);
     return next == UINT64_MAX ? INT64_MAX : (zk_time)(next * ZK__TICK_NS);
 }

@@ -30,6 +30,7 @@ typedef struct zk__wheel {
     uint64_t due_tick; /* timers up to here are overdue when added; `now`, but while advancing */
     uint64_t occupied[ZK__WHEEL_SLOTS / 64]; /* a bit for each slot that is not empty */
     size_t pending;
+    uint64_t next_tick; /* what an advance has to look at next; 0: it is to be searched for */
     zk__timer *overdue; /* were due when they were added */
     zk__timer *slots[ZK__WHEEL_SLOTS];
 } zk__wheel;

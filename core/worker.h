@@ -92,8 +92,10 @@ struct zk__worker {
     uint32_t task_count;
 
     zk__stack *stack; /* the one in use */
-    zk__stack *loops; /* those with a parked loop frame, or fresh */
-    uint32_t loop_count;
+    /* Those with a parked loop frame, or fresh: an array, with room for all stacks that there are;
+     * the last one is taken first. */
+    zk__stack **loops;
+    uint32_t loop_count, loop_capacity;
     uint32_t loops_spare; /* that have not been needed since the last look */
     zk_time loops_look_at;
     uint32_t turn_end;  /* ring index at which the loop looks up: turn_goal, or earlier */
@@ -182,7 +184,7 @@ static inline int zk__wait_begin(void)
     if (ZK_UNLIKELY(!w || zk__lane.current == &w->root_task)) return ZK_E_NO_RUNTIME;
     int reason = zk__lane.current->scope->reason;
     if (ZK_UNLIKELY(reason != 0)) return reason;
-    return ZK_LIKELY(w->loops != NULL) || zk__loop_stack_reserve(w) ? 0 : -ENOMEM;
+    return ZK_LIKELY(w->loop_count) || zk__loop_stack_reserve(w) ? 0 : -ENOMEM;
 }
 
 /* Grows the ring, or falls back to the overflow list. */
@@ -309,7 +311,13 @@ void zk__bind_to_worker(void);
 /* Cancels a scope of this worker with a reason. */
 void zk__scope_cancel_as(zk_scope *scope, int reason);
 void zk__scope_root_init(zk_scope *scope, zk_scope *parent, zk__worker *w);
-void zk__scope_unlink(zk_scope *scope);
+
+/* Takes a scope out of its parent's list. */
+static inline void zk__scope_unlink(zk_scope *scope)
+{
+    *scope->link = scope->sibling;
+    if (scope->sibling) scope->sibling->link = scope->link;
+}
 
 /* Moves the error trail of a task to the current one, or frees it. */
 void zk__trail_take(zk_task *from, zk_task *to);

@@ -6,7 +6,6 @@
  */
 #include "http/client.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include "http/dial.h"
@@ -113,26 +112,17 @@ zk__pool *zk__client_pool(zk_client *c)
     return pool;
 }
 
-/* The address of a URL's host, in small letters. */
-static void address_write(const zk_url *url, char *buf, size_t size)
-{
-    snprintf(buf, size, url->is_ipv6 ? "[%.*s]:%u" : "%.*s:%u", (int)url->host.size, url->host.data,
-             url->port);
-    for (char *a = buf; *a; a++)
-        if (*a >= 'A' && *a <= 'Z') *a |= 0x20;
-}
-
 zk__origin *zk__client_origin(zk_client *c, zk__pool *pool, const zk_url *url, const char *connect,
                               const zk__via **ret_via)
 {
     const zk__via *via = connect ? NULL : zk__via_for(&c->vias, url);
-    char address[ZK_URL_AUTHORITY_BYTES + 8];
-    address_write(url, address, sizeof address);
+    char address[ZK_URL_AUTHORITY_BYTES];
+    zk__url_address(url, address);
     zk_tls *tls = url->is_secure && !c->local ? c->tls : NULL;
     /* Through a proxy plain requests go to that itself, whatever their origin. */
     *ret_via = tls ? NULL : via;
     const char *to = connect ? connect : *ret_via ? via->address : address;
-    if (!tls && !via && c->is_h2c) return zk__pool_origin_h2c(pool, (zk_str){to, strlen(to)});
+    if (c->is_h2c && !tls && !via) return zk__pool_origin_h2c(pool, (zk_str){to, strlen(to)});
     return zk__pool_origin(pool, (zk_str){to, strlen(to)}, tls, url->host, tls ? via : NULL);
 }
 
@@ -140,8 +130,8 @@ zk__origin *zk__client_origin_ws(zk_client *c, zk__pool *pool, const zk_url *url
                                  const char *connect, bool is_http1)
 {
     const zk__via *via = connect ? NULL : zk__via_for(&c->vias, url);
-    char address[ZK_URL_AUTHORITY_BYTES + 8];
-    address_write(url, address, sizeof address);
+    char address[ZK_URL_AUTHORITY_BYTES];
+    zk__url_address(url, address);
     zk_tls *tls = url->is_secure && !c->local ? c->tls : NULL;
     const char *to = connect ? connect : address;
     zk_str at = {to, strlen(to)};

@@ -93,6 +93,9 @@ int zk__client_implicit(zk_client **ret_client);
  */
 int zk__fetch_redirect(zk_fetch *f);
 
+/* As zk_url_authority, always with the port: what zk_connect_host takes. */
+size_t zk__url_address(const zk_url *url, char text[ZK_URL_AUTHORITY_BYTES]);
+
 /*
  * Resolves a reference against a URL (RFC 3986 section 5.2), into the arena. Bytes that a URL does
  * not have are percent-encoded. returns NULL: it is no reference, or there is no memory.

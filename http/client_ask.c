@@ -29,12 +29,10 @@ static bool is_ours(zk_str name)
     return false;
 }
 
-int zk__fields_add(zk_arena *arena, zk_field **list, size_t *count, size_t *capacity, zk_str name,
-                   zk_str value)
+/* Adds a field that is known to be right, and to live as long as the exchange. */
+static int push(zk_arena *arena, zk_field **list, size_t *count, size_t *capacity, zk_str name,
+                zk_str value)
 {
-    if (!zk__h1_is_token(name) || !zk__h1_is_field_value(value) || is_ours(name)) {
-        return ZK_E_HTTP_FIELD;
-    }
     if (*count == *capacity) {
         size_t larger = *capacity ? 2 * *capacity : 8;
         zk_field *fields = zk_arena_alloc(arena, larger * sizeof *fields);
@@ -43,16 +41,32 @@ int zk__fields_add(zk_arena *arena, zk_field **list, size_t *count, size_t *capa
         *list = fields;
         *capacity = larger;
     }
+    (*list)[(*count)++] = (zk_field){name, value};
+    return 0;
+}
+
+int zk__fields_add(zk_arena *arena, zk_field **list, size_t *count, size_t *capacity, zk_str name,
+                   zk_str value)
+{
+    if (!zk__h1_is_token(name) || !zk__h1_is_field_value(value) || is_ours(name)) {
+        return ZK_E_HTTP_FIELD;
+    }
     char *own_name = zk_arena_copy(arena, name.data, name.size);
     char *own_value = zk_arena_copy(arena, value.data, value.size);
     if (!own_name || !own_value) return -ENOMEM;
-    (*list)[(*count)++] = (zk_field){{own_name, name.size}, {own_value, value.size}};
-    return 0;
+    return push(arena, list, count, capacity, (zk_str){own_name, name.size},
+                (zk_str){own_value, value.size});
 }
 
 static int field_add(zk_fetch *f, size_t *capacity, zk_str name, zk_str value)
 {
     return zk__fields_add(&f->arena, &f->ask.fields, &f->ask.field_count, capacity, name, value);
+}
+
+/* One of the library's own. */
+static int field_push(zk_fetch *f, size_t *capacity, zk_str name, zk_str value)
+{
+    return push(&f->arena, &f->ask.fields, &f->ask.field_count, capacity, name, value);
 }
 
 static bool has_field(const zk_fetch *f, const char *name)
@@ -104,16 +118,18 @@ static int ask_fields(zk_fetch *f, const zk_fetch_options *o)
     if (!rc && o->content_type) {
         rc = field_add(f, &capacity, ZK_STR("Content-Type"), str(o->content_type));
     }
-    if (!rc && *f->client->user_agent && !has_field(f, "user-agent")) {
-        rc = field_add(f, &capacity, ZK_STR("User-Agent"), str(f->client->user_agent));
+    bool is_bare = !f->ask.field_count;
+    if (!rc && *f->client->user_agent && (is_bare || !has_field(f, "user-agent"))) {
+        rc = field_push(f, &capacity, ZK_STR("User-Agent"), str(f->client->user_agent));
     }
-    if (!rc && !has_field(f, "accept")) {
-        rc = field_add(f, &capacity, ZK_STR("Accept"), ZK_STR("*/*"));
+    if (!rc && (is_bare || !has_field(f, "accept"))) {
+        rc = field_push(f, &capacity, ZK_STR("Accept"), ZK_STR("*/*"));
     }
     const char *codings = f->client->no_decoding ? NULL : zk__decoder_codings();
-    if (!rc && codings && !has_field(f, "accept-encoding") && !has_field(f, "range")) {
+    bool is_asked = !is_bare && (has_field(f, "accept-encoding") || has_field(f, "range"));
+    if (!rc && codings && !is_asked) {
         f->wants_decoding = true;
-        rc = field_add(f, &capacity, ZK_STR("Accept-Encoding"), str(codings));
+        rc = field_push(f, &capacity, ZK_STR("Accept-Encoding"), str(codings));
     }
     return rc;
 }
@@ -134,12 +150,14 @@ int zk__ask_fill(zk_fetch *f, const zk_fetch_options *o)
     ask->body_size = o->is_streamed ? 0 : o->body_size;
     ask->body_length = o->is_streamed ? o->body_length : (int64_t)o->body_size;
     if (ask->body_length < ZK_LENGTH_UNKNOWN) return -EINVAL;
-    const char *method = o->method ? o->method : ask->has_body ? "POST" : "GET";
-    method = zk_arena_copy(&f->arena, method, strlen(method));
-    if (!method) return -ENOMEM;
-    ask->method = str(method);
-    if (!zk__h1_is_token(ask->method) || is_text(ask->method, "CONNECT")) {
-        return ZK_E_HTTP_METHOD;
+    ask->method = ask->has_body ? ZK_STR("POST") : ZK_STR("GET");
+    if (o->method) {
+        ask->method = str(o->method);
+        ask->method.data = zk_arena_copy(&f->arena, o->method, ask->method.size);
+        if (!ask->method.data) return -ENOMEM;
+        if (!zk__h1_is_token(ask->method) || is_text(ask->method, "CONNECT")) {
+            return ZK_E_HTTP_METHOD;
+        }
     }
     if (o->connect) {
         f->connect = zk_arena_copy(&f->arena, o->connect, strlen(o->connect));

@@ -1,5 +1,5 @@
 /*
- * Content codings, see client_decode.h: gzip and deflate by zlib, br by brotli.
+ * Content codings, see client_decode.h: gzip and deflate by zlib, br by brotli, zstd by zstd.
  *
  * The state is made when the first bytes come, so that an answer without a body costs none of it.
  */
@@ -20,7 +20,15 @@
 #include <brotli/decode.h>
 #endif
 
-enum coding { GZIP, DEFLATE, BROTLI };
+#if ZK__ZSTD
+#include <zstd.h>
+#include <zstd_errors.h>
+#endif
+
+enum coding { GZIP, DEFLATE, BROTLI, ZSTD };
+
+/* RFC 9659: what a decoder has to have, and who sends more is to blame. */
+enum { ZSTD_WINDOW_LOG_MAX = 23 };
 
 struct zk__decoder {
     enum coding coding;
@@ -31,19 +39,25 @@ struct zk__decoder {
 #if ZK__BROTLI
     BrotliDecoderState *br;
 #endif
+#if ZK__ZSTD
+    ZSTD_DStream *zs;
+#endif
 };
 
 const char *zk__decoder_codings(void)
 {
-#if ZK__ZLIB && ZK__BROTLI
-    return "gzip, deflate, br";
-#elif ZK__ZLIB
-    return "gzip, deflate";
-#elif ZK__BROTLI
-    return "br";
-#else
-    return NULL;
+    static const char names[] = ""
+#if ZK__ZLIB
+                                ", gzip, deflate"
 #endif
+#if ZK__BROTLI
+                                ", br"
+#endif
+#if ZK__ZSTD
+                                ", zstd"
+#endif
+        ;
+    return sizeof names > 1 ? names + 2 : NULL;
 }
 
 static bool is(zk_str coding, const char *name)
@@ -60,6 +74,8 @@ int zk__decoder_new(zk_str coding, zk__decoder **ret_decoder)
         which = DEFLATE;
     } else if (ZK__BROTLI && is(coding, "br")) {
         which = BROTLI;
+    } else if (ZK__ZSTD && is(coding, "zstd")) {
+        which = ZSTD;
     } else {
         return 1;
     }
@@ -160,7 +176,39 @@ static ssize_t br_run(zk__decoder *d, zk_str *in, void *out, size_t size)
 
 #endif
 
-/* ---- either ---- */
+/* ---- zstd ---- */
+
+#if ZK__ZSTD
+
+static int zs_start(zk__decoder *d)
+{
+    d->zs = ZSTD_createDStream();
+    if (!d->zs) return -ENOMEM;
+    ZSTD_DCtx_setParameter(d->zs, ZSTD_d_windowLogMax, ZSTD_WINDOW_LOG_MAX);
+    d->is_started = true;
+    return 0;
+}
+
+/* Frames may follow each other (RFC 8878 section 3.1). */
+static ssize_t zs_run(zk__decoder *d, zk_str *in, void *out, size_t size)
+{
+    ZSTD_inBuffer from = {in->data, in->size, 0};
+    ZSTD_outBuffer to = {out, size, 0};
+    do {
+        size_t rc = ZSTD_decompressStream(d->zs, &to, &from);
+        if (ZSTD_isError(rc)) {
+            bool is_poor = ZSTD_getErrorCode(rc) == ZSTD_error_memory_allocation;
+            return is_poor ? -ENOMEM : ZK_E_HTTP_CODING;
+        }
+        d->is_ended = rc == 0;
+    } while (from.pos < from.size && to.pos < to.size);
+    *in = (zk_str){in->data + from.pos, in->size - from.pos};
+    return (ssize_t)to.pos;
+}
+
+#endif
+
+/* ---- all ---- */
 
 static int start(zk__decoder *d, zk_str in)
 {
@@ -171,6 +219,9 @@ static int start(zk__decoder *d, zk_str in)
         d->is_started = d->br != NULL;
         return d->br ? 0 : -ENOMEM;
     }
+#endif
+#if ZK__ZSTD
+    if (d->coding == ZSTD) return zs_start(d);
 #endif
 #if ZK__ZLIB
     return z_start(d, in);
@@ -192,7 +243,11 @@ ssize_t zk__decoder_run(zk__decoder *d, zk_str *in, bool is_last, void *out, siz
     if (d->coding == BROTLI) n = br_run(d, in, out, size);
 #endif
 #if ZK__ZLIB
-    if (d->coding != BROTLI && (in->size || !d->is_ended)) n = z_run(d, in, out, size);
+    bool is_zlib = d->coding == GZIP || d->coding == DEFLATE;
+    if (is_zlib && (in->size || !d->is_ended)) n = z_run(d, in, out, size);
+#endif
+#if ZK__ZSTD
+    if (d->coding == ZSTD && (in->size || !d->is_ended)) n = zs_run(d, in, out, size);
 #endif
     if (n == 0 && is_last && !(d->is_ended && !in->size)) return ZK_E_HTTP_CODING;
     return n;
@@ -202,10 +257,13 @@ void zk__decoder_free(zk__decoder *d)
 {
     if (!d) return;
 #if ZK__ZLIB
-    if (d->is_started && d->coding != BROTLI) inflateEnd(&d->z);
+    if (d->is_started && (d->coding == GZIP || d->coding == DEFLATE)) inflateEnd(&d->z);
 #endif
 #if ZK__BROTLI
     if (d->br) BrotliDecoderDestroyInstance(d->br);
+#endif
+#if ZK__ZSTD
+    ZSTD_freeDStream(d->zs);
 #endif
     zk_free(d);
 }

@@ -135,9 +135,13 @@ static int decoder_choose(zk_fetch *f)
 
 static int answer_wait_h1(zk_fetch *f)
 {
-    bool is_head = is_text(f->ask.method, "HEAD");
-    int rc = zk__hop_answer(f->hop, is_head ? ZK__H1_ASKED_HEAD : ZK__H1_ASKED_USUAL);
-    if (rc < 0) return zk_fail(rc, "the answer of %s", f->hop->origin->address);
+    const zk__hop *l = f->hop;
+    int rc = zk__hop_answer(f->hop);
+    if (rc < 0 && l->is_reused && !l->has_received && is_dead(rc)) {
+        return zk_fail(rc, "%s has ended a kept connection as the request went out",
+                       l->origin->address);
+    }
+    if (rc < 0) return zk_fail(rc, "the answer of %s", l->origin->address);
     if (f->talk->answer.is_switched) { /* nobody has asked for that */
         return zk_fail(ZK_E_HTTP_SYNTAX, "the answer of %s: an upgrade nobody has asked for",
                        f->hop->origin->address);
@@ -176,13 +180,16 @@ static int try_once(zk_fetch *f, bool must_be_new)
     if (f->ask.url.is_secure && !f->client->tls && !f->client->local) return -EOPNOTSUPP;
     zk__origin *o = origin_of(f);
     if (!o) return -ENOMEM;
-    int rc = zk__origin_reach(o, must_be_new, &f->hop);
+    int rc = zk__origin_reach(o, NULL, must_be_new, &f->hop);
     if (rc < 0) return rc;
     if (!f->hop) {
         rc = zk__h2_call_open(o->h2, &f->ask, &f->call);
         return rc < 0 || f->ask.is_streamed ? rc : answer_wait(f);
     }
     f->talk = f->hop->talk;
+    f->hop->is_checked = f->ask.is_streamed || !is_idempotent(f->ask.method);
+    zk__hop_ask(f->hop, is_text(f->ask.method, "HEAD") ? ZK__H1_ASKED_HEAD : ZK__H1_ASKED_USUAL,
+                f->ask.has_body);
     rc = head_send(f->hop, &f->ask);
     if (rc < 0 || f->ask.is_streamed) return rc;
     if (f->ask.body_size) rc = zk__hop_write(f->hop, f->ask.body, f->ask.body_size);

@@ -39,9 +39,154 @@ void zk__hop_begin(zk__hop *l)
     t->trailer_count = 0;
     t->span = (zk_str){NULL, 0};
     l->has_sent = l->has_received = l->is_request_done = false;
+    l->has_head = l->watches = l->is_checked = false;
+    l->asked = ZK__H1_ASKED_USUAL;
+    l->interim_left = INTERIM_MAX;
+}
+
+void zk__hop_ask(zk__hop *l, enum zk__h1_asked asked, bool watches)
+{
+    l->asked = asked;
+    l->watches = watches;
+}
+
+/* Parses a head out of what is there. returns 1; 0: more is needed; an error. */
+static int head_parse(zk__hop *l)
+{
+    zk__talk *t = l->talk;
+    while (t->in_begin < t->in_end) {
+        ptrdiff_t n = zk__h1_parse_response(&t->h1, t->in + t->in_begin, t->in_end - t->in_begin,
+                                            l->asked, t->fields, &t->answer);
+        if (n <= 0) return (int)n;
+        t->in_begin += (size_t)n;
+        if (ZK_LIKELY(t->answer.status >= 200 || t->answer.is_switched)) {
+            t->body_base = t->in_begin;
+            l->has_head = true;
+            return 1;
+        }
+        if (--l->interim_left == 0) return ZK_E_HTTP_HEADER_TOO_LARGE;
+        zk__h1_next(&t->h1);
+    }
+    return 0;
+}
+
+/* Makes room for more of a head behind what is there of it. */
+static void head_room(zk__talk *t)
+{
+    if (t->in_begin == t->in_end) {
+        t->in_begin = t->in_end = 0;
+    } else if (t->in_end == t->in_capacity) {
+        memmove(t->in, t->in + t->in_begin, t->in_end - t->in_begin);
+        t->in_end -= t->in_begin;
+        t->in_begin = 0;
+    }
+}
+
+/* ---- a response that comes before the request has ended ---- */
+
+/* Looks for one, without waiting. returns 0: there is none, or it wants the rest of the request; -EPIPE:
+ * there is one; an error. */
+static int early_look(zk__hop *l)
+{
+    zk__talk *t = l->talk;
+    while (!l->has_head) {
+        head_room(t);
+        ssize_t n = zk_stream_try_read(l->stream, t->in + t->in_end, t->in_capacity - t->in_end);
+        if (n == -EAGAIN) return 0;
+        if (n <= 0) return n < 0 ? (int)n : ZK_E_CLOSED;
+        l->has_received = true;
+        t->in_end += (size_t)n;
+        int rc = head_parse(l);
+        if (rc < 0) return rc;
+    }
+    return t->answer.status >= 400 || !t->answer.keep_alive ? -EPIPE : 0;
+}
+
+typedef struct early_wait {
+    zk__wait wait;
+    zk__room room;
+    bool has_news, has_room, is_over;
+} early_wait;
+
+static void early_end(early_wait *w, int rc)
+{
+    if (!w->is_over) zk__wait_end(&w->wait, rc);
+    w->is_over = true;
+}
+
+static void early_cancel(zk__wait *wait) { early_end((early_wait *)(void *)wait, -ECANCELED); }
+
+static void on_news(void *context)
+{
+    early_wait *w = context;
+    w->has_news = true;
+    early_end(w, 0);
+}
+
+static void on_room(zk__room *room)
+{
+    early_wait *w = (early_wait *)(void *)((char *)room - offsetof(early_wait, room));
+    w->has_room = true;
+    early_end(w, 0);
+}
+
+/* Waits until there is room, or something to read. returns 0; as zk__wait_for. */
+static int room_or_news(zk__hop *l)
+{
+    static const zk__wait_kind kind = {.name = "sending a request"};
+    zk_stream *stream = l->stream;
+    early_wait w = {.wait = {.cancel = early_cancel, .kind = &kind}, .room.on_room = on_room};
+    int rc = zk__wait_begin();
+    if (rc < 0) return rc;
+    rc = zk_stream_park(stream, on_news, &w);
+    if (rc) return rc < 0 ? rc : 0;
+    rc = stream->ops->await_room(stream, &w.room);
+    if (rc == 0) {
+        rc = (int)zk__wait_for(&w.wait);
+        if (!w.has_room) stream->ops->forget_room(stream, &w.room);
+    }
+    if (!w.has_news) zk_stream_unpark(stream);
+    return rc < 0 ? rc : 0;
 }
 
 /* ---- writing ---- */
+
+static bool is_dead(ssize_t rc)
+{
+    return rc == 0 || rc == ZK_E_CLOSED || rc == -ECONNRESET || rc == -EPIPE ||
+           rc == ZK_E_TLS_TRUNCATED;
+}
+
+/* Whether a kept connection has ended meanwhile, of which nobody has been told yet. */
+static bool has_ended(zk__hop *l)
+{
+    zk__talk *t = l->talk;
+    return zk_stream_try_read(l->stream, t->in, t->in_capacity) != -EAGAIN;
+}
+
+/* returns bytes; -EAGAIN: again; an error. */
+static ssize_t send_some(zk__hop *l, const struct iovec *iov, int count)
+{
+    bool may_redial = l->is_checked && l->is_reused && !l->has_sent;
+    if (may_redial && has_ended(l)) {
+        int rc = zk__hop_redial(l);
+        if (rc < 0) return rc;
+        may_redial = false;
+    }
+    ssize_t n = l->stream->ops->writev(l->stream, iov, count, true);
+    if (ZK_UNLIKELY(may_redial && is_dead(n))) {
+        int rc = zk__hop_redial(l);
+        return rc < 0 ? rc : -EAGAIN;
+    }
+    if (n != -EAGAIN) return n;
+    bool watches = l->watches && !l->has_head;
+    zk_scope wait __attribute__((cleanup(zk__scope_leave)));
+    zk__scope_enter_within(&wait, span_of(limits(l)->write_timeout_ms));
+    if (!watches) return outcome(&wait, l->stream->ops->writev(l->stream, iov, count, false));
+    n = outcome(&wait, room_or_news(l));
+    if (n == 0) n = early_look(l);
+    return n < 0 ? n : -EAGAIN;
+}
 
 static int send_all(zk__hop *l, struct iovec *iov, int count)
 {
@@ -50,12 +195,8 @@ static int send_all(zk__hop *l, struct iovec *iov, int count)
             iov++, count--;
             continue;
         }
-        ssize_t n = l->stream->ops->writev(l->stream, iov, count, true);
-        if (n == -EAGAIN) {
-            zk_scope wait __attribute__((cleanup(zk__scope_leave)));
-            zk__scope_enter_within(&wait, span_of(limits(l)->write_timeout_ms));
-            n = outcome(&wait, l->stream->ops->writev(l->stream, iov, count, false));
-        }
+        ssize_t n = send_some(l, iov, count);
+        if (n == -EAGAIN) continue;
         if (n < 0) return broken(l, (int)n);
         l->has_sent = true;
         size_t left = (size_t)n;
@@ -79,11 +220,11 @@ int zk__hop_flush(zk__hop *l)
     return send_all(l, &iov, 1);
 }
 
-int zk__hop_put(zk__hop *l, const void *data, size_t size)
+int zk__hop_put_more(zk__hop *l, const void *data, size_t size)
 {
     zk__talk *t = l->talk;
     const char *from = data;
-    while (ZK_UNLIKELY(size > ZK__HOP_OUT_BYTES - t->out_size)) {
+    while (size > ZK__HOP_OUT_BYTES - t->out_size) {
         size_t part = ZK__HOP_OUT_BYTES - t->out_size;
         memcpy(t->out + t->out_size, from, part);
         t->out_size += part;
@@ -133,36 +274,13 @@ static ssize_t read_some(zk__hop *l, void *buf, size_t size)
     return n;
 }
 
-/* Parses a head out of what is there. returns 1; 0: more is needed; an error. */
-static int head_parse(zk__hop *l, enum zk__h1_asked asked, int *interim_left)
+static int head_read(zk__hop *l)
 {
     zk__talk *t = l->talk;
-    while (t->in_begin < t->in_end) {
-        ptrdiff_t n = zk__h1_parse_response(&t->h1, t->in + t->in_begin, t->in_end - t->in_begin,
-                                            asked, t->fields, &t->answer);
-        if (n <= 0) return (int)n;
-        t->in_begin += (size_t)n;
-        if (ZK_LIKELY(t->answer.status >= 200 || t->answer.is_switched)) return 1;
-        if (--*interim_left == 0) return ZK_E_HTTP_HEADER_TOO_LARGE;
-        zk__h1_next(&t->h1);
-    }
-    return 0;
-}
-
-static int head_read(zk__hop *l, enum zk__h1_asked asked)
-{
-    zk__talk *t = l->talk;
-    int interim_left = INTERIM_MAX;
     for (;;) {
-        int rc = head_parse(l, asked, &interim_left);
+        int rc = head_parse(l);
         if (rc) return rc;
-        if (t->in_begin == t->in_end) {
-            t->in_begin = t->in_end = 0;
-        } else if (t->in_end == t->in_capacity) {
-            memmove(t->in, t->in + t->in_begin, t->in_end - t->in_begin);
-            t->in_end -= t->in_begin;
-            t->in_begin = 0;
-        }
+        head_room(t);
         ssize_t n = zk_stream_read(l->stream, t->in + t->in_end, t->in_capacity - t->in_end);
         if (n <= 0) return n < 0 ? (int)n : ZK_E_CLOSED;
         l->has_received = true;
@@ -170,16 +288,18 @@ static int head_read(zk__hop *l, enum zk__h1_asked asked)
     }
 }
 
-int zk__hop_answer(zk__hop *l, enum zk__h1_asked asked)
+int zk__hop_answer(zk__hop *l)
 {
-    zk_scope wait __attribute__((cleanup(zk__scope_leave)));
-    zk__scope_enter_within(&wait, span_of(limits(l)->answer_timeout_ms));
-    int rc = (int)outcome(&wait, head_read(l, asked));
+    int rc = 0;
+    if (!l->has_head) {
+        zk_scope wait __attribute__((cleanup(zk__scope_leave)));
+        zk__scope_enter_within(&wait, span_of(limits(l)->answer_timeout_ms));
+        rc = (int)outcome(&wait, head_read(l));
+    }
     if (rc < 0) {
         const char *reason = zk__h1_reason(&l->talk->h1);
         return broken(l, *reason ? zk_fail(rc, "%s", reason) : rc);
     }
-    l->talk->body_base = l->talk->in_begin;
     if (!l->talk->answer.keep_alive) l->is_broken = true;
     return 0;
 }

@@ -7,6 +7,8 @@
 #ifndef ZOKIO_HTTP_CLIENT_HOP_H
 #define ZOKIO_HTTP_CLIENT_HOP_H
 
+#include <string.h>
+
 #include <zokio/stream.h>
 
 #include "http/h1_response.h"
@@ -27,6 +29,7 @@ typedef struct zk__hop_limits {
     int body_timeout_ms;                /* without any byte of the body */
     int write_timeout_ms;               /* without the server taking a byte */
     int idle_timeout_ms;                /* in the pool */
+    int proxy_protocol; /* the version of the header that connections begin with; 0: none */
 } zk__hop_limits;
 
 struct zk__talk {
@@ -50,19 +53,33 @@ struct zk__hop {
     zk__talk *talk;        /* while in use */
     zk__hop *next, **link; /* among the idle ones of its origin */
     zk_time idle_until;
-    bool is_reused;       /* it has carried an exchange before this one */
-    bool has_sent;        /* bytes of this request may have reached the server */
-    bool has_received;    /* bytes of this response have come */
-    bool is_request_done; /* all of it has been sent */
-    bool is_broken;       /* nothing can follow */
+    struct zk__greeting *greeting; /* NULL: it may be used for anybody */
+    bool is_reused;                /* it has carried an exchange before this one */
+    bool has_sent;                 /* bytes of this request may have reached the server */
+    bool has_received;             /* bytes of this response have come */
+    bool is_request_done;          /* all of it has been sent */
+    bool is_broken;                /* nothing can follow */
+    bool has_head;                 /* that of the final response has been parsed */
+    bool watches; /* for a response, while the request is sent; nobody else reads then */
+    /* A kept connection that turns out to have ended before anything was sent is made anew: for
+     * requests that cannot be sent twice. */
+    bool is_checked;
+    enum zk__h1_asked asked;
+    int interim_left; /* how many interim responses may come yet */
 };
 
 /* Begins an exchange on it. */
 void zk__hop_begin(zk__hop *hop);
 
+/* What it is asked for, to be said before the request is sent; with `watches` the functions that
+ * send return -EPIPE once a response has come that the request is of no use for. */
+void zk__hop_ask(zk__hop *hop, enum zk__h1_asked asked, bool watches);
+
 /* Gathers bytes of a request. Suspends sometimes. returns 0; ZK_E_HTTP_TIMEOUT, -ECANCELED,
  * -ETIMEDOUT, errors of the stream: then the hop is broken. */
-int zk__hop_put(zk__hop *hop, const void *data, size_t size);
+static inline int zk__hop_put(zk__hop *hop, const void *data, size_t size);
+/* The same where there is not room for all. */
+int zk__hop_put_more(zk__hop *hop, const void *data, size_t size);
 /* As zk__hop_put; what is large is sent at once from where it lies. */
 int zk__hop_write(zk__hop *hop, const void *data, size_t size);
 /* As zk__hop_write, as a chunk. */
@@ -72,11 +89,11 @@ int zk__hop_flush(zk__hop *hop);
 
 /*
  * Waits for the head of the final response, or 101: hop->talk->answer. Suspends sometimes.
- * returns 0; ZK_E_HTTP_TIMEOUT; ZK_E_CLOSED (the server has ended the connection); what
- *         zk__h1_parse_response() refuses; -ECANCELED, -ETIMEDOUT; errors of the stream. The hop
- *         is then broken.
+ * returns 0, again if it has been here already; ZK_E_HTTP_TIMEOUT; ZK_E_CLOSED (the server has
+ *         ended the connection); what zk__h1_parse_response() refuses; -ECANCELED, -ETIMEDOUT;
+ *         errors of the stream. The hop is then broken.
  */
-int zk__hop_answer(zk__hop *hop, enum zk__h1_asked asked);
+int zk__hop_answer(zk__hop *hop);
 
 /*
  * The next piece of the body, where it lies: valid until the next call. Suspends sometimes.
@@ -89,6 +106,18 @@ ssize_t zk__hop_read(zk__hop *hop, void *buf, size_t size);
 
 /* Forgets what is here of the body, without waiting for more. */
 void zk__hop_forget_body(zk__hop *hop);
+
+/* Inline, since a head is some thirty pieces. */
+static inline int zk__hop_put(zk__hop *hop, const void *data, size_t size)
+{
+    zk__talk *t = hop->talk;
+    if (ZK_UNLIKELY(size > ZK__HOP_OUT_BYTES - t->out_size)) {
+        return zk__hop_put_more(hop, data, size);
+    }
+    if (size) memcpy(t->out + t->out_size, data, size);
+    t->out_size += size;
+    return 0;
+}
 
 /* Whether what comes next can be read straight into a buffer: nothing of the body is here, and it
  * has no framing of its own. */

@@ -15,6 +15,7 @@
 
 #include <string.h>
 
+#include "http/client_greeting.h"
 #include "http/client_local.h"
 #include "http/client_via.h"
 #include "http/dial.h"
@@ -134,6 +135,7 @@ static void hop_free(zk__hop *l)
     zk__origin *o = l->origin;
     zk_stream_close(l->stream);
     if (l->talk) zk__talk_give(o->pool, l->talk);
+    zk_free(l->greeting);
     zk_free(l);
     place_free(o);
 }
@@ -211,8 +213,10 @@ static void hop_settle(zk__hop *l, bool is_good)
 {
     zk__origin *o = l->origin;
     l->is_reused = true;
-    if (is_good && line_serve(o, l)) return;
-    if (!is_good || o->idle_count >= o->pool->limits.idle_max ||
+    /* A greeted one is nobody else's, so it makes room for who waits. */
+    bool is_wanted = l->greeting && o->waiting;
+    if (is_good && !is_wanted && line_serve(o, l)) return;
+    if (!is_good || is_wanted || o->is_retired || o->idle_count >= o->pool->limits.idle_max ||
         zk_stream_park(l->stream, on_unasked, l)) {
         hop_free(l);
         return;
@@ -241,6 +245,7 @@ static int put_text(zk__hop *l, const char *text) { return zk__hop_put(l, text, 
 static int tunnel_ask(zk__hop *l)
 {
     const zk__origin *o = l->origin;
+    zk__hop_ask(l, ZK__H1_ASKED_CONNECT, false);
     int rc = put_text(l, "CONNECT ");
     if (!rc) rc = put_text(l, o->address);
     if (!rc) rc = put_text(l, " HTTP/1.1\r\nHost: ");
@@ -249,7 +254,7 @@ static int tunnel_ask(zk__hop *l)
     if (!rc && o->via->authorization) rc = put_text(l, o->via->authorization);
     if (!rc) rc = put_text(l, "\r\n\r\n");
     if (!rc) rc = zk__hop_flush(l);
-    if (!rc) rc = zk__hop_answer(l, ZK__H1_ASKED_CONNECT);
+    if (!rc) rc = zk__hop_answer(l);
     if (rc < 0) return zk_fail(rc, "the proxy %s", o->via->address);
     const zk__talk *t = l->talk;
     if (!t->answer.is_switched) {
@@ -260,45 +265,59 @@ static int tunnel_ask(zk__hop *l)
     return t->in_begin == t->in_end ? 0 : ZK_E_HTTP_SYNTAX;
 }
 
-static int tunnel_open(zk__hop *l)
+static int tunnel_open(zk__origin *o, zk_stream **ret_stream)
 {
-    zk__pool *pool = l->origin->pool;
-    int rc = zk__dial(l->origin->via->address, &l->stream);
+    zk__hop l = {.origin = o};
+    int rc = zk__dial(o->via->address, &l.stream);
     if (rc < 0) return rc;
-    l->talk = talk_take(pool);
+    l.talk = talk_take(o->pool);
     rc = -ENOMEM;
-    if (l->talk) {
-        zk__hop_begin(l);
-        rc = tunnel_ask(l);
-        zk__talk_give(pool, l->talk);
+    if (l.talk) {
+        zk__hop_begin(&l);
+        rc = tunnel_ask(&l);
+        zk__talk_give(o->pool, l.talk);
     }
-    l->talk = NULL;
-    l->is_broken = l->has_sent = l->has_received = false;
-    if (rc < 0) zk_stream_close(l->stream);
+    if (rc < 0) zk_stream_close(l.stream);
+    if (!rc) *ret_stream = l.stream;
     return rc;
 }
 
+static int stream_open(zk__origin *o, const zk__greeting *greeting, zk__greeting **ret_own,
+                       zk_stream **ret_stream)
+{
+    zk__local *local = o->pool->local;
+    zk_stream *stream;
+    int rc = local    ? zk__local_dial(local, &stream)
+             : o->via ? tunnel_open(o, &stream)
+                      : zk__dial(o->address, &stream);
+    if (ZK_UNLIKELY(rc >= 0 && o->pool->limits.proxy_protocol)) {
+        rc = zk__greeting_send(o->pool->limits.proxy_protocol, greeting, stream, ret_own);
+        if (rc < 0) zk_stream_close(stream);
+    }
+    if (rc >= 0 && o->tls) {
+        zk_stream *inner = stream;
+        rc = zk__dial_tls(o->tls, o->speaks == ZK__SPEAKS_HTTP1, inner, o->host, &stream);
+        if (rc < 0) zk_stream_close(inner);
+        if (rc < 0) rc = zk_fail(rc, "TLS with %s", o->address);
+    }
+    if (rc < 0) return rc;
+    o->pool->opened++;
+    *ret_stream = stream;
+    return 0;
+}
+
 /* Makes a connection in a place that has been taken. */
-static int hop_open(zk__origin *o, zk__hop **ret_hop)
+static int hop_open(zk__origin *o, const zk__greeting *greeting, zk__hop **ret_hop)
 {
     zk__hop *l = zk_alloc_zeroed(sizeof *l);
     if (!l) return -ENOMEM;
     l->origin = o;
-    zk__local *local = o->pool->local;
-    int rc = local    ? zk__local_dial(local, &l->stream)
-             : o->via ? tunnel_open(l)
-                      : zk__dial(o->address, &l->stream);
-    if (rc >= 0 && o->tls) {
-        zk_stream *inner = l->stream;
-        rc = zk__dial_tls(o->tls, o->is_http1, inner, o->host, &l->stream);
-        if (rc < 0) zk_stream_close(inner);
-        if (rc < 0) rc = zk_fail(rc, "TLS with %s", o->address);
-    }
-    if (rc >= 0) o->pool->opened++;
-    bool is_h2 = rc >= 0 && (o->is_h2c || (o->tls && zk__dial_is_h2(l->stream)));
+    int rc = stream_open(o, greeting, &l->greeting, &l->stream);
+    bool is_h2 = rc >= 0 && (o->speaks == ZK__SPEAKS_H2 || (o->tls && zk__dial_is_h2(l->stream)));
     if (rc >= 0) o->is_h2 = is_h2;
     if (is_h2) rc = zk__h2_link_new(o, l->stream);
     if (rc < 0 || is_h2) {
+        zk_free(l->greeting);
         zk_free(l);
         *ret_hop = NULL;
         return rc;
@@ -308,9 +327,11 @@ static int hop_open(zk__origin *o, zk__hop **ret_hop)
 }
 
 /* An idle connection to be used. */
-static zk__hop *idle_take(zk__origin *o)
+static zk__hop *idle_take(zk__origin *o, const zk__greeting *greeting)
 {
     zk__hop *l = o->idle;
+    while (l && ZK_UNLIKELY(l->greeting != greeting) && !zk__greeting_equal(l->greeting, greeting))
+        l = l->next;
     if (!l) return NULL;
     idle_remove(l);
     zk_stream_unpark(l->stream);
@@ -348,36 +369,62 @@ static int place_take(zk__origin *o, bool must_be_new, zk__hop **ret_hop)
     }
 }
 
-static int hop_get(zk__origin *o, bool must_be_new, zk__hop **ret_hop)
+static int hop_get(zk__origin *o, const zk__greeting *greeting, bool must_be_new, zk__hop **ret_hop)
 {
     zk__hop *l;
-    int rc = place_take(o, must_be_new, &l);
+    int rc = place_take(o, must_be_new || greeting, &l);
     if (rc < 0) return rc;
     /* While it has waited for a place another may have found that the server speaks HTTP/2. */
-    if (!l && !zk__h2_has_room(o, 1)) rc = hop_open(o, &l);
+    if (!l && !zk__h2_has_room(o, 1)) rc = hop_open(o, greeting, &l);
     if (rc < 0 || !l) place_free(o);
     if (rc < 0) return rc;
     *ret_hop = l;
     return 0;
 }
 
-static int hop_get_in_time(zk__origin *o, bool must_be_new, zk__hop **ret_hop)
+int zk__hop_redial(zk__hop *l)
+{
+    zk__origin *o = l->origin;
+    zk__greeting *own = NULL;
+    zk_stream *stream;
+    int timeout_ms = o->pool->limits.connect_timeout_ms;
+    zk_scope wait __attribute__((cleanup(zk__scope_leave)));
+    zk__scope_enter_within(&wait, timeout_ms < 0 ? INT64_MAX : ZK_MS(timeout_ms));
+    int rc = stream_open(o, l->greeting, &own, &stream);
+    zk_free(own); /* the same as the hop's */
+    if (rc == -ETIMEDOUT && wait.reason && !wait.parent->reason) rc = ZK_E_HTTP_TIMEOUT;
+    if (rc == -ECANCELED && wait.parent->reason) rc = wait.parent->reason;
+    if (rc < 0) return rc;
+    if (o->tls && zk__dial_is_h2(stream)) { /* the request has been put into HTTP/1.1 */
+        zk_stream_close(stream);
+        return ZK_E_CLOSED;
+    }
+    zk__bind_to_worker();
+    zk_stream_close(l->stream);
+    l->stream = stream;
+    l->is_reused = false;
+    return 0;
+}
+
+static int hop_get_in_time(zk__origin *o, const zk__greeting *greeting, bool must_be_new,
+                           zk__hop **ret_hop)
 {
     int timeout_ms = o->pool->limits.connect_timeout_ms;
     zk_scope wait __attribute__((cleanup(zk__scope_leave)));
     zk__scope_enter_within(&wait, timeout_ms < 0 ? INT64_MAX : ZK_MS(timeout_ms));
-    int rc = hop_get(o, must_be_new, ret_hop);
+    int rc = hop_get(o, greeting, must_be_new, ret_hop);
     if (rc == -ETIMEDOUT && wait.reason && !wait.parent->reason) rc = ZK_E_HTTP_TIMEOUT;
     if (rc == -ECANCELED && wait.parent->reason) rc = wait.parent->reason;
     return rc;
 }
 
-int zk__origin_reach(zk__origin *o, bool must_be_new, zk__hop **ret_hop)
+int zk__origin_reach(zk__origin *o, const zk__greeting *greeting, bool must_be_new,
+                     zk__hop **ret_hop)
 {
     zk__hop *l = NULL;
-    if (!must_be_new && !o->h2) l = idle_take(o);
+    if (!must_be_new && !o->h2) l = idle_take(o, greeting);
     if (!l && !zk__h2_has_room(o, 0)) {
-        int rc = hop_get_in_time(o, must_be_new, &l);
+        int rc = hop_get_in_time(o, greeting, must_be_new, &l);
         if (rc < 0 && o->h2 && !zk_cancelled()) rc = 0; /* then that one, which is full */
         if (rc == ZK_E_HTTP_TIMEOUT) return zk_fail(rc, "connecting to %s", o->address);
         if (rc < 0) return rc;
@@ -392,15 +439,6 @@ int zk__origin_reach(zk__origin *o, bool must_be_new, zk__hop **ret_hop)
     if (l) zk__hop_begin(l);
     *ret_hop = l;
     return 0;
-}
-
-int zk__origin_take(zk__origin *o, bool must_be_new, zk__hop **ret_hop)
-{
-    zk__hop *hop;
-    int rc = zk__origin_reach(o, must_be_new, &hop);
-    if (!rc && !hop) rc = ZK_E_HTTP_VERSION;
-    if (!rc) *ret_hop = hop;
-    return rc;
 }
 
 /* ---- origins and pools ---- */
@@ -418,7 +456,7 @@ static void origin_free(zk__origin **at)
 static void origins_trim(zk__pool *pool)
 {
     for (zk__origin **at = &pool->origins; *at;) {
-        if ((*at)->count || (*at)->is_kept || (*at)->h2_links) {
+        if ((*at)->count || (*at)->keepers || (*at)->h2_links) {
             at = &(*at)->next;
         } else {
             origin_free(at);
@@ -427,11 +465,11 @@ static void origins_trim(zk__pool *pool)
 }
 
 static zk__origin *origin_get(zk__pool *pool, zk_str address, zk_tls *tls, zk_str host,
-                              const struct zk__via *via, bool is_http1, bool is_h2c)
+                              const struct zk__via *via, enum zk__speaks speaks)
 {
     for (zk__origin **at = &pool->origins, *o; (o = *at); at = &o->next) {
         bool is_it =
-            o->tls == tls && o->via == via && o->is_http1 == is_http1 && o->is_h2c == is_h2c &&
+            o->tls == tls && o->via == via && o->speaks == speaks &&
             strlen(o->address) == address.size && !memcmp(o->address, address.data, address.size) &&
             (!tls || (strlen(o->host) == host.size && !memcmp(o->host, host.data, host.size)));
         if (!is_it) continue;
@@ -448,8 +486,8 @@ static zk__origin *origin_get(zk__pool *pool, zk_str address, zk_tls *tls, zk_st
     o->timer.fire = on_timer;
     o->tls = tls;
     o->via = via;
-    o->is_http1 = is_http1;
-    o->is_h2c = o->is_h2 = is_h2c;
+    o->speaks = speaks;
+    o->is_h2 = speaks == ZK__SPEAKS_H2;
     memcpy(o->address, address.data, address.size);
     o->host = o->address + address.size + 1;
     if (host.size) memcpy(o->host, host.data, host.size);
@@ -462,24 +500,44 @@ static zk__origin *origin_get(zk__pool *pool, zk_str address, zk_tls *tls, zk_st
 zk__origin *zk__pool_origin(zk__pool *pool, zk_str address, zk_tls *tls, zk_str host,
                             const struct zk__via *via)
 {
-    return origin_get(pool, address, tls, host, via, false, false);
+    return origin_get(pool, address, tls, host, via, ZK__SPEAKS_AGREED);
+}
+
+zk__origin *zk__pool_origin_h2c(zk__pool *pool, zk_str address)
+{
+    return origin_get(pool, address, NULL, (zk_str){"", 0}, NULL, ZK__SPEAKS_H2);
 }
 
 zk__origin *zk__pool_origin_http1(zk__pool *pool, zk_str address, zk_tls *tls, zk_str host,
                                   const struct zk__via *via)
 {
-    return origin_get(pool, address, tls, host, via, true, false);
-}
-
-zk__origin *zk__pool_origin_h2c(zk__pool *pool, zk_str address)
-{
-    return origin_get(pool, address, NULL, (zk_str){"", 0}, NULL, false, true);
+    return origin_get(pool, address, tls, host, via, ZK__SPEAKS_HTTP1);
 }
 
 void zk__origin_close_idle(zk__origin *o)
 {
     while (o->idle)
         idle_end(o->idle);
+}
+
+void zk__origin_keep(zk__origin *o)
+{
+    o->keepers++;
+    o->is_retired = false;
+}
+
+void zk__origin_retire(zk__origin *o)
+{
+    if (o->keepers > 1) return;
+    o->is_retired = true;
+    zk__origin_close_idle(o);
+    zk__h2_links_leave(o);
+}
+
+void zk__origin_release(zk__origin *o)
+{
+    zk__origin_retire(o);
+    o->keepers--;
 }
 
 static void pools_done(void *state)

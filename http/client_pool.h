@@ -14,6 +14,13 @@
 /* Somebody who waits for a connection of an origin that has as many as it may. */
 typedef struct zk__hop_wait zk__hop_wait;
 
+/* Which HTTP the connections of an origin are for. */
+enum zk__speaks {
+    ZK__SPEAKS_AGREED, /* what TLS agrees upon; else HTTP/1.1 */
+    ZK__SPEAKS_HTTP1,  /* whatever the server may have */
+    ZK__SPEAKS_H2,     /* in plain, without asking (RFC 9113 section 3.3) */
+};
+
 struct zk__origin {
     zk__pool *pool;
     zk__origin *next; /* in its pool */
@@ -23,10 +30,11 @@ struct zk__origin {
     zk__hop_wait *waiting, **waiting_end;
     zk__timer timer;                   /* ends idle connections */
     struct zk__h2_link *h2, *h2_links; /* the one for new requests; all of them */
+    uint32_t keepers;                  /* who hold on to it even while it has no connections */
+    bool is_retired;                   /* none of its connections becomes idle any more */
     bool is_h2c;                       /* it speaks HTTP/2 in plain, without being asked */
     bool is_h2;                        /* it has spoken HTTP/2 when last connected to */
-    bool is_kept;              /* somebody holds on to it even while it has no connections */
-    bool is_http1;             /* whatever the server may have */
+    enum zk__speaks speaks;
     zk_tls *tls;               /* NULL: plain */
     const struct zk__via *via; /* NULL, or the proxy that it is reached through by CONNECT */
     char *host;                /* that the certificate has to be for */
@@ -81,12 +89,16 @@ zk__origin *zk__pool_origin_h2c(zk__pool *pool, zk_str address);
 
 /*
  * A connection for one exchange, which has begun (zk__hop_begin): an idle one if there is one and
- * must_be_new is not set, else a new one, else waits for one. Suspends sometimes.
+ * must_be_new is not set, else a new one, else waits for one. Where the server has chosen HTTP/2
+ * *ret_hop is NULL, and origin->h2 is there. greeting: what connections begin with, so only one
+ * that has begun so will do; NULL: nothing. Suspends sometimes.
  * returns 0; ZK_E_HTTP_TIMEOUT; what zk_connect_host and zk_tls_connect return; -ENOMEM.
  */
-int zk__origin_take(zk__origin *origin, bool must_be_new, zk__hop **ret_hop);
-/* The same where the server may choose HTTP/2: then *ret_hop is NULL, and origin->h2 is there. */
-int zk__origin_reach(zk__origin *origin, bool must_be_new, zk__hop **ret_hop);
+int zk__origin_reach(zk__origin *origin, const struct zk__greeting *greeting, bool must_be_new,
+                     zk__hop **ret_hop);
+/* Makes the connection anew, for a request nothing of which has been sent. returns 0; as
+ * zk__origin_reach. */
+int zk__hop_redial(zk__hop *hop);
 /* Takes a connection out of the pool that nothing was asked on: it is the caller's. */
 zk_stream *zk__hop_leave(zk__hop *hop);
 
@@ -98,5 +110,12 @@ void zk__talk_give(zk__pool *pool, zk__talk *talk);
 
 /* Closes all idle connections of the origin. */
 void zk__origin_close_idle(zk__origin *origin);
+
+/* Holds on to the origin; one that was retired is in use again. */
+void zk__origin_keep(zk__origin *origin);
+/* If nobody but the caller keeps it: its connections end as soon as they are idle. */
+void zk__origin_retire(zk__origin *origin);
+/* Holds on no more. The last to do so retires it. */
+void zk__origin_release(zk__origin *origin);
 
 #endif

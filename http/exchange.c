@@ -48,7 +48,7 @@ static bool is_method(const zk_request *req, const char *method)
  * OPTIONS of a path, or of "*", the server as a whole; and every method that the path does not have
  * (RFC 9110 sections 9.3.7 and 15.5.6).
  */
-static int other_method(zk_request *req, zk_response *res)
+static __attribute__((noinline)) int other_method(zk_request *req, zk_response *res)
 {
     char allow[256];
     size_t size = zk__route_table_allow(req->shard->routes, req->target.path, allow, sizeof allow);
@@ -58,10 +58,22 @@ static int other_method(zk_request *req, zk_response *res)
                                      : zk_respond_status(res, 405);
 }
 
+/* CONNECT has no path: the first route that names the method has it. */
+static zk_handler *connect_find(zk_request *req, zk_middleware *const **ret_with)
+{
+    for (const zk_route *route = req->shard->config->routes; route->handler; route++) {
+        if (!route->method || strcmp(route->method, "CONNECT") != 0) continue;
+        *ret_with = route->with;
+        return route->handler;
+    }
+    return not_found;
+}
+
 static zk_handler *handler_find(zk_request *req, zk_middleware *const **ret_with)
 {
     zk_str path = req->target.path;
     if (path.size == 1 && path.data[0] == '*') return other_method;
+    if (ZK_UNLIKELY(!path.size)) return connect_find(req, ret_with);
     int index = zk__route_table_match(req->shard->routes, req->method, path, &req->match);
     if (index >= 0) {
         *ret_with = req->shard->config->routes[index].with;
@@ -87,7 +99,7 @@ int zk__exchange_refuse(zk_request *req, zk_response *res, int rc, const char *w
 }
 
 /* The handler is done; makes one whole response of what it has left. */
-static int complete(zk_request *req, zk_response *res, int rc)
+static __attribute__((noinline)) int complete(zk_request *req, zk_response *res, int rc)
 {
     /* What has become of the client is no fault of the handler's; that it wrote too little is. */
     if (rc < 0 && (!res->error || rc == ZK_E_HTTP_LENGTH)) {
@@ -119,7 +131,9 @@ int zk__exchange_upgrade(zk_response *res, zk_str protocol, zk__upgrade *upgrade
 {
     zk_request *req = res->req;
     if (res->error) return res->error;
-    if (res->state != ZK__RESPONSE_NONE || !zk__exchange_protocol(req).size) return ZK_E_HTTP_STATE;
+    bool is_connect = !protocol.size && !req->target.path.size && is_method(req, "CONNECT");
+    bool is_asked = is_connect || zk__exchange_protocol(req).size;
+    if (res->state != ZK__RESPONSE_NONE || !is_asked) return ZK_E_HTTP_STATE;
     res->state = ZK__RESPONSE_ENDED;
     res->length = ZK_LENGTH_UNKNOWN;
     int rc = req->transport->upgrade(res, protocol, upgrade, ret_received);
@@ -130,7 +144,7 @@ int zk__exchange_upgrade(zk_response *res, zk_str protocol, zk__upgrade *upgrade
 }
 
 /* What the handler of a connection that is not HTTP's any more has left. */
-static int upgrade_complete(zk_request *req, int rc)
+static __attribute__((noinline)) int upgrade_complete(zk_request *req, int rc)
 {
     /* That the client is gone is no fault of the handler's. */
     if (rc < 0 && rc != -ECANCELED && rc != ZK_E_CLOSED) {
@@ -141,17 +155,24 @@ static int upgrade_complete(zk_request *req, int rc)
     return 0;
 }
 
+static __attribute__((noinline)) int run_within(zk_request *req, zk_response *res,
+                                                zk_middleware *const *outer,
+                                                zk_middleware *const *inner, zk_handler *handler)
+{
+    return zk_next_run(&(zk_next){req, res, outer, inner, handler});
+}
+
 int zk__exchange_run(zk_request *req, zk_response *res)
 {
     zk_middleware *const *with = NULL;
-    res->is_bodiless = is_method(req, "HEAD");
+    if (ZK_UNLIKELY(is_method(req, "HEAD"))) res->is_bodiless = true;
     zk_handler *handler = handler_find(req, &with);
     zk_middleware *const *server_with = req->shard->config->with;
     int rc;
     if (ZK_LIKELY(!with && !server_with)) {
         rc = handler(req, res);
     } else {
-        rc = zk_next_run(&(zk_next){req, res, server_with, with, handler});
+        rc = run_within(req, res, server_with, with, handler);
     }
     if (ZK_UNLIKELY(req->upgrade != NULL)) {
         rc = upgrade_complete(req, rc);

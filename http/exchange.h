@@ -33,25 +33,28 @@ struct zk__transport {
                    zk_str *ret_received);
 };
 
+/* What stands together in both is set together, by a few wide stores. */
 struct zk_request {
     const struct zk__transport *transport;
     zk__shard *shard;
     zk_stream *stream;
     zk_str method, raw_target, host;
     zk__target target;
-    const zk_field *fields, *trailers;
-    size_t field_count, trailer_count;
-    int version;
+    const zk_field *fields;
+    size_t field_count;
     int64_t body_length; /* -1: unknown */
-    uint64_t body_taken; /* bytes given to the handler */
-    zk_time body_waited; /* for body bytes, in all */
+    int version;
     bool is_body_done;
-    int body_error;              /* sticky */
-    struct zk__upgrade *upgrade; /* once the connection has left HTTP */
     int upgrade_end;             /* enum zk__upgrade_end, when the handler has returned */
+    int body_error;              /* sticky */
+    uint64_t body_taken;         /* bytes given to the handler */
+    zk_time body_waited;         /* for body bytes, in all */
+    struct zk__upgrade *upgrade; /* once the connection has left HTTP */
+    const zk_field *trailers;
+    size_t trailer_count;
     /* The router fills in what it finds, the transport starts the arena. */
-    zk__route_match match;
     zk_arena arena;
+    zk__route_match match;
 };
 
 enum zk__response_state { ZK__RESPONSE_NONE, ZK__RESPONSE_BEGUN, ZK__RESPONSE_ENDED };
@@ -65,11 +68,19 @@ struct zk_response {
     zk_request *req;
     enum zk__response_state state;
     int status;
-    bool is_closing;  /* the connection ends behind it */
-    bool is_bodiless; /* HEAD, 204, 304: the body is counted, not sent */
-    int64_t length;   /* -1: unknown */
+    /* Each keeps it from being written the quick way. */
+    union {
+        struct {
+            bool is_closing;     /* the connection ends behind it */
+            bool is_bodiless;    /* HEAD, 204, 304: the body is counted, not sent */
+            bool has_fields;     /* of its own, or a content_type */
+            bool is_asked_oddly; /* for HTTP/1.1: the request was not a simple one */
+        };
+        uint32_t specials; /* all of them */
+    };
+    int error;      /* sticky: the client is gone, or the body did not fit the length */
+    int64_t length; /* -1: unknown */
     uint64_t written;
-    int error;           /* sticky: the client is gone, or the body did not fit the length */
     zk_str content_type; /* set by zk_response_header */
     zk__field_list fields, trailers;
 };
@@ -85,22 +96,22 @@ static inline void zk__exchange_init(zk_request *req, zk_response *res,
     req->transport = transport;
     req->shard = shard;
     req->stream = stream;
-    req->trailers = NULL;
-    req->trailer_count = 0;
+    req->body_error = 0;
     req->body_taken = 0;
     req->body_waited = 0;
-    req->body_error = 0;
     req->upgrade = NULL;
+    req->trailers = NULL;
+    req->trailer_count = 0;
     req->match.index = -1;
     req->match.path_exists = false;
     req->match.param_count = 0;
     res->req = req;
     res->state = ZK__RESPONSE_NONE;
     res->status = 0;
-    res->is_closing = res->is_bodiless = false;
+    res->specials = 0;
+    res->error = 0;
     res->length = 0;
     res->written = 0;
-    res->error = 0;
     res->content_type = (zk_str){NULL, 0};
     res->fields = res->trailers = (zk__field_list){NULL, 0, 0};
 }

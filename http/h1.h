@@ -95,6 +95,16 @@ ptrdiff_t zk__h1_parse_head(zk__h1 *h1, const char *data, size_t size, zk_field 
                             zk__h1_head *ret_head);
 
 /*
+ * The two ways in which that is done. The quick one takes plain heads only. What becomes of any
+ * other: the slow one takes it, or without falls_back 0 is returned and nothing but fields[] has
+ * changed. See h1_quick.c.
+ */
+ptrdiff_t zk__h1_quick_head(zk__h1 *h1, const char *data, size_t size, zk_field *fields,
+                            zk__h1_head *ret_head, bool falls_back);
+ptrdiff_t zk__h1_slow_head(zk__h1 *h1, const char *data, size_t size, zk_field *fields,
+                           zk__h1_head *ret_head);
+
+/*
  * Takes body bytes from data[0..size), in state BODY. Call until the state is DONE or it returns 0.
  *
  * ret_span: body bytes found, the last of those consumed; may be empty although bytes were consumed

@@ -41,10 +41,12 @@ static inline zk__conn *ready_take(zk__shard *shard, zk__arrival *ret_ready)
 {
     while (shard->ready_begin < shard->ready_end) {
         zk__arrival *ready = &shard->ready[shard->ready_begin++];
-        if (ZK_UNLIKELY(!ready->conn)) continue;
+        zk__conn *c = ready->conn;
+        __builtin_prefetch(ready[1].conn);
+        if (ZK_UNLIKELY(!c)) continue;
         *ret_ready = *ready;
-        ready->conn->ready_place = 0;
-        return ready->conn;
+        c->ready_place = 0;
+        return c;
     }
     return NULL;
 }
@@ -87,9 +89,10 @@ bool zk__batch_add(zk__conn *c)
     }
     char *to = shard->inbox + shard->inbox_used;
     ssize_t n = zk_stream_try_read(c->stream, to, ZK__AHEAD_BYTES);
-    shard->ready[shard->ready_end++] = (zk__arrival){c, shard->inbox_used, (int32_t)n};
+    uint32_t place = shard->ready_end++;
+    shard->ready[place] = (zk__arrival){c, shard->inbox_used, (int32_t)n};
     if (ZK_LIKELY(n > 0)) shard->inbox_used += (uint32_t)n;
-    c->ready_place = (uint16_t)shard->ready_end;
+    c->ready_place = (uint16_t)(place + 1);
     return true;
 }
 

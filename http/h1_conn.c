@@ -20,20 +20,16 @@
 #include "http/h1_conn.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "core/arena.h"
 #include "core/task.h"
 #include "http/h2_conn.h"
-#include "http/secure.h"
 #include "http/upgrade.h"
 #include "net/stream.h"
 
 enum { LINGER_BYTES = 1024 * 1024, ROUNDS = 16 };
 static const zk_time linger_time = ZK_SEC(2);
-/* What a handshake that is going on when the server stops still has. */
-static const zk_time last_shake_time = ZK_SEC(1);
 
 /* What a connection's task leaves behind. */
 typedef enum verdict {
@@ -71,23 +67,31 @@ void zk__conn_close(zk__conn *c)
 }
 
 /* An earlier timer stays and finds out that it is. */
-void zk__conn_deadline(zk__conn *c, zk_time deadline)
+static __attribute__((noinline)) void timer_move(zk__conn *c, zk_time when)
 {
-    c->deadline = deadline;
-    if (deadline == INT64_MAX) return;
-    uint64_t tick = (uint64_t)(deadline / ZK__TICK_NS);
-    if (zk__timer_is_pending(&c->timer)) {
-        if (c->timer.tick <= tick + 1) return;
-        zk__wheel_remove(&zk__worker_self()->wheel, &c->timer);
-    }
-    zk__wheel_add(&zk__worker_self()->wheel, &c->timer, deadline);
+    zk__wheel *wheel = &zk__worker_self()->wheel;
+    zk__wheel_remove(wheel, &c->timer);
+    zk__wheel_add(wheel, &c->timer, when);
+    c->timer_due = when;
 }
 
-static zk_time after_ms(int ms) { return ms < 0 ? INT64_MAX : zk_now() + ZK_MS(ms); }
+static inline void conn_deadline(zk__conn *c, zk_time deadline)
+{
+    c->deadline = deadline;
+    if (ZK_UNLIKELY(deadline < c->timer_due)) timer_move(c, deadline);
+}
+
+void zk__conn_deadline(zk__conn *c, zk_time deadline) { conn_deadline(c, deadline); }
+
+static inline zk_time after_ms(int ms)
+{
+    return ms < 0 ? INT64_MAX : zk__worker_self()->now + ZK_MS(ms);
+}
 
 static void on_timer(zk__timer *timer)
 {
     zk__conn *c = (zk__conn *)(void *)((char *)timer - offsetof(zk__conn, timer));
+    c->timer_due = INT64_MAX;
     if (c->deadline == INT64_MAX) return;
     /* Bytes have arrived in this very turn: a task is on its way, which will see to the deadline
      * when it parks. */
@@ -95,7 +99,7 @@ static void on_timer(zk__timer *timer)
     bool is_coming = !has_task && !c->stream->on_ready;
     if (is_coming) return;
     if (zk_now() < c->deadline) {
-        zk__wheel_add(&zk__worker_self()->wheel, timer, c->deadline);
+        timer_move(c, c->deadline);
         return;
     }
     c->deadline = INT64_MAX;
@@ -139,11 +143,12 @@ void zk__conn_cancel(zk__conn *c)
 
 /* ---- serving ---- */
 
-static int request_fill(zk__session *x)
+/* head: x->head, or what that is a copy of. Inline, for a plain head is still in registers then. */
+static inline __attribute__((always_inline)) int request_fill(zk__session *x,
+                                                              const zk__h1_head *head)
 {
     zk__conn *c = x->conn;
     zk_request *req = &x->req;
-    const zk__h1_head *head = &x->head;
     zk__exchange_init(req, &x->res, &zk__h1_transport, c->shard, c->stream);
     req->method = head->method;
     req->raw_target = head->target;
@@ -156,7 +161,7 @@ static int request_fill(zk__session *x)
                        : head->content_length > INT64_MAX ? INT64_MAX
                                                           : (int64_t)head->content_length;
     req->is_body_done = x->h1.state == ZK__H1_DONE;
-    x->is_simple = head->minor == 1 && head->keep_alive && req->is_body_done;
+    x->res.is_asked_oddly = !(head->keep_alive & head->minor & req->is_body_done);
     x->body_base = x->in_begin;
     x->span = (zk_str){NULL, 0};
     x->owes_continue = head->expects_continue && !req->is_body_done && x->in_begin == x->in_end;
@@ -216,14 +221,14 @@ static verdict upgraded(zk__session *x)
                                                      : CLOSE;
 }
 
-/* One request whose head has been parsed. returns whether the connection goes on; else *ret says
- * how not. */
-static bool serve_request(zk__session *x, verdict *ret)
+/* One request whose head has been parsed; rc: what request_fill says. returns whether the
+ * connection goes on; else *ret says how not. */
+static inline __attribute__((always_inline)) bool serve_request(zk__session *x, int rc,
+                                                                verdict *ret)
 {
     zk__conn *c = x->conn;
     *ret = CLOSE;
     c->has_served = true;
-    int rc = request_fill(x);
     if (ZK_UNLIKELY(rc < 0)) {
         rc = zk__exchange_refuse(&x->req, &x->res, rc, "the request target is not valid");
     } else {
@@ -279,17 +284,28 @@ static bool serve_buffered(zk__session *x, verdict *ret)
 {
     zk__conn *c = x->conn;
     while (x->in_begin < x->in_end) {
-        ptrdiff_t n = zk__h1_parse_head(&x->h1, x->in + x->in_begin, x->in_end - x->in_begin,
-                                        x->fields, &x->head);
-        if (n == 0) break;
-        if (ZK_UNLIKELY(n < 0)) {
-            *ret = refuse(x, (int)n, zk__h1_reason(&x->h1));
-            return false;
+        const char *data = x->in + x->in_begin;
+        size_t size = x->in_end - x->in_begin;
+        zk__h1_head plain;
+        int rc;
+        ptrdiff_t n = zk__h1_quick_head(&x->h1, data, size, x->fields, &plain, false);
+        if (ZK_LIKELY(n > 0)) {
+            x->head = plain;
+            x->in_begin += (size_t)n;
+            rc = request_fill(x, &plain);
+        } else {
+            n = zk__h1_slow_head(&x->h1, data, size, x->fields, &x->head);
+            if (n == 0) break;
+            if (n < 0) {
+                *ret = refuse(x, (int)n, zk__h1_reason(&x->h1));
+                return false;
+            }
+            if (x->head.framing == ZK__H1_CHUNKED) head_to_front(x, (size_t)n);
+            x->in_begin += (size_t)n;
+            rc = request_fill(x, &x->head);
         }
-        if (ZK_UNLIKELY(x->head.framing == ZK__H1_CHUNKED)) head_to_front(x, (size_t)n);
-        x->in_begin += (size_t)n;
-        c->head_deadline = 0;
-        if (!serve_request(x, ret)) return false;
+        c->has_head_begun = false;
+        if (!serve_request(x, rc, ret)) return false;
         zk__h1_next(&x->h1);
     }
     size_t rest = x->in_end - x->in_begin;
@@ -353,20 +369,21 @@ static int partial_keep(zk__conn *c, const zk__session *x)
 {
     if (!x->in_end) {
         c->phase = ZK__CONN_IDLE;
-        zk__conn_deadline(c, after_ms(c->shard->config->idle_timeout_ms));
+        conn_deadline(c, after_ms(c->shard->config->idle_timeout_ms));
         return 0;
     }
-    c->partial = zk_alloc(x->in_end);
+    c->partial = zk_alloc(sizeof *c->partial + x->in_end);
     if (!c->partial) return -ENOMEM;
-    memcpy(c->partial, x->in, x->in_end);
-    c->partial_size = (uint32_t)x->in_end;
+    memcpy(c->partial->data, x->in, x->in_end);
+    c->partial->size = (uint32_t)x->in_end;
     if (is_blank(x->in, x->in_end)) {
         c->phase = ZK__CONN_IDLE;
-        zk__conn_deadline(c, after_ms(c->shard->config->idle_timeout_ms));
+        conn_deadline(c, after_ms(c->shard->config->idle_timeout_ms));
         return 0;
     }
     /* A head that was begun before this task keeps the deadline that it has. */
-    if (!c->head_deadline) c->head_deadline = after_ms(c->shard->config->header_timeout_ms);
+    if (!c->has_head_begun) c->head_deadline = after_ms(c->shard->config->header_timeout_ms);
+    c->has_head_begun = true;
     zk__conn_deadline(c, c->head_deadline);
     c->phase = ZK__CONN_HEAD;
     return 0;
@@ -394,7 +411,7 @@ static bool linger(zk__conn *c)
 
 /* Ends the task's part: parks the connection or closes it. returns true if there is more to read at
  * once. */
-static bool conn_settle(zk__conn *c, verdict v)
+static __attribute__((noinline)) bool conn_settle(zk__conn *c, verdict v)
 {
     if (ZK_UNLIKELY(v == LINGER)) {
         c->phase = ZK__CONN_LINGER;
@@ -423,8 +440,8 @@ void zk__conn_begin(zk__conn *c, zk__session *x)
     x->conn = c;
     c->session = x;
     if (ZK_LIKELY(!c->partial)) return;
-    memcpy(x->in, c->partial, c->partial_size);
-    x->in_end = c->partial_size;
+    memcpy(x->in, c->partial->data, c->partial->size);
+    x->in_end = c->partial->size;
     zk_free(c->partial);
     c->partial = NULL;
 }
@@ -441,54 +458,14 @@ bool zk__conn_turn(zk__conn *c, zk__session *x, ssize_t n)
     if (ZK_UNLIKELY(v == GONE)) return false;
     c->session = NULL;
     if (v == PARK && partial_keep(c, x) < 0) v = CLOSE;
-    if (ZK_UNLIKELY(v == HANDED_OVER)) return false;
-    if (ZK_UNLIKELY(c->shard->is_draining) && v == PARK && c->phase == ZK__CONN_IDLE) v = CLOSE;
+    if (ZK_LIKELY(v == PARK && !c->shard->is_draining)) {
+        int rc = zk_stream_park(c->stream, on_ready, c);
+        if (ZK_LIKELY(rc >= 0)) return rc;
+        v = CLOSE;
+    }
+    if (v == HANDED_OVER) return false;
+    if (v == PARK && c->phase == ZK__CONN_IDLE) v = CLOSE; /* draining */
     return conn_settle(c, v);
-}
-
-/* Who speaks HTTP where TLS is expected is told so. returns whether to go on here. */
-static bool conn_explain(zk__conn *c)
-{
-    static const char page[] = "This port is for HTTPS.\n";
-    char text[512];
-    zk_str common = zk__shard_common(c->shard);
-    int size = snprintf(text, sizeof text,
-                        "HTTP/1.1 400 Bad Request\r\n%.*sContent-Length: %zu\r\n"
-                        "Connection: close\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n%s",
-                        (int)common.size, common.data, sizeof page - 1, page);
-    if (zk_stream_try_write(c->stream, text, (size_t)size) == size) return conn_settle(c, LINGER);
-    zk__conn_close(c);
-    return false;
-}
-
-/* What comes before the first byte of HTTP. returns whether to go on here. */
-static bool conn_secure(zk__conn *c)
-{
-    int rc = 0;
-    c->is_secured = true;
-    c->phase = ZK__CONN_SHAKING;
-    if (c->shard->is_draining) zk__conn_deadline(c, zk_now() + last_shake_time);
-    ZK_SCOPE(shaking) {
-        c->shaking = &shaking;
-        rc = zk__tls_secure(c->shard->tls, &c->stream);
-    }
-    c->shaking = NULL;
-    c->phase = ZK__CONN_IDLE;
-    c->deadline = INT64_MAX;
-    if (rc == 0) return true;
-    if (rc == ZK_E_TLS_NOT_TLS) {
-        zk__trail_drop(zk__lane.current);
-        return conn_explain(c);
-    }
-    if (rc > 0) {
-        c->phase = ZK__CONN_H2;
-        rc = zk__h2_conn_start(c, NULL, 0);
-    }
-    if (rc < 0) {
-        zk__trail_drop(zk__lane.current); /* the client knows; others do not care */
-        zk__conn_close(c);
-    }
-    return false;
 }
 
 /* Serves what is there. returns whether there is more at once. */
@@ -513,7 +490,7 @@ static bool conn_serve(zk__conn *c)
 static int conn_run(void *arg)
 {
     zk__conn *c = arg;
-    if (ZK_UNLIKELY(c->shard->tls && !c->is_secured) && !conn_secure(c)) return 0;
+    if (ZK_UNLIKELY(!c->has_begun) && !zk__conn_introduce(c)) return 0;
     for (int round = 1;; round++) {
         bool has_more = ZK_LIKELY(c->phase != ZK__CONN_LINGER)
                             ? conn_serve(c)
@@ -538,14 +515,14 @@ void zk__conn_start(zk__conn *c)
 bool zk__conn_send_later(zk__conn *c, const char *data, size_t size)
 {
     /* Two responses may have been staged; the second follows the first. */
-    size_t before = c->unsent_size;
-    char *unsent = zk_alloc(before + size);
+    size_t before = c->unsent ? c->unsent->size : 0;
+    zk__bytes *unsent = zk_alloc(sizeof *unsent + before + size);
     if (!unsent) return false;
-    if (before) memcpy(unsent, c->unsent, before);
-    memcpy(unsent + before, data, size);
+    if (before) memcpy(unsent->data, c->unsent->data, before);
+    memcpy(unsent->data + before, data, size);
+    unsent->size = (uint32_t)(before + size);
     zk_free(c->unsent);
     c->unsent = unsent;
-    c->unsent_size = (uint32_t)(before + size);
     /* An active connection sends it itself, before anything else. */
     if (!c->stream->on_ready) return true;
     if (conn_spawn(c) < 0) return false;
@@ -562,8 +539,9 @@ void zk__conn_open(zk__shard *shard, zk_stream *stream)
     }
     c->shard = shard;
     c->stream = stream;
+    c->has_begun = !shard->tls && !shard->announcer_count;
     c->timer.fire = on_timer;
-    c->deadline = INT64_MAX;
+    c->deadline = c->timer_due = INT64_MAX;
     c->next = shard->conns;
     c->link = &shard->conns;
     if (c->next) c->next->link = &c->next;
@@ -589,7 +567,7 @@ void zk__conn_drain(zk__conn *c)
         return;
     }
     if (c->phase == ZK__CONN_SHAKING) {
-        zk__conn_deadline(c, zk_now() + last_shake_time);
+        zk__conn_deadline(c, zk_now() + zk__last_shake_time);
         return;
     }
     /* What has arrived just now is still answered: a task looks, and then closes. */

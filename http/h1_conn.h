@@ -18,36 +18,50 @@ enum zk__conn_phase {
     ZK__CONN_HEAD,    /* parked with part of a head in `partial` */
     ZK__CONN_LATE,    /* that part has not become whole in time */
     ZK__CONN_ACTIVE,  /* a task serves it */
-    ZK__CONN_SHAKING, /* a task does the TLS handshake; it parks the stream itself */
+    ZK__CONN_SHAKING, /* a task sees to what comes before HTTP: see conn_introduce.c */
     ZK__CONN_H2,      /* it speaks HTTP/2: see h2_conn.c */
     ZK__CONN_OTHER,   /* it has left HTTP: see upgrade.h */
     /* parked; what still comes is discarded so that the client gets to read the last response */
     ZK__CONN_LINGER,
 };
 
+/* Some bytes that are kept. */
+typedef struct zk__bytes {
+    uint32_t size;
+    char data[];
+} zk__bytes;
+
+/* What each request needs comes first: all in one cache line, for zk_alloc aligns what has a
+ * multiple of its size. */
 struct zk__conn {
     zk__shard *shard;
     zk_stream *stream;
-    zk__conn *next, **link;
     union {
         zk__session *session; /* while ACTIVE */
-        zk_scope *shaking;    /* while SHAKING: around the handshake */
+        zk_scope *shaking;    /* while SHAKING: around that */
     };
+    zk_time deadline;     /* INT64_MAX: none */
+    zk_time timer_due;    /* when the timer fires, maybe earlier than that; INT64_MAX: never */
+    zk__bytes *partial;   /* of a head, while parked; NULL: none */
+    zk__bytes *unsent;    /* of staged bytes: what the client has not taken yet */
+    uint8_t phase;        /* enum zk__conn_phase */
+    bool is_staged;       /* bytes of it are in the shard's stage */
+    bool has_served;      /* a request of HTTP/1.1 */
+    bool has_begun;       /* what comes before HTTP is done */
+    bool is_secured;      /* the TLS handshake is a part of it */
+    bool has_head_begun;  /* head_deadline is that of a head that has begun to arrive */
+    uint16_t ready_place; /* in the shard's list of what was received; 0: in none */
+    zk_time head_deadline;
     zk__timer timer;
-    zk_time deadline;      /* the timer may be set to an earlier moment */
-    zk_time head_deadline; /* of the head that has begun to arrive; 0: none has */
-    char *partial;
-    uint32_t partial_size;
-    uint8_t phase;               /* enum zk__conn_phase */
-    bool is_staged;              /* bytes of it are in the shard's stage */
-    uint16_t ready_place;        /* in the shard's list of what was received; 0: in none */
-    bool has_served;             /* a request of HTTP/1.1 */
-    bool is_secured;             /* the TLS handshake has been done, if there is to be one */
-    struct zk__h2_conn *h2;      /* in that phase */
-    struct zk__upgrade *upgrade; /* likewise */
-    uint32_t unsent_size;
-    char *unsent; /* of staged bytes: what the client has not taken yet */
+    zk__conn *next, **link;
+    union { /* in that phase */
+        struct zk__h2_conn *h2;
+        struct zk__upgrade *upgrade;
+    };
 };
+
+_Static_assert(sizeof(zk__conn) % 64 == 0 || sizeof(void *) != 8, "is not aligned any more");
+_Static_assert(offsetof(zk__conn, ready_place) < 64, "is not in the first cache line");
 
 struct zk__session {
     zk__session *next; /* in the shard's pool */
@@ -65,7 +79,6 @@ struct zk__session {
     zk_str span;      /* body bytes parsed, not yet taken */
     size_t out_size;
     bool is_chunked;    /* the response's body is */
-    bool is_simple;     /* the request, of 1.1 and without a body, asks for no end */
     bool owes_continue; /* the client waits for a 100 before it sends the body */
     char *in;
     zk_field *fields, *trailers;
@@ -101,6 +114,12 @@ bool zk__conn_send_later(zk__conn *conn, const char *data, size_t size);
 void zk__conn_cancel(zk__conn *conn);
 /* Ends it at once. */
 void zk__conn_abort(zk__conn *conn);
+
+/* What comes before the first byte of HTTP: the header of the PROXY protocol, TLS. Suspends.
+ * returns whether HTTP/1.1 is to follow; else the connection is no longer the caller's. */
+bool zk__conn_introduce(zk__conn *conn);
+/* What that still has when the server stops. */
+static const zk_time zk__last_shake_time = ZK_SEC(1);
 
 /* A session for the current task. returns NULL if there is no memory. */
 zk__session *zk__session_enter(zk__shard *shard);

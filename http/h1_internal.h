@@ -72,16 +72,6 @@ static inline bool zk__h1_read_length(zk_str value, uint64_t *ret_length)
     return value.size > 0;
 }
 
-/*
- * The two ways to parse a head, see zk__h1_parse_head(). The quick one takes plain heads only. What
- * becomes of any other: the slow one takes it, or without falls_back (for tests) 0 is returned and
- * nothing but fields[] has changed. See h1_quick.c.
- */
-ptrdiff_t zk__h1_quick_head(zk__h1 *h1, const char *data, size_t size, zk_field *fields,
-                            zk__h1_head *ret_head, bool falls_back);
-ptrdiff_t zk__h1_slow_head(zk__h1 *h1, const char *data, size_t size, zk_field *fields,
-                           zk__h1_head *ret_head);
-
 /* The state becomes FAILED, for good. Returns error. */
 int zk__h1_fail(zk__h1 *h1, int error, const char *reason);
 

@@ -51,10 +51,9 @@ static int send_all(zk__session *x, struct iovec *iov, int count)
 int zk__h1_send_unsent(zk__session *x)
 {
     zk__conn *c = x->conn;
-    struct iovec iov = {c->unsent, c->unsent_size};
-    char *unsent = c->unsent;
+    zk__bytes *unsent = c->unsent;
+    struct iovec iov = {unsent->data, unsent->size};
     c->unsent = NULL;
-    c->unsent_size = 0;
     int rc = send_all(x, &iov, 1);
     zk_free(unsent);
     return rc;
@@ -274,8 +273,10 @@ int zk__h1_put_switching(zk_response *res, zk_str protocol)
     x->out_size += put_status_line(x->out + x->out_size, res->status);
     zk_str common = zk__shard_common(x->conn->shard);
     rc = put(x, common.data, common.size);
-    if (!rc) rc = put_field(x, ZK_STR("Connection"), ZK_STR("Upgrade"));
-    if (!rc) rc = put_field(x, ZK_STR("Upgrade"), protocol);
+    if (!rc && protocol.size) {
+        rc = put_field(x, ZK_STR("Connection"), ZK_STR("Upgrade"));
+        if (!rc) rc = put_field(x, ZK_STR("Upgrade"), protocol);
+    }
     if (!rc) rc = put_fields(x, &res->fields);
     return rc ? rc : put(x, "\r\n", 2);
 }
@@ -340,10 +341,9 @@ static int h1_begin(zk_response *res, const char *content_type, const void *body
                     bool is_whole)
 {
     zk__session *x = zk__session_of(res->req);
-    bool is_simple = ZK_LIKELY(x->is_simple) || (x->head.minor == 1 && is_kept(x));
-    bool is_special = !is_simple | res->is_closing | res->is_bodiless | !is_whole |
-                      (res->status != 200) | !content_type | x->conn->shard->is_draining |
-                      (res->content_type.data != NULL) | (res->fields.count != 0);
+    if (ZK_UNLIKELY(res->is_asked_oddly)) res->is_asked_oddly = x->head.minor == 0 || !is_kept(x);
+    bool is_special = res->specials || res->status != 200 || !is_whole || !content_type ||
+                      x->conn->shard->is_draining;
     size_t room = ZK__H1_OUT_BYTES - x->out_size;
     if (ZK_UNLIKELY(is_special || size > COPY_MAX || room < HEAD_BOUND + COPY_MAX)) {
         return begin_any(x, content_type, body, size, is_whole);

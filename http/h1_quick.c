@@ -189,7 +189,10 @@ static inline const char *read_host(const char *start, const char *end)
     at = zk__h1_skip(port, end, ZK__H1_RUN_DIGITS);
     size_t digit_count = (size_t)(at - port);
     if (at > end - 4 || digit_count - 1 >= 5) return NULL;
-    return digit_count < 5 || memcmp(port, "65535", 5) <= 0 ? at : NULL;
+    if (digit_count < 5) return at;
+    uint32_t front = __builtin_bswap32(load4(port));
+    uint32_t front_max = __builtin_bswap32(WORD4('6', '5', '5', '3'));
+    return front < front_max || (front == front_max && port[4] <= '5') ? at : NULL;
 }
 
 static inline bool quick_head(zk__h1 *h1, const char *data, size_t size, zk_field *fields,
@@ -203,7 +206,8 @@ static inline bool quick_head(zk__h1 *h1, const char *data, size_t size, zk_fiel
     size_t method_bytes = method_size(data);
     const char *target = data + method_bytes + 1;
     if (method_bytes == 0 || *target != '/') return false;
-    const char *target_end = zk__h1_skip(target, end, ZK__H1_RUN_TARGET);
+    bool is_path_plain;
+    const char *target_end = zk__h1_skip_target(target, end, &is_path_plain);
     size_t target_bytes = (size_t)(target_end - target);
     if (target_end > end - REST_BYTES_MIN || !is_version_line_end(target_end) ||
         target_bytes > h1->limits.target_bytes_max)
@@ -236,7 +240,7 @@ static inline bool quick_head(zk__h1 *h1, const char *data, size_t size, zk_fiel
         .minor = 1,
         .framing = h1->framing,
         .keep_alive = !notes.has_close,
-        .is_path_plain = zk__h1_is_path_plain(target, target_end),
+        .is_path_plain = is_path_plain,
         .content_length = notes.content_length,
         .field_count = notes.field_count,
         .fields = fields,

@@ -75,33 +75,51 @@ static inline const char *zk__h1_skip(const char *at, const char *end, enum zk__
     return ends != 0 ? at + __builtin_ctzll(ends) : end;
 }
 
-/*
- * Whether a run of TARGET, with 16 readable bytes or more behind it, that begins with '/' needs no
- * decoding: no percent sequence, no dot (it could begin a dot segment), no query, no backslash.
- */
-static inline bool zk__h1_is_path_plain(const char *at, const char *end)
+/* Sixteen bytes of a target: bit i is set if in a path p[i] does not stand for itself alone: it
+ * begins a percent sequence, a query, or maybe a dot segment, or is refused there. */
+static inline uint64_t zk__h1_path_codes(const char *p)
 {
-    for (; at < end; at += 16) {
-        __m128i x = _mm_loadu_si128((const __m128i *)(const void *)at);
-        __m128i codes = _mm_or_si128(_mm_cmpeq_epi8(x, _mm_set1_epi8('%')),
-                                     _mm_cmpeq_epi8(x, _mm_set1_epi8('?')));
-        __m128i others = _mm_or_si128(_mm_cmpeq_epi8(x, _mm_set1_epi8('.')),
-                                      _mm_cmpeq_epi8(x, _mm_set1_epi8('\\')));
-        unsigned found = (unsigned)_mm_movemask_epi8(_mm_or_si128(codes, others));
-        if (found != 0 && __builtin_ctz(found) < end - at) return false;
-    }
-    return true;
-}
-#else
-static inline bool zk__h1_is_path_plain(const char *at, const char *end)
-{
-    (void)at, (void)end;
-    return false;
+    __m128i x = _mm_loadu_si128((const __m128i *)(const void *)p);
+    __m128i codes =
+        _mm_or_si128(_mm_cmpeq_epi8(x, _mm_set1_epi8('%')), _mm_cmpeq_epi8(x, _mm_set1_epi8('?')));
+    __m128i others =
+        _mm_or_si128(_mm_cmpeq_epi8(x, _mm_set1_epi8('.')), _mm_cmpeq_epi8(x, _mm_set1_epi8('\\')));
+    return (unsigned)_mm_movemask_epi8(_mm_or_si128(codes, others));
 }
 
+static inline const char *zk__h1_skip_target_rest(const char *at, const char *end,
+                                                  bool *ret_is_plain)
+{
+    const char *stop = zk__h1_skip(at, end, ZK__H1_RUN_TARGET);
+    uint64_t codes = 0;
+    for (; stop - at >= 16; at += 16)
+        codes |= zk__h1_path_codes(at);
+    if (at < stop) codes |= zk__h1_path_codes(stop - 16); /* some of them for a second time */
+    *ret_is_plain = codes == 0;
+    return stop;
+}
+
+/*
+ * Skips a run of TARGET, with 16 readable bytes or more behind `at`. *ret_is_plain: whether it is
+ * known, if it begins with '/', to be a path in which every byte stands for itself.
+ */
+static inline const char *zk__h1_skip_target(const char *at, const char *end, bool *ret_is_plain)
+{
+    uint64_t ends = zk__h1_run_ends(at, ZK__H1_RUN_TARGET);
+    if (ZK_UNLIKELY(ends == 0)) return zk__h1_skip_target_rest(at, end, ret_is_plain);
+    *ret_is_plain = (zk__h1_path_codes(at) & (ends ^ (ends - 1)) >> 1) == 0;
+    return at + __builtin_ctzll(ends);
+}
+#else
 static inline const char *zk__h1_skip(const char *at, const char *end, enum zk__h1_run run)
 {
     return zk__h1_skip_portable(at, end, run);
+}
+
+static inline const char *zk__h1_skip_target(const char *at, const char *end, bool *ret_is_plain)
+{
+    *ret_is_plain = false; /* nothing is known */
+    return zk__h1_skip_portable(at, end, ZK__H1_RUN_TARGET);
 }
 #endif
 

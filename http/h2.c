@@ -6,6 +6,7 @@
 #include "http/h2_account.h"
 #include "http/h2_conn.h"
 #include "http/h2_message.h"
+#include "http/h2_send.h"
 
 #include <errno.h>
 #include <nghttp2/nghttp2.h>
@@ -15,12 +16,10 @@
 #include "core/task.h"
 
 enum {
-    CREDIT_PER_FRAME = 8, /* of a response */
     PROVOKED_RESET_COST = 10,
     FIELDS_FIRST = 12,
     HEADER_EXCESS = 4, /* times header_bytes_max: then it is no mistake any more */
     STREAMS_KEPT = 256,
-    FRAME_HEAD_BYTES = 9,
 };
 
 extern nghttp2_mem zk__h2_memory; /* h2_memory.c */
@@ -64,7 +63,9 @@ static zk__h2_stream *stream_open(zk__h2 *h2, int32_t id)
     s->has_task = s->is_kept = s->is_reset = s->has_ended = false;
     s->header_bytes = s->field_capacity = 0;
     s->scheme = s->protocol = s->other_host = (zk_str){NULL, 0};
-    s->owes_continue = s->is_out_awaited = false;
+    s->owes_continue = s->owes_interim = s->is_out_awaited = false;
+    s->has_head = s->is_whole = false;
+    s->type = (zk_str){NULL, 0};
     s->said = 0;
     s->in_total = 0;
     s->fields = s->trailers = NULL;
@@ -144,7 +145,7 @@ static zk__h2_stream *stream_of(nghttp2_session *session, int32_t id)
 static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame, void *context)
 {
     zk__h2 *h2 = context;
-    h2->header_bytes = 0;
+    h2->header_bytes = h2->header_count = 0;
     if (frame->headers.cat != NGHTTP2_HCAT_REQUEST) {
         h2->block = stream_of(session, frame->hd.stream_id);
         return 0;
@@ -198,6 +199,14 @@ static inline zk_str text_keep(zk__h2_stream *s, nghttp2_vec text)
     return (zk_str){copy, text.len};
 }
 
+static inline int field_keep(zk__h2_stream *s, zk_field **fields, size_t *count, zk_field field)
+{
+    if (*count >= s->h2->shard->config->header_count_max) return ZK_E_HTTP_HEADER_TOO_LARGE;
+    if (*count == s->field_capacity && !fields_grow(s, fields, *count)) return -ENOMEM;
+    (*fields)[(*count)++] = field;
+    return 0;
+}
+
 /* Keeps a field, and checks it. A known name is one of RFC 7541's own table, which stays where it
  * is. returns 0, an error. */
 static int field_take(zk__h2_stream *s, nghttp2_vec name, nghttp2_vec value, bool is_name_known,
@@ -216,12 +225,78 @@ static int field_take(zk__h2_stream *s, nghttp2_vec name, nghttp2_vec value, boo
     if (ZK_UNLIKELY(!field.name.data || !field.value.data)) return -ENOMEM;
     if (ZK_UNLIKELY(!is_good)) s->said |= ZK__H2_MALFORMED_FIELD;
     if (is_pseudo || !is_good) return 0;
-    size_t *count = is_trailer ? &s->req.trailer_count : &s->req.field_count;
-    zk_field **fields = is_trailer ? &s->trailers : &s->fields;
-    if (*count >= s->h2->shard->config->header_count_max) return ZK_E_HTTP_HEADER_TOO_LARGE;
-    if (*count == s->field_capacity && !fields_grow(s, fields, *count)) return -ENOMEM;
-    (*fields)[(*count)++] = field;
-    return 0;
+    if (is_trailer) return field_keep(s, &s->trailers, &s->req.trailer_count, field);
+    return field_keep(s, &s->fields, &s->req.field_count, field);
+}
+
+/* ---- fields that are known ---- */
+
+enum { KNOWN_BYTES_MAX = 256 };
+
+static void known_forget(zk__h2_known *known)
+{
+    if (!known->value) return;
+    nghttp2_rcbuf_decref(known->name);
+    nghttp2_rcbuf_decref(known->value);
+    known->value = NULL;
+}
+
+/* The field has been taken and was good; said: by the fields up to it. */
+static void known_set(zk__h2_known *known, nghttp2_rcbuf *name, nghttp2_rcbuf *value, uint16_t said)
+{
+    known_forget(known);
+    nghttp2_vec name_bytes = nghttp2_rcbuf_get_buf(name), bytes = nghttp2_rcbuf_get_buf(value);
+    zk_str text = {(const char *)name_bytes.base, name_bytes.len};
+    bool is_static = nghttp2_rcbuf_is_static(name);
+    if (!is_static || bytes.len > KNOWN_BYTES_MAX || !zk__h2_is_plain(text)) return;
+    nghttp2_rcbuf_incref(name);
+    nghttp2_rcbuf_incref(value);
+    *known = (zk__h2_known){
+        .name = name,
+        .value = value,
+        .name_text = text,
+        .text = (const char *)bytes.base,
+        .size = (uint32_t)bytes.len,
+        .cost = (uint32_t)(name_bytes.len + bytes.len + 32),
+        .said = said,
+    };
+}
+
+/* As field_take, with nothing left to check but the place. */
+static int known_take(zk__h2_stream *s, const zk__h2_known *known)
+{
+    nghttp2_vec bytes = {(uint8_t *)(uintptr_t)known->text, known->size};
+    zk_str value = text_keep(s, bytes);
+    if (ZK_UNLIKELY(!value.data)) return -ENOMEM;
+    uint16_t said = known->said;
+    if (ZK_UNLIKELY(said != ZK__H2_SAID_FIELD && s->said & (said | ZK__H2_SAID_FIELD))) {
+        s->said |= ZK__H2_MALFORMED_FIELD;
+        return 0;
+    }
+    s->said |= said;
+    switch (said) {
+    case ZK__H2_SAID_METHOD: s->req.method = value; return 0;
+    case ZK__H2_SAID_SCHEME: s->scheme = value; return 0;
+    case ZK__H2_SAID_PATH: s->req.raw_target = value; return 0;
+    case ZK__H2_SAID_AUTHORITY: s->req.host = value; return 0;
+    default:
+        return field_keep(s, &s->fields, &s->req.field_count, (zk_field){known->name_text, value});
+    }
+}
+
+/* The field is the next of its block. returns whether it is to be kept; refuses what is too much. */
+static bool is_within(zk__h2 *h2, zk__h2_stream *s, uint32_t cost, int *ret_rc)
+{
+    uint32_t limit = h2->shard->config->header_bytes_max;
+    h2->header_bytes += cost;
+    *ret_rc = 0;
+    if (ZK_UNLIKELY(h2->header_bytes > limit)) {
+        /* The table of the compression has to stay right, so all of it is read; but not more. */
+        if (h2->header_bytes / HEADER_EXCESS > limit) *ret_rc = NGHTTP2_ERR_CALLBACK_FAILURE;
+        if (s) s->refused = ZK_E_HTTP_HEADER_TOO_LARGE;
+        return false;
+    }
+    return s && !s->refused && !(s->said & ZK__H2_MALFORMED_FIELD);
 }
 
 static int on_header(nghttp2_session *session, const nghttp2_frame *frame, nghttp2_rcbuf *name,
@@ -229,23 +304,29 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, nghtt
 {
     (void)session, (void)flags;
     zk__h2 *h2 = context;
-    nghttp2_vec name_bytes = nghttp2_rcbuf_get_buf(name);
-    nghttp2_vec value_bytes = nghttp2_rcbuf_get_buf(value);
-    uint32_t limit = h2->shard->config->header_bytes_max;
-    /* As RFC 9113 section 6.5.2 counts. A value of 64 KiB is the most that nghttp2 takes. */
-    h2->header_bytes += (uint32_t)(name_bytes.len + value_bytes.len + 32);
     zk__h2_stream *s = h2->block;
-    if (ZK_UNLIKELY(h2->header_bytes > limit)) {
-        /* The table of the compression has to stay right, so all of it is read; but not more. */
-        if (h2->header_bytes / HEADER_EXCESS > limit) return NGHTTP2_ERR_CALLBACK_FAILURE;
-        if (s) s->refused = ZK_E_HTTP_HEADER_TOO_LARGE;
+    int rc;
+    zk__h2_known *known = NULL;
+    if (ZK_LIKELY(h2->header_count < ZK__H2_KNOWN)) known = &h2->known[h2->header_count++];
+    if (frame->headers.cat != NGHTTP2_HCAT_REQUEST) known = NULL;
+    if (ZK_LIKELY(known && known->value == value && known->name == name)) {
+        if (!is_within(h2, s, known->cost, &rc)) return rc;
+        rc = known_take(s, known);
+        if (ZK_UNLIKELY(rc < 0)) s->refused = rc;
         return 0;
     }
-    if (!s || s->refused || s->said & ZK__H2_MALFORMED_FIELD) return 0;
+    nghttp2_vec name_bytes = nghttp2_rcbuf_get_buf(name);
+    nghttp2_vec value_bytes = nghttp2_rcbuf_get_buf(value);
+    /* As RFC 9113 section 6.5.2 counts. A value of 64 KiB is the most that nghttp2 takes. */
+    if (!is_within(h2, s, (uint32_t)(name_bytes.len + value_bytes.len + 32), &rc)) return rc;
     bool is_trailer = frame->headers.cat != NGHTTP2_HCAT_REQUEST;
     bool is_name_known = nghttp2_rcbuf_is_static(name); /* of RFC 7541's own table */
-    int rc = field_take(s, name_bytes, value_bytes, is_name_known, is_trailer);
+    uint16_t before = s->said;
+    rc = field_take(s, name_bytes, value_bytes, is_name_known, is_trailer);
     if (rc < 0) s->refused = rc;
+    bool is_good = rc == 0 && !(s->said & ZK__H2_MALFORMED_FIELD);
+    uint16_t said = s->said & (uint16_t)~before;
+    if (known && is_good) known_set(known, name, value, said ? said : ZK__H2_SAID_FIELD);
     return 0;
 }
 
@@ -303,6 +384,8 @@ static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
         zk__h2_stream *s = stream_of(session, frame->hd.stream_id);
         zk__h2_padding_seen(h2, frame);
         if (s && frame->hd.flags & NGHTTP2_FLAG_END_STREAM) body_ended(s);
+    } else if (frame->hd.type == NGHTTP2_SETTINGS) {
+        if (zk__h2_settings_taken(h2, &frame->settings) < 0) return NGHTTP2_ERR_CALLBACK_FAILURE;
     }
     return 0;
 }
@@ -362,14 +445,19 @@ static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t error,
         (void)nghttp2_session_consume_connection(session, s->in_end - s->in_begin);
     }
     const struct zk__h2_events *events = h2->events;
+    zk__h2_whole_drop(s);
     stream_forget(s);
     events->on_closed(s, error);
     return 0;
 }
 
-int zk__h2_recv(zk__h2 *h2, const void *data, size_t size)
+int zk__h2_recv(zk__h2 *h2, void *data, size_t size)
 {
     if (!zk__h2_account(h2, data, size)) return ZK_E_HTTP_SYNTAX;
+    if (ZK_UNLIKELY(h2->has_settings)) {
+        if (zk__h2_whole_flush(h2) < 0) return -ENOMEM;
+        h2->has_settings = h2->payload_left && h2->head[3] == NGHTTP2_SETTINGS;
+    }
     ssize_t n = nghttp2_session_mem_recv(h2->session, data, size);
     if (ZK_LIKELY(n == (ssize_t)size)) return 0;
     if (n == NGHTTP2_ERR_NOMEM) return -ENOMEM;
@@ -379,203 +467,7 @@ int zk__h2_recv(zk__h2 *h2, const void *data, size_t size)
     return ZK_E_HTTP_SYNTAX;
 }
 
-/* ---- sending ---- */
-
-/* What a response's frame costs is earned back by it. Resets that the client has provoked cost;
- * those that a handler or its slowness has brought about are no trick. */
-static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, void *context)
-{
-    zk__h2 *h2 = context;
-    if (frame->hd.type == NGHTTP2_RST_STREAM) {
-        zk__h2_stream *reset = stream_of(session, frame->hd.stream_id);
-        if (!reset || !reset->is_reset) zk__h2_pay(h2, PROVOKED_RESET_COST);
-        return 0;
-    }
-    if (frame->hd.type != NGHTTP2_DATA && frame->hd.type != NGHTTP2_HEADERS) return 0;
-    zk__h2_earn(h2, CREDIT_PER_FRAME);
-    if (!(frame->hd.flags & NGHTTP2_FLAG_END_STREAM)) return 0;
-    zk__h2_stream *s = h2->sent;
-    if (!s || s->id != frame->hd.stream_id) s = stream_of(session, frame->hd.stream_id);
-    if (!s) return 0;
-    s->has_ended = true;
-    /* What is still to come of the request is of no use (RFC 9113 section 8.1), unless the handler
-     * goes on reading it. */
-    if (!s->is_in_ended && !s->has_task) zk__h2_reset(s, ZK__H2_DONE);
-    return 0;
-}
-
-/* A head that is larger than nghttp2 sends (64 KiB), or no memory for it: nothing else would tell
- * the client. */
-static int on_frame_not_send(nghttp2_session *session, const nghttp2_frame *frame, int error,
-                             void *context)
-{
-    (void)error, (void)context;
-    zk__h2_stream *s = stream_of(session, frame->hd.stream_id);
-    if (s && frame->hd.type == NGHTTP2_HEADERS) zk__h2_reset(s, ZK__H2_FAILED);
-    return 0;
-}
-
-/* Lower case in place: the names are in the arena. */
-static nghttp2_nv nv_of(zk_str name, zk_str value)
-{
-    return (nghttp2_nv){
-        .name = (uint8_t *)(uintptr_t)name.data,
-        .value = (uint8_t *)(uintptr_t)value.data,
-        .namelen = name.size,
-        .valuelen = value.size,
-        .flags = NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE,
-    };
-}
-
-static size_t nv_list(const zk__field_list *list, nghttp2_nv *nv)
-{
-    for (size_t i = 0; i < list->count; i++) {
-        char *name = (char *)(uintptr_t)list->fields[i].name.data;
-        for (size_t j = 0; j < list->fields[i].name.size; j++) {
-            if (name[j] >= 'A' && name[j] <= 'Z') name[j] |= 0x20;
-        }
-        nv[i] = nv_of(list->fields[i].name, list->fields[i].value);
-    }
-    return list->count;
-}
-
-static int trailers_submit(zk__h2_stream *s)
-{
-    const zk__field_list *list = &s->res.trailers;
-    nghttp2_nv *nv = zk_arena_alloc(&s->req.arena, list->count * sizeof *nv);
-    if (!nv) return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
-    nv_list(list, nv);
-    int rc = nghttp2_submit_trailer(s->h2->session, s->id, nv, list->count);
-    return rc ? NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE : 0;
-}
-
-static ssize_t out_read(nghttp2_session *session, int32_t id, uint8_t *buf, size_t size,
-                        uint32_t *data_flags, nghttp2_data_source *source, void *context)
-{
-    (void)session, (void)id, (void)buf, (void)context;
-    zk__h2_stream *s = source->ptr;
-    size_t n = s->out.size < size ? s->out.size : size;
-    if (n == s->out.size) {
-        if (s->out.is_last) {
-            *data_flags |= NGHTTP2_DATA_FLAG_EOF;
-            if (s->res.trailers.count) {
-                int rc = trailers_submit(s);
-                if (rc) return rc;
-                *data_flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
-            }
-        } else if (!n) {
-            return NGHTTP2_ERR_DEFERRED;
-        }
-    }
-    *data_flags |= NGHTTP2_DATA_FLAG_NO_COPY;
-    return (ssize_t)n;
-}
-
-/* nghttp2 has taken all earlier frames out by now, so this one goes behind them. */
-static int out_send(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *head,
-                    size_t size, nghttp2_data_source *source, void *context)
-{
-    (void)session, (void)frame; /* without padding: it is not asked for */
-    zk__h2 *h2 = context;
-    zk__h2_stream *s = source->ptr;
-    if (h2->out_capacity - h2->out_size < FRAME_HEAD_BYTES + size) return NGHTTP2_ERR_WOULDBLOCK;
-    memcpy(h2->out + h2->out_size, head, FRAME_HEAD_BYTES);
-    if (size) {
-        memcpy(h2->out + h2->out_size + FRAME_HEAD_BYTES, s->out.data, size);
-        s->out.data += size;
-        s->out.size -= size;
-    }
-    h2->out_size += FRAME_HEAD_BYTES + size;
-    h2->sent = s;
-    s->out_since = zk_now();
-    if (!s->out.size) h2->events->on_room(s);
-    return 0;
-}
-
-ssize_t zk__h2_send(zk__h2 *h2, char *buf, size_t size)
-{
-    h2->out = buf;
-    h2->out_size = 0;
-    h2->out_capacity = size;
-    /* A frame that nghttp2 makes itself is at most 16 KiB long. */
-    while (h2->out_capacity - h2->out_size >= ZK__H2_SEND_BYTES_MIN) {
-        const uint8_t *data;
-        ssize_t n = nghttp2_session_mem_send(h2->session, &data);
-        if (n < 0) return -ENOMEM;
-        if (n == 0) break;
-        ZK_ASSERT((size_t)n <= h2->out_capacity - h2->out_size);
-        memcpy(h2->out + h2->out_size, data, (size_t)n);
-        h2->out_size += (size_t)n;
-    }
-    return (ssize_t)h2->out_size;
-}
-
 /* ---- what tasks ask for ---- */
-
-/* Writes it in front of `end`. */
-static zk_str decimal_before(char *end, uint64_t n)
-{
-    char *at = end;
-    do {
-        *--at = (char)('0' + n % 10);
-        n /= 10;
-    } while (n);
-    return (zk_str){at, (size_t)(end - at)};
-}
-
-int zk__h2_respond(zk__h2_stream *s, const char *content_type, bool has_body)
-{
-    enum { FIXED = 5, IN_FRAME = FIXED + 11 };
-    if (!s->h2 || s->is_reset) return -ECONNRESET;
-    zk_response *res = &s->res;
-    zk__shard *shard = s->h2->shard;
-    nghttp2_nv in_frame[IN_FRAME], *nv = in_frame;
-    size_t count = 0;
-    if (ZK_UNLIKELY(res->fields.count > IN_FRAME - FIXED)) {
-        nv = zk_arena_alloc(&s->req.arena, (FIXED + res->fields.count) * sizeof *nv);
-        if (!nv) return -ENOMEM;
-    }
-    char *end = s->numbers + sizeof s->numbers;
-    zk_str status =
-        ZK_LIKELY(res->status == 200) ? ZK_STR("200") : decimal_before(end, (uint64_t)res->status);
-    nv[count++] = nv_of(ZK_STR(":status"), status);
-    if (*shard->config->server_name) {
-        zk_str name = {shard->config->server_name, strlen(shard->config->server_name)};
-        nv[count++] = nv_of(ZK_STR("server"), name);
-    }
-    nv[count++] = nv_of(ZK_STR("date"), zk__shard_date(shard));
-    zk_str type = res->content_type;
-    if (!type.data && content_type) type = (zk_str){content_type, strlen(content_type)};
-    if (type.data) nv[count++] = nv_of(ZK_STR("content-type"), type);
-    /* RFC 9110 section 8.6: 204 must not have one; a 304's would be another's. */
-    if (res->length >= 0 && res->status != 204 && res->status != 304) {
-        nv[count++] =
-            nv_of(ZK_STR("content-length"), decimal_before(end - 3, (uint64_t)res->length));
-    }
-    count += nv_list(&res->fields, nv + count);
-    nghttp2_data_provider body = {.source.ptr = s, .read_callback = out_read};
-    s->out.is_begun = has_body;
-    s->out_since = zk_now();
-    int rc = nghttp2_submit_response(s->h2->session, s->id, nv, count, has_body ? &body : NULL);
-    return rc == NGHTTP2_ERR_NOMEM ? -ENOMEM : rc ? -ECONNRESET : 0;
-}
-
-int zk__h2_continue(zk__h2_stream *s)
-{
-    nghttp2_nv status = nv_of(ZK_STR(":status"), ZK_STR("100"));
-    s->owes_continue = false;
-    if (!s->h2 || s->is_reset) return 0;
-    int rc =
-        nghttp2_submit_headers(s->h2->session, NGHTTP2_FLAG_NONE, s->id, NULL, &status, 1, NULL);
-    return rc < 0 ? -ENOMEM : 0;
-}
-
-void zk__h2_resume(zk__h2_stream *s)
-{
-    if (!s->h2 || s->is_reset) return;
-    /* It is not deferred if nghttp2 has not come to it yet. */
-    (void)nghttp2_session_resume_data(s->h2->session, s->id);
-}
 
 void zk__h2_reset(zk__h2_stream *s, enum zk__h2_why why)
 {
@@ -612,9 +504,9 @@ static void shared_make(void)
     nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame_recv);
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data);
     nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_stream_close);
-    nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, on_frame_send);
-    nghttp2_session_callbacks_set_on_frame_not_send_callback(callbacks, on_frame_not_send);
-    nghttp2_session_callbacks_set_send_data_callback(callbacks, out_send);
+    nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, zk__h2_on_frame_send);
+    nghttp2_session_callbacks_set_on_frame_not_send_callback(callbacks, zk__h2_on_frame_not_send);
+    nghttp2_session_callbacks_set_send_data_callback(callbacks, zk__h2_on_data_send);
     nghttp2_option_set_no_auto_window_update(options, 1);
     nghttp2_option_set_no_closed_streams(options, 1);
     nghttp2_option_set_no_http_messaging(options, 1); /* h2_message.c does that */
@@ -665,6 +557,9 @@ int zk__h2_init(zk__h2 *h2, zk__shard *shard, const struct zk__h2_events *events
 void zk__h2_done(zk__h2 *h2)
 {
     nghttp2_session_del(h2->session);
+    zk__h2_send_done(h2);
+    for (size_t i = 0; i < ZK__H2_KNOWN; i++)
+        known_forget(&h2->known[i]);
     while (h2->streams) {
         zk__h2_stream *s = h2->streams;
         stream_forget(s);
@@ -674,7 +569,8 @@ void zk__h2_done(zk__h2 *h2)
 
 bool zk__h2_is_alive(const zk__h2 *h2)
 {
-    return nghttp2_session_want_read(h2->session) || nghttp2_session_want_write(h2->session);
+    return h2->carry || nghttp2_session_want_read(h2->session) ||
+           nghttp2_session_want_write(h2->session);
 }
 
 void zk__h2_goaway(zk__h2 *h2, bool is_final)

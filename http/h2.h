@@ -28,6 +28,8 @@ enum {
     ZK__H2_SEND_BYTES_MIN = 2 * 16384, /* room that zk__h2_send needs */
     ZK__H2_STREAM_WINDOW_BYTES = 256 * 1024,
     ZK__H2_WINDOW_BYTES = 1024 * 1024,
+    ZK__H2_HEADS = 4,
+    ZK__H2_KNOWN = 8,
 };
 
 /* What happens to a stream. Called from within zk__h2_recv and zk__h2_send. */
@@ -41,6 +43,25 @@ struct zk__h2_events {
     /* nghttp2 has forgotten it; error: of HTTP/2, 0: all went well. The engine has, too. */
     void (*on_closed)(zk__h2_stream *stream, uint32_t error);
 };
+
+/* A head as it has been compressed, as long as that holds. */
+typedef struct zk__h2_head {
+    uint16_t status;
+    uint8_t type_size, size; /* size 0: it holds no more */
+    uint8_t block[4];
+    char type[32];
+} zk__h2_head;
+
+/* A field that requests have had, as long as nghttp2 gives the same objects for it: it has been
+ * found well-formed. They are held, so that their addresses mean nothing else. */
+typedef struct zk__h2_known {
+    struct nghttp2_rcbuf *name, *value; /* value NULL: nothing is known */
+    zk_str name_text;                   /* of RFC 7541's own table */
+    const char *text;
+    uint32_t size;
+    uint32_t cost; /* as RFC 9113 section 6.5.2 counts */
+    uint16_t said; /* of enum zk__h2_said: what it tells */
+} zk__h2_known;
 
 struct zk__h2 {
     struct nghttp2_session *session;
@@ -61,13 +82,27 @@ struct zk__h2 {
     uint32_t continuations;     /* of the header block */
     bool is_in_block;
     uint8_t host_size;
-    char host[31];         /* one that has been found valid */
-    uint32_t header_bytes; /* of the header block that is being received */
-    bool is_calmed;        /* has been told to calm down */
-    bool is_terminated;    /* by zk__h2_terminate; otherwise by nghttp2, for an error */
+    char host[31];                    /* one that has been found valid */
+    uint32_t header_bytes;            /* of the header block that is being received */
+    uint32_t header_count;            /* fields of it so far */
+    bool is_calmed;                   /* has been told to calm down */
+    bool is_terminated;               /* by zk__h2_terminate; otherwise by nghttp2, for an error */
+    zk__h2_known known[ZK__H2_KNOWN]; /* by their place in the header block */
+    /* Sending; see h2_send.c. */
+    struct nghttp2_hd_deflater *deflater; /* made when it is needed */
+    uint32_t owed;     /* bytes by which nghttp2 takes the client's window for larger than it is */
+    uint32_t wholes;   /* streams whose is_whole is set */
+    bool is_starved;   /* by `owed`: bodies wait for the window */
+    bool is_replaced;  /* the frame that nghttp2 gives next has been sent in another form */
+    bool has_settings; /* of the client's, which are being received */
+    /* Frames that are sent before others; NULL: none. */
+    char *carry;
+    size_t carry_begin, carry_size;
     /* Of the zk__h2_send that runs. */
     char *out;
     size_t out_size, out_capacity;
+    int64_t heads_second; /* the Date of these */
+    zk__h2_head heads[ZK__H2_HEADS];
 };
 
 /* The bytes of a body that wait to be sent. */
@@ -84,12 +119,15 @@ struct zk__h2_stream {
     zk__h2 *h2;                  /* NULL once that has forgotten it */
     struct zk__h2_conn *conn;    /* set with its task */
     int32_t id;
-    uint16_t said;  /* of enum zk__h2_said: which fields there were */
-    int refused;    /* 0; an error that the head is answered with */
-    bool has_task;  /* a handler runs, or is about to; or it is kept */
-    bool is_kept;   /* its tunnel goes on, and the handler has returned */
-    bool is_reset;  /* we have, or the client has */
-    bool has_ended; /* our END_STREAM has been sent */
+    uint16_t said;     /* of enum zk__h2_said: which fields there were */
+    int refused;       /* 0; an error that the head is answered with */
+    bool has_task;     /* a handler runs, or is about to; or it is kept */
+    bool is_kept;      /* its tunnel goes on, and the handler has returned */
+    bool is_reset;     /* we have, or the client has */
+    bool has_ended;    /* our END_STREAM has been sent */
+    bool owes_interim; /* the head that is sent next is a 100 */
+    bool has_head;     /* that of the response has been sent */
+    bool is_whole;     /* `out` is all of the body, and leaves with the head */
     uint32_t header_bytes;
     uint32_t field_capacity;
     zk_str scheme, protocol; /* :protocol, of RFC 8441 */
@@ -110,7 +148,7 @@ struct zk__h2_stream {
     bool is_out_awaited;          /* by its handler, which then keeps the client's time itself */
     zk_time out_since;            /* when `out` last moved, or got something to move */
     struct zk__h2_tunnel *tunnel; /* NULL: it is HTTP's */
-    char numbers[32];
+    zk_str type;                  /* of the response's content */
     char arena_block[ZK__H2_ARENA_BYTES];
 };
 
@@ -119,9 +157,9 @@ int zk__h2_init(zk__h2 *h2, zk__shard *shard, const struct zk__h2_events *events
 /* All streams are closed. */
 void zk__h2_done(zk__h2 *h2);
 
-/* Takes what the client has sent. returns 0; ZK_E_HTTP_SYNTAX: it is to be closed when what it is
+/* Takes what the client has sent, and may change it. returns 0; ZK_E_HTTP_SYNTAX: it is to be closed when what it is
  * to be told has been sent; -ENOMEM. */
-int zk__h2_recv(zk__h2 *h2, const void *data, size_t size);
+int zk__h2_recv(zk__h2 *h2, void *data, size_t size);
 
 /*
  * Fills a buffer of at least ZK__H2_SEND_BYTES_MIN with what is to be sent. returns how many bytes;
@@ -139,6 +177,9 @@ void zk__h2_terminate(zk__h2 *h2, uint32_t error);
 /* The same with ENHANCE_YOUR_CALM. */
 void zk__h2_calm(zk__h2 *h2);
 
+/* Before zk__h2_respond: a body that is small leaves with its head, if the client has room for it.
+ * Copies it. returns 1; 0: it has to go another way; -ENOMEM. */
+int zk__h2_offer(zk__h2_stream *stream, const void *body, size_t size);
 /* Begins the response of a stream. returns 0, -ENOMEM, -ECONNRESET. */
 int zk__h2_respond(zk__h2_stream *stream, const char *content_type, bool has_body);
 /* Tells the client to send its body. returns 0, -ENOMEM. */

@@ -17,6 +17,7 @@ enum {
     UNKNOWN_COST = 2,
     EMPTY_DATA_COST = 4,
     ACK_COST = 1,
+    UNKNOWN_TYPE = 0xf5,
 };
 
 /* What a frame costs that a client sends, by its type. The response pays for a request's. */
@@ -62,7 +63,10 @@ static void frame_begun(zk__h2 *h2)
     uint8_t type = head[3], flags = head[4];
     h2->payload_left = (uint32_t)head[0] << 16 | (uint32_t)head[1] << 8 | head[2];
     int cost = type < sizeof costs ? costs[type] : UNKNOWN_COST;
-    if (type == NGHTTP2_SETTINGS && flags & NGHTTP2_FLAG_ACK) cost = ACK_COST;
+    if (ZK_UNLIKELY(type == NGHTTP2_SETTINGS)) {
+        if (flags & NGHTTP2_FLAG_ACK) cost = ACK_COST;
+        h2->has_settings = true;
+    }
     if (type == NGHTTP2_DATA && !h2->payload_left && !(flags & NGHTTP2_FLAG_END_STREAM)) {
         cost = EMPTY_DATA_COST;
     }
@@ -74,7 +78,29 @@ static void frame_begun(zk__h2 *h2)
     }
 }
 
-bool zk__h2_account(zk__h2 *h2, const uint8_t *data, size_t size)
+/*
+ * The client opens the connection's window, whose size nghttp2 does not know: what it takes for
+ * more than there is, is taken off. An update of nothing would be an error, so a frame of a type
+ * that nobody knows takes its place.
+ */
+static void update_take(zk__h2 *h2, uint8_t *frame)
+{
+    static const uint8_t connection[4];
+    uint32_t increment;
+    memcpy(&increment, frame + 9, sizeof increment);
+    increment = __builtin_bswap32(increment) & INT32_MAX;
+    if (!increment || memcmp(frame + 5, connection, sizeof connection)) return;
+    if (increment <= h2->owed) {
+        h2->owed -= increment;
+        frame[3] = UNKNOWN_TYPE;
+        return;
+    }
+    increment = __builtin_bswap32(increment - h2->owed);
+    h2->owed = 0;
+    memcpy(frame + 9, &increment, sizeof increment);
+}
+
+bool zk__h2_account(zk__h2 *h2, uint8_t *data, size_t size)
 {
     zk_time now = zk_now();
     for (size_t i = 0; i < size;) {
@@ -90,6 +116,10 @@ bool zk__h2_account(zk__h2 *h2, const uint8_t *data, size_t size)
             memcpy(h2->head, data + i, sizeof h2->head);
             i += sizeof h2->head;
             frame_begun(h2);
+            bool is_update = h2->head[3] == NGHTTP2_WINDOW_UPDATE && h2->payload_left == 4;
+            if (ZK_UNLIKELY(is_update) && h2->owed && size - i >= 4) {
+                update_take(h2, data + i - sizeof h2->head);
+            }
             continue;
         }
         h2->head[h2->head_size++] = data[i++];

@@ -21,12 +21,11 @@ typedef struct zk__h2_call {
     struct zk__h2_call *next, **link; /* of its connection */
     zk__h2_link *conn;                /* NULL once it is over for the connection */
     int32_t id;
-    int error;         /* it has been reset, or the connection is lost */
-    const char *reset; /* NULL, or the reason that the server has reset it for */
-    bool
-        was_not_begun; /* .. and the server says that it has done nothing about it, or cannot know */
-    bool is_sent;      /* the server may know of it */
-    bool is_reused;    /* the connection has carried answers before */
+    int error;          /* it has been reset, or the connection is lost */
+    const char *reset;  /* NULL, or the reason that the server has reset it for */
+    bool was_not_begun; /* .. and the server has done nothing about it, as it says or must */
+    bool is_sent;       /* the server may know of it */
+    bool is_reused;     /* the connection has carried answers before */
     bool has_answer, is_in_ended;
     zk__h1_answer answer; /* with framing LENGTH, TO_END or NO_BODY */
     zk_field *fields, *trailers;
@@ -50,6 +49,8 @@ typedef struct zk__h2_call {
 int zk__h2_link_new(struct zk__origin *origin, zk_stream *stream);
 /* Ends it; calls that are open fail with `error`. */
 void zk__h2_link_end(zk__h2_link *link, int error);
+/* Ends the origin's connections as soon as they have no calls; there are no new ones on them. */
+void zk__h2_links_leave(struct zk__origin *origin);
 /* Whether the next call can go to origin->h2, perhaps after others; else another connection is to
  * be made. places_held: by the caller, among those that connections are made in. */
 bool zk__h2_has_room(struct zk__origin *origin, uint32_t places_held);
@@ -88,6 +89,7 @@ static inline int zk__h2_link_new(struct zk__origin *origin, zk_stream *stream)
     return ZK_E_HTTP_VERSION;
 }
 static inline void zk__h2_link_end(zk__h2_link *link, int error) { (void)link, (void)error; }
+static inline void zk__h2_links_leave(struct zk__origin *origin) { (void)origin; }
 static inline bool zk__h2_has_room(struct zk__origin *origin, uint32_t places_held)
 {
     (void)origin, (void)places_held;

@@ -364,7 +364,7 @@ static void on_batch_end(zk__hook *hook)
 static void conn_begin(zk__h2_conn *c, const void *data, size_t size)
 {
     if (c->is_dead) return;
-    int rc = size ? zk__h2_recv(&c->h2, data, size) : 0;
+    int rc = size ? zk__h2_recv(&c->h2, (void *)(uintptr_t)data, size) : 0;
     if (rc == ZK_E_HTTP_SYNTAX) {
         refuse(c);
         zk__h2_conn_touch(c);

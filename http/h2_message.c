@@ -119,6 +119,18 @@ static bool known_notice(zk__h2_stream *s, zk_str name, zk_str value, bool is_tr
     }
 }
 
+bool zk__h2_is_plain(zk_str name)
+{
+    switch (name.size) {
+    case 4: return !SAYS(name, "host");
+    case 6: return !SAYS(name, "expect");
+    case 8: return !SAYS(name, "priority");
+    case 9: return !SAYS(name, ":protocol");
+    case 14: return !SAYS(name, "content-length");
+    default: return true;
+    }
+}
+
 bool zk__h2_field_notice(zk__h2_stream *s, const zk_field *field, bool is_name_known,
                          bool is_trailer)
 {

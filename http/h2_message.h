@@ -33,6 +33,8 @@ bool zk__h2_pseudo_notice(zk__h2_stream *s, zk_str name, zk_str value);
  */
 bool zk__h2_field_notice(zk__h2_stream *s, const zk_field *field, bool is_name_known,
                          bool is_trailer);
+/* Whether nothing but the field itself is taken notice of, or a pseudo-field has but one value. */
+bool zk__h2_is_plain(zk_str name);
 /* Whether the head as a whole is well-formed. */
 bool zk__h2_head_check(zk__h2_stream *s);
 /* Sets s->refused if it is, but is no request that this house serves. */

@@ -17,7 +17,7 @@
 
 #include "core/arena.h"
 
-enum { COPY_MAX = 512, HANDLERS_EXCESS = 2, IN_BYTES_KEPT = 16 * 1024 };
+enum { HANDLERS_EXCESS = 2, IN_BYTES_KEPT = 16 * 1024 };
 
 /* ---- a stream's task ---- */
 
@@ -314,12 +314,6 @@ static int out_lend(zk__h2_stream *s, const void *data, size_t size)
 static int whole_body(zk__h2_stream *s, const void *body, size_t size)
 {
     s->out.is_last = true;
-    if (size <= COPY_MAX) {
-        s->out.data = zk_arena_copy(&s->req.arena, body, size);
-        if (!s->out.data) return -ENOMEM;
-        s->out.size = size;
-        return 0;
-    }
     return size <= ZK__H2_OUT_BYTES_MAX ? out_gather(s, body, size, size) : out_lend(s, body, size);
 }
 
@@ -334,10 +328,16 @@ static int h2_begin(zk_response *res, const char *content_type, const void *body
         res->is_bodiless = true;
     }
     bool has_body = !res->is_bodiless && res->length != 0;
+    bool is_taken = false;
+    if (is_whole && has_body) {
+        int rc = zk__h2_offer(s, body, size);
+        if (rc < 0) return rc;
+        is_taken = rc;
+    }
     int rc = zk__h2_respond(s, content_type, has_body);
     if (rc < 0) return rc;
     zk__h2_conn_touch(s->conn);
-    return is_whole && has_body ? whole_body(s, body, size) : 0;
+    return is_whole && has_body && !is_taken ? whole_body(s, body, size) : 0;
 }
 
 static int h2_write(zk_response *res, const void *data, size_t size)

@@ -7,9 +7,10 @@
 #include <string.h>
 
 #include "http/proxy.h"
+#include "http/websocket_key.h"
 
-/* That a request gets here: X-Forwarded-For, -Proto, -Host, Forwarded, Via, and what a version of HTTP
- * adds. */
+/* That a request gets here: X-Forwarded-For, -Proto, -Host, Forwarded, Via, and what a version of
+ * HTTP adds. */
 enum { HEAD_FIELDS = 8 };
 
 enum kind {
@@ -364,12 +365,12 @@ static int put_framing(zk__hop *hop, const zk_request *req)
  * know the protocol, and are no secret. */
 static int put_websocket_key(zk__hop *hop)
 {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    char key[25] = "....................==";
-    for (int i = 0; i < 21; i++)
-        key[i] = digits[zk__random(zk__worker_self()) >> 32 & 63];
-    memcpy(key + 21, "A==", 4); /* 2 of its bits are data, and 0 */
-    return put_field(hop, ZK_STR("Sec-WebSocket-Key"), (zk_str){key, 24});
+    uint64_t random[2] = {zk__random(zk__worker_self()), zk__random(zk__worker_self())};
+    uint8_t bytes[16];
+    char key[ZK__WS_KEY_BYTES];
+    memcpy(bytes, random, sizeof bytes);
+    zk__ws_key_encode(bytes, key);
+    return put_field(hop, ZK_STR("Sec-WebSocket-Key"), (zk_str){key, sizeof key});
 }
 
 static int put_upgrade(zk__hop *hop, const zk_request *req, zk_str protocol)

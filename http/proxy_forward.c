@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "http/client_greeting.h"
 #include "http/proxy.h"
 
 enum { PIECE_BYTES = 16 * 1024, LONG_BYTES = 64 * 1024 };
@@ -176,10 +177,9 @@ bool zk__proxy_is_idempotent(const zk_request *req)
            is_text(m, "OPTIONS") || is_text(m, "TRACE");
 }
 
-static int answer_wait(zk__proxy_try *try, zk_request *req)
+static int answer_wait(zk__proxy_try *try)
 {
-    bool is_head = is_text(req->method, "HEAD");
-    int rc = zk__hop_answer(try->hop, is_head ? ZK__H1_ASKED_HEAD : ZK__H1_ASKED_USUAL);
+    int rc = zk__hop_answer(try->hop);
     if (!rc && try->hop->talk->answer.is_switched && !try->protocol.size) {
         try->hop->is_broken = true;
         return zk_fail(ZK_E_HTTP_SYNTAX, "an upgrade nobody has asked for");
@@ -188,11 +188,11 @@ static int answer_wait(zk__proxy_try *try, zk_request *req)
 }
 
 /* A request whose body, if any, is in memory. */
-static int exchange_whole(zk__proxy_worker *w, int index, zk__proxy_try *try, zk_request *req,
-                          zk_response *res)
+static int exchange_whole(zk__proxy_worker *w, zk__upstream_use *use, zk__proxy_try *try,
+                          zk_request *req, zk_response *res)
 {
     zk__hop *hop = try->hop;
-    int rc = zk__proxy_head_send(w->proxy, &w->proxy->upstreams[index], hop, req, try->protocol);
+    int rc = zk__proxy_head_send(w->proxy, use->upstream, hop, req, try->protocol);
     if (!rc && try->body.size) {
         rc = upload_piece(hop, req, try->body.data, try->body.size);
     }
@@ -204,27 +204,30 @@ static int exchange_whole(zk__proxy_worker *w, int index, zk__proxy_try *try, zk
     }
     if (!rc || (hop->has_sent && (rc == -EPIPE || rc == -ECONNRESET))) {
         int sent = rc;
-        rc = answer_wait(try, req);
+        rc = answer_wait(try);
         if (rc < 0 && sent < 0) rc = sent;
     }
     if (rc < 0) return rc;
-    zk__proxy_note(w->proxy, index, 0);
+    rc = zk__proxy_answered(w, try, hop->talk->answer.status);
+    if (ZK_UNLIKELY(rc < 0)) return rc;
     if (ZK_UNLIKELY(hop->talk->answer.is_switched)) return zk__proxy_tunnel(w->proxy, hop, res);
     return answer_forward(w, hop, res);
 }
 
-static int exchange_streamed(zk__proxy_worker *w, int index, zk__proxy_try *try, zk_request *req,
-                             zk_response *res)
+static int exchange_streamed(zk__proxy_worker *w, zk__upstream_use *use, zk__proxy_try *try,
+                             zk_request *req, zk_response *res)
 {
     zk__hop *hop = try->hop;
-    int rc = zk__proxy_head_send(w->proxy, &w->proxy->upstreams[index], hop, req, try->protocol);
+    int rc = zk__proxy_head_send(w->proxy, use->upstream, hop, req, try->protocol);
+    /* A kept connection may have to be made anew, while nobody reads on it yet. */
+    if (!rc && hop->is_reused) rc = zk__hop_flush(hop);
     if (rc < 0) return rc;
     ZK_SCOPE(scope) {
         upload u = {try, req, &scope};
         zk_spawn_options options = {.arg_bytes = sizeof u, .is_pinned = true};
         rc = zk_spawn_with(&scope, &options, upload_run, &u);
-        if (!rc) rc = answer_wait(try, req);
-        if (!rc) zk__proxy_note(w->proxy, index, 0);
+        if (!rc) rc = answer_wait(try);
+        if (!rc) rc = zk__proxy_answered(w, try, hop->talk->answer.status);
         if (!rc) rc = answer_forward(w, hop, res);
         /* What is left of the body is not wanted any more. */
         zk_scope_cancel(&scope);
@@ -247,31 +250,51 @@ static bool is_dead(int rc)
     return rc == ZK_E_CLOSED || rc == -ECONNRESET || rc == -EPIPE || rc == ZK_E_TLS_TRUNCATED;
 }
 
-static int forward_once(zk__proxy_worker *w, int index, zk__proxy_try *try, bool must_be_new,
-                        zk_request *req, zk_response *res)
+static int forward_once(zk__proxy_worker *w, zk__upstream_use *use, zk__proxy_try *try,
+                        bool must_be_new, zk_request *req, zk_response *res)
 {
+    zk__greeting greeting;
+    bool is_greeted = w->pool->limits.proxy_protocol != 0;
+    if (ZK_UNLIKELY(is_greeted)) {
+        is_greeted = zk__greeting_make(&greeting, w->pool->limits.proxy_protocol, req->stream);
+    }
     try->hop = NULL;
-    int rc = zk__origin_reach(w->uses[index].origin, must_be_new, &try->hop);
+    zk__origin *origin = use->origin;
+    if (ZK_UNLIKELY(try->needs_http1)) {
+        zk_str address = {origin->address, strlen(origin->address)};
+        zk_str host = {origin->host, strlen(origin->host)};
+        origin = zk__pool_origin_http1(w->pool, address, origin->tls, host, NULL);
+        if (!origin) return -ENOMEM;
+    }
+    bool counts = w->proxy->options.pending_max > 0;
+    if (counts) atomic_fetch_add(&use->upstream->breaker.pending, 1);
+    int rc = zk__origin_reach(origin, is_greeted ? &greeting : NULL, must_be_new, &try->hop);
+    if (counts) atomic_fetch_sub(&use->upstream->breaker.pending, 1);
     try->is_stale = false;
-    if (rc >= 0 && !try->hop) return zk__proxy_h2_forward(w, index, try, req, res);
+    if (rc >= 0 && !try->hop) return zk__proxy_h2_forward(w, use, try, req, res);
     if (rc >= 0) {
-        rc = try->has_whole_body ? exchange_whole(w, index, try, req, res)
-                                 : exchange_streamed(w, index, try, req, res);
+        bool is_head = is_text(req->method, "HEAD");
+        zk__hop_ask(try->hop, is_head ? ZK__H1_ASKED_HEAD : ZK__H1_ASKED_USUAL, false);
+        try->hop->is_checked = !try->has_whole_body || !zk__proxy_is_idempotent(req);
+        rc = try->has_whole_body ? exchange_whole(w, use, try, req, res)
+                                 : exchange_streamed(w, use, try, req, res);
     }
     try->may_repeat = rc < 0 && res->state == ZK__RESPONSE_NONE && may_repeat(try, req, rc);
     try->is_stale = try->may_repeat && try->hop && try->hop->is_reused && is_dead(rc);
     return rc;
 }
 
-int zk__proxy_forward(zk__proxy_worker *w, int index, zk__proxy_try *try, zk_request *req,
-                      zk_response *res)
+int zk__proxy_forward(zk__proxy_worker *w, zk__upstream_use *use, zk__proxy_try *try,
+                      zk_request *req, zk_response *res)
 {
-    int rc = forward_once(w, index, try, false, req, res);
+    try->needs_http1 = false;
+    int rc = forward_once(w, use, try, false, req, res);
+    if (ZK_UNLIKELY(try->needs_http1)) rc = forward_once(w, use, try, false, req, res);
     /* A pooled connection that the upstream has closed meanwhile is no fault of anybody's. */
     if (ZK_UNLIKELY(rc < 0) && try->is_stale) {
         if (try->hop) try->hop->is_broken = true;
         if (try->hop) zk__hop_give(try->hop);
-        rc = forward_once(w, index, try, true, req, res);
+        rc = forward_once(w, use, try, true, req, res);
     }
     if (try->hop && rc < 0) try->hop->is_broken = true;
     return rc;

@@ -5,6 +5,8 @@
  *     one more failure ejects it again, for twice as long; one success forgets all that
  *
  *   up --health_threshold checks failed--> down --as many succeeded--> up
+ *
+ * Who is back from either, or whose circuit has closed (proxy_breaker.c), starts slowly.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -16,6 +18,12 @@ static void say(const zk_proxy *p, const zk__upstream *u, bool is_well, const ch
     if (p->options.on_health) p->options.on_health(p->options.context, u->name, is_well, reason);
 }
 
+/* Slow start: from that moment on its share of the requests grows. */
+static void ramp(const zk_proxy *p, zk__upstream *u, zk_time from)
+{
+    if (p->options.slow_start_ms > 0) atomic_store(&u->ramp_from, from);
+}
+
 static void eject(zk_proxy *p, zk__upstream *u, int rc)
 {
     int before = atomic_fetch_add(&u->ejections, 1);
@@ -23,13 +31,28 @@ static void eject(zk_proxy *p, zk__upstream *u, int rc)
     for (int i = 0; i < before && ms < p->options.ejection_max_ms; i++)
         ms *= 2;
     if (ms > p->options.ejection_max_ms) ms = p->options.ejection_max_ms;
-    atomic_store(&u->ejected_until, zk_now() + ZK_MS(ms));
+    zk_time until = zk_now() + ZK_MS(ms);
+    ramp(p, u, until);
+    atomic_store(&u->ejected_until, until);
     say(p, u, false, zk_strerror(rc));
 }
 
-void zk__proxy_note(zk_proxy *p, int index, int rc)
+/* What the circuit breaker makes of it. */
+static void judge(zk_proxy *p, zk__upstream *u, zk__breaker_ticket *ticket, int rc, int status)
 {
-    zk__upstream *u = &p->upstreams[index];
+    const zk_proxy_options *o = &p->options;
+    bool is_bad = rc < 0 || (o->breaker_status_min > 0 && status >= o->breaker_status_min);
+    int state = zk__breaker_judge(&u->breaker, o, zk_now(), ticket,
+                                  is_bad ? ZK__OUTCOME_BAD : ZK__OUTCOME_GOOD);
+    if (ZK_LIKELY(state < 0)) return;
+    bool is_closed = state == ZK__BREAKER_CLOSED;
+    if (is_closed) ramp(p, u, zk_now());
+    say(p, u, is_closed, is_closed ? "the circuit has closed" : "the circuit has opened");
+}
+
+void zk__proxy_note(zk_proxy *p, zk__upstream *u, zk__breaker_ticket *ticket, int rc, int status)
+{
+    if (p->options.breaker_percent > 0) judge(p, u, ticket, rc, status);
     if (ZK_LIKELY(rc >= 0)) {
         /* Read before writing: usually nothing changes, and the line stays shared. */
         if (ZK_LIKELY(!atomic_load_explicit(&u->failures, memory_order_relaxed))) return;
@@ -49,15 +72,14 @@ void zk__proxy_note(zk_proxy *p, int index, int rc)
 
 typedef struct check {
     zk_proxy *proxy;
-    int index;
+    zk__upstream *upstream; /* held */
     zk_client *client;
-    int passed, failed; /* in a row */
 } check;
 
 /* returns 0: it is well. */
 static int ask(check *c, char *reason, size_t reason_size)
 {
-    const zk__upstream *u = &c->proxy->upstreams[c->index];
+    const zk__upstream *u = c->upstream;
     char url[ZK_URL_AUTHORITY_BYTES + 1024];
     int size = snprintf(url, sizeof url, "http%s://%s%s", u->is_secure ? "s" : "", u->authority,
                         c->proxy->health_path);
@@ -80,17 +102,18 @@ static int ask(check *c, char *reason, size_t reason_size)
 static void check_once(check *c)
 {
     zk_proxy *p = c->proxy;
-    zk__upstream *u = &p->upstreams[c->index];
+    zk__upstream *u = c->upstream;
     char reason[128];
     int rc = ask(c, reason, sizeof reason);
     if (rc == -ECANCELED) return;
-    c->passed = rc ? 0 : c->passed + 1;
-    c->failed = rc ? c->failed + 1 : 0;
+    u->passed = rc ? 0 : u->passed + 1;
+    u->failed = rc ? u->failed + 1 : 0;
     bool is_down = atomic_load(&u->is_down);
-    if (!is_down && c->failed >= p->options.health_threshold) {
+    if (!is_down && u->failed >= p->options.health_threshold) {
         atomic_store(&u->is_down, true);
         say(p, u, false, reason);
-    } else if (is_down && c->passed >= p->options.health_threshold) {
+    } else if (is_down && u->passed >= p->options.health_threshold) {
+        ramp(p, u, zk_now());
         atomic_store(&u->is_down, false);
         atomic_store(&u->failures, 0);
         atomic_store(&u->ejected_until, 0);
@@ -101,11 +124,29 @@ static void check_once(check *c)
 static int check_run(void *arg)
 {
     check *c = arg;
+    check_once(c);
+    atomic_store(&c->upstream->is_being_checked, false);
+    zk__upstream_drop(c->upstream);
+    return 0;
+}
+
+/* Asks each upstream of now that is not being asked already. */
+static int check_all(zk_proxy *p, zk_scope *checks, zk_client *client)
+{
+    zk__upstream_set *set = zk__upstream_set_take(p);
     int rc = 0;
-    while (!rc) {
-        check_once(c);
-        rc = zk_sleep(ZK_MS(c->proxy->options.health_interval_ms));
+    for (int i = 0; i < set->count && !rc; i++) {
+        zk__upstream *u = set->at[i];
+        if (atomic_exchange(&u->is_being_checked, true)) continue;
+        atomic_fetch_add(&u->holders, 1);
+        check c = {.proxy = p, .upstream = u, .client = client};
+        zk_spawn_options spawn = {.arg_bytes = sizeof c, .is_pinned = true};
+        rc = zk_spawn_with(checks, &spawn, check_run, &c);
+        if (!rc) continue;
+        atomic_store(&u->is_being_checked, false);
+        zk__upstream_drop(u);
     }
+    zk__upstream_set_give(set);
     return rc;
 }
 
@@ -117,13 +158,13 @@ int zk_proxy_check(zk_proxy *p)
     if (p->options.client) options.tls = p->options.client->tls;
     int rc = zk_client_new(&options, &client);
     if (rc < 0) return rc;
+    client->limits.proxy_protocol = p->options.proxy_protocol;
     ZK_SCOPE(checks) {
-        for (int i = 0; i < p->count && rc >= 0; i++) {
-            check c = {.proxy = p, .index = i, .client = client};
-            zk_spawn_options spawn = {.arg_bytes = sizeof c, .is_pinned = true};
-            rc = zk_spawn_with(&checks, &spawn, check_run, &c);
+        while (!rc) {
+            rc = check_all(p, &checks, client);
+            if (!rc) rc = zk_sleep(ZK_MS(p->options.health_interval_ms));
         }
-        if (rc >= 0) rc = zk_scope_wait(&checks);
+        zk_scope_cancel(&checks);
     }
     zk_client_free(client);
     return rc;

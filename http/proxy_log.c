@@ -146,7 +146,7 @@ static uint64_t load(const uint64_t *counter) { return __atomic_load_n(counter, 
 
 typedef struct sums {
     uint64_t by_class[6], buckets[ZK__PROXY_BUCKETS + 1];
-    uint64_t retries, bytes_out, duration_us;
+    uint64_t retries, hedges, hedges_won, bytes_out, duration_us;
 } sums;
 
 static void sum_workers(zk_proxy *p, sums *s)
@@ -159,6 +159,8 @@ static void sum_workers(zk_proxy *p, sums *s)
         for (int k = 0; k <= ZK__PROXY_BUCKETS; k++)
             s->buckets[k] += load(&w->buckets[k]);
         s->retries += load(&w->retries);
+        s->hedges += load(&w->hedges);
+        s->hedges_won += load(&w->hedges_won);
         s->bytes_out += load(&w->bytes_out);
         s->duration_us += load(&w->duration_us);
     }
@@ -191,12 +193,18 @@ static int write_totals(zk_response *res, const sums *s)
         rc = write_line(res,
                         "# TYPE zokio_proxy_retries_total counter\n"
                         "zokio_proxy_retries_total %llu\n"
+                        "# HELP zokio_proxy_hedges_total Second tries beside one that was slow.\n"
+                        "# TYPE zokio_proxy_hedges_total counter\n"
+                        "zokio_proxy_hedges_total %llu\n"
+                        "# TYPE zokio_proxy_hedges_won_total counter\n"
+                        "zokio_proxy_hedges_won_total %llu\n"
                         "# TYPE zokio_proxy_response_bytes_total counter\n"
                         "zokio_proxy_response_bytes_total %llu\n"
                         "# HELP zokio_proxy_request_seconds Time from a request's header to the "
                         "end of its response.\n"
                         "# TYPE zokio_proxy_request_seconds histogram\n",
-                        (unsigned long long)s->retries, (unsigned long long)s->bytes_out);
+                        (unsigned long long)s->retries, (unsigned long long)s->hedges,
+                        (unsigned long long)s->hedges_won, (unsigned long long)s->bytes_out);
     }
     uint64_t total = 0;
     for (int k = 0; k < ZK__PROXY_BUCKETS && !rc; k++) {
@@ -214,31 +222,75 @@ static int write_totals(zk_response *res, const sums *s)
                       (unsigned long long)total);
 }
 
-static int write_upstream(zk_proxy *p, zk_response *res, int index)
+/* The state of the circuit is a figure of its own for each name, 1 for the one that it is. */
+static int write_circuit(zk_response *res, const char *name, const zk__upstream *u)
 {
-    zk__upstream *u = &p->upstreams[index];
-    uint64_t requests = 0, failures = 0, active = 0, idle = 0;
+    int state = atomic_load(&u->breaker.state), rc = 0;
+    for (int i = ZK__BREAKER_CLOSED; i <= ZK__BREAKER_HALF_OPEN && !rc; i++) {
+        rc = write_line(res, "zokio_proxy_upstream_circuit{upstream=\"%s\",state=\"%s\"} %d\n",
+                        name, zk__breaker_state_name(i), i == state);
+    }
+    if (rc) return rc;
+    return write_line(res, "zokio_proxy_upstream_circuit_opened_total{upstream=\"%s\"} %llu\n",
+                      name, (unsigned long long)atomic_load(&u->breaker.opened));
+}
+
+static int write_rate_limit(zk_response *res, zk_rate_limit *limit)
+{
+    zk_rate_limit_stats s = zk_rate_limit_stats_get(limit);
+    return write_line(res,
+                      "# HELP zokio_proxy_rate_limit_total Requests that the rate limit let pass, "
+                      "or refused by 429.\n"
+                      "# TYPE zokio_proxy_rate_limit_total counter\n"
+                      "zokio_proxy_rate_limit_total{verdict=\"allowed\"} %llu\n"
+                      "zokio_proxy_rate_limit_total{verdict=\"refused\"} %llu\n"
+                      "# TYPE zokio_proxy_rate_limit_forgotten_total counter\n"
+                      "zokio_proxy_rate_limit_forgotten_total %llu\n",
+                      (unsigned long long)s.allowed, (unsigned long long)s.refused,
+                      (unsigned long long)s.forgotten);
+}
+
+typedef struct upstream_sums {
+    uint64_t requests, failures, active, idle;
+} upstream_sums;
+
+/* With the lock, since the workers' views must stay. */
+static upstream_sums sum_upstream(zk_proxy *p, const zk__upstream *u)
+{
+    upstream_sums s = {0};
+    pthread_mutex_lock(&p->lock);
     for (int i = 0; i < zk_worker_count() && i < ZK__PROXY_WORKERS_MAX; i++) {
         const zk__proxy_worker *w = atomic_load(&p->workers[i]);
-        if (!w) continue;
-        requests += load(&w->uses[index].requests);
-        failures += load(&w->uses[index].failures);
-        active += __atomic_load_n(&w->uses[index].active, __ATOMIC_RELAXED);
-        idle += __atomic_load_n(&w->uses[index].origin->idle_count, __ATOMIC_RELAXED);
+        for (int k = 0; w && k < w->view->count; k++) {
+            const zk__upstream_use *use = w->view->at[k];
+            if (use->upstream != u) continue;
+            s.requests += load(&use->requests);
+            s.failures += load(&use->failures);
+            s.active += __atomic_load_n(&use->active, __ATOMIC_RELAXED);
+            s.idle += __atomic_load_n(&use->origin->idle_count, __ATOMIC_RELAXED);
+        }
     }
+    pthread_mutex_unlock(&p->lock);
+    return s;
+}
+
+static int write_upstream(zk_proxy *p, zk_response *res, zk__upstream *u)
+{
+    upstream_sums s = sum_upstream(p, u);
     char name[512];
     line l = {name, sizeof name, 0};
     put_escaped(&l, (zk_str){u->name, strlen(u->name)}, false);
     finish(&l);
-    return write_line(res,
-                      "zokio_proxy_upstream_up{upstream=\"%s\"} %d\n"
-                      "zokio_proxy_upstream_requests_total{upstream=\"%s\"} %llu\n"
-                      "zokio_proxy_upstream_failures_total{upstream=\"%s\"} %llu\n"
-                      "zokio_proxy_upstream_active{upstream=\"%s\"} %llu\n"
-                      "zokio_proxy_upstream_idle_connections{upstream=\"%s\"} %llu\n",
-                      name, zk__upstream_is_well(u), name, (unsigned long long)requests, name,
-                      (unsigned long long)failures, name, (unsigned long long)active, name,
-                      (unsigned long long)idle);
+    int rc = write_line(res,
+                        "zokio_proxy_upstream_up{upstream=\"%s\"} %d\n"
+                        "zokio_proxy_upstream_requests_total{upstream=\"%s\"} %llu\n"
+                        "zokio_proxy_upstream_failures_total{upstream=\"%s\"} %llu\n"
+                        "zokio_proxy_upstream_active{upstream=\"%s\"} %llu\n"
+                        "zokio_proxy_upstream_idle_connections{upstream=\"%s\"} %llu\n",
+                        name, zk__upstream_is_well(u), name, (unsigned long long)s.requests, name,
+                        (unsigned long long)s.failures, name, (unsigned long long)s.active, name,
+                        (unsigned long long)s.idle);
+    return !rc && p->options.breaker_percent > 0 ? write_circuit(res, name, u) : rc;
 }
 
 int zk_proxy_metrics(zk_proxy *p, zk_request *req, zk_response *res)
@@ -249,6 +301,7 @@ int zk_proxy_metrics(zk_proxy *p, zk_request *req, zk_response *res)
     int rc =
         zk_response_begin(res, 200, "text/plain; version=0.0.4; charset=utf-8", ZK_LENGTH_UNKNOWN);
     if (!rc) rc = write_totals(res, &s);
+    if (!rc && p->options.rate_limit) rc = write_rate_limit(res, p->options.rate_limit);
     if (!rc) {
         rc = write_line(res, "# TYPE zokio_proxy_upstream_up gauge\n"
                              "# TYPE zokio_proxy_upstream_requests_total counter\n"
@@ -256,7 +309,13 @@ int zk_proxy_metrics(zk_proxy *p, zk_request *req, zk_response *res)
                              "# TYPE zokio_proxy_upstream_active gauge\n"
                              "# TYPE zokio_proxy_upstream_idle_connections gauge\n");
     }
-    for (int i = 0; i < p->count && !rc; i++)
-        rc = write_upstream(p, res, i);
+    if (!rc && p->options.breaker_percent > 0) {
+        rc = write_line(res, "# TYPE zokio_proxy_upstream_circuit gauge\n"
+                             "# TYPE zokio_proxy_upstream_circuit_opened_total counter\n");
+    }
+    zk__upstream_set *set = zk__upstream_set_take(p);
+    for (int i = 0; i < set->count && !rc; i++)
+        rc = write_upstream(p, res, set->at[i]);
+    zk__upstream_set_give(set);
     return rc ? rc : zk_response_end(res);
 }

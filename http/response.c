@@ -17,6 +17,7 @@
 static int field_add(zk_response *res, zk__field_list *list, const char *name, zk_str value)
 {
     zk_arena *arena = &res->req->arena;
+    res->has_fields = true;
     if (list->count == list->capacity) {
         size_t capacity = list->capacity ? 2 * list->capacity : 8;
         zk_field *fields = zk_arena_alloc(arena, capacity * sizeof *fields);
@@ -72,6 +73,7 @@ int zk_response_header_n(zk_response *res, const char *name, zk_str value)
     char *type = zk_arena_copy(&res->req->arena, value.data, value.size);
     if (!type) return -ENOMEM;
     res->content_type = (zk_str){type, value.size};
+    res->has_fields = true;
     return 0;
 }
 

@@ -18,6 +18,7 @@
 #include "http/h1_conn.h"
 #include "http/secure.h"
 #include "http/shard.h"
+#include "net/network.h"
 #include "net/tcp.h"
 
 enum { ACCEPTS_PER_TURN = 32, SERVERS_MAX = 16 };
@@ -33,6 +34,8 @@ struct zk_serving {
     zk_server config;
     zk__route_table *routes;
     zk_tls *tls; /* NULL: none */
+    zk__network *announcers;
+    int announcer_count;
     zk_addr addr;
     zk__io stop_io;     /* an eventfd */
     zk__worker *worker; /* that zk_serve was called on */
@@ -160,6 +163,23 @@ static int routes_compile(zk_serving *serving)
         if (rc == ZK_E_HTTP_ROUTE) zk_fail(rc, "route \"%s\": %s", route[i].pattern, reason);
         if (rc < 0) return rc;
     }
+    return 0;
+}
+
+static int announcers_parse(zk_serving *serving)
+{
+    const char *const *from = serving->config.proxy_protocol_from;
+    size_t count = 0;
+    while (from && from[count])
+        count++;
+    if (!count) return 0;
+    serving->announcers = zk_alloc(count * sizeof *serving->announcers);
+    if (!serving->announcers) return -ENOMEM;
+    for (size_t i = 0; i < count; i++) {
+        int rc = zk__network_parse(from[i], &serving->announcers[i]);
+        if (rc < 0) return zk_fail(rc, "proxy_protocol_from");
+    }
+    serving->announcer_count = (int)count;
     return 0;
 }
 
@@ -348,6 +368,7 @@ static int serving_open(zk_serving *serving)
     int rc = zk__server_complete(&serving->config);
     if (rc >= 0) rc = zk_addr_parse(serving->config.listen, &serving->addr);
     if (rc >= 0) rc = routes_compile(serving);
+    if (rc >= 0) rc = announcers_parse(serving);
     if (rc < 0) return rc;
     serving->shards = zk_alloc_zeroed((size_t)serving->shard_count * sizeof *serving->shards);
     if (!serving->shards) return -ENOMEM;
@@ -356,6 +377,8 @@ static int serving_open(zk_serving *serving)
         serving->shards[i].shard.config = &serving->config;
         serving->shards[i].shard.serving = serving;
         serving->shards[i].shard.routes = serving->routes;
+        serving->shards[i].shard.announcers = serving->announcers;
+        serving->shards[i].shard.announcer_count = serving->announcer_count;
         serving->shards[i].shard.conn_max = share ? share : 1;
         serving->shards[i].drain_msg.run = on_drain;
         serving->shards[i].worker = zk__worker_self()->runtime->workers[i];
@@ -383,6 +406,7 @@ static void serving_close(zk_serving *serving)
     if (serving->stop_io.fd >= 0) poller->ops->forget(poller, &serving->stop_io);
     zk__route_table_free(serving->routes);
     zk__tls_free(serving->tls);
+    zk_free(serving->announcers);
 }
 
 static int job_reload(void *arg) { return zk_serving_reload(arg); }

@@ -24,9 +24,9 @@ void zk__shard_init(zk__shard *shard)
 
 void zk__shard_common_renew(zk__shard *shard)
 {
-    shard->common_checked = zk_now();
     struct timespec t;
     clock_gettime(CLOCK_REALTIME_COARSE, &t);
+    shard->common_due = zk_now() + ZK_SEC(1) - t.tv_nsec;
     if (t.tv_sec == shard->common_second) return;
     shard->common_second = t.tv_sec;
     zk__date_put(shard->plain + shard->date_at, t.tv_sec);

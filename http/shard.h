@@ -38,6 +38,9 @@ typedef struct zk__shard {
     zk_serving *serving;
     const zk__route_table *routes;
     zk_tls *tls;     /* NULL: connections are plain */
+    /* whose connections begin with a header of the PROXY protocol */
+    const struct zk__network *announcers;
+    int announcer_count;
     zk_scope *scope; /* of the tasks of its connections */
     zk_listener *listener;
     zk__conn *conns;
@@ -58,7 +61,7 @@ typedef struct zk__shard {
     uint32_t ready_begin, ready_end;
     uint32_t inbox_used;
     char *inbox; /* ZK__READY_MAX * ZK__AHEAD_BYTES, from the first use on */
-    zk__arrival ready[ZK__READY_MAX];
+    zk__arrival ready[ZK__READY_MAX + 1]; /* one may look at the one behind the last */
     /* What connections of HTTP/2 share: a buffer for what comes and goes, streams for reuse. */
     char *h2_buffer;
     struct zk__h2_conn *h2_ready, **h2_ready_end; /* with something to read, in order */
@@ -68,7 +71,7 @@ typedef struct zk__shard {
     uint32_t free_h2_stream_count;
     /* "HTTP/1.1 200 OK\r\n", "Server: ...\r\nDate: ...\r\n", renewed each second, and
      * "Content-Length: ". */
-    zk_time common_checked;
+    zk_time common_due; /* when it is to be looked at again */
     int64_t common_second;
     size_t common_size, date_at;
     char plain[ZK__STATUS_OK_BYTES + ZK__COMMON_FIELDS_BYTES + ZK__LENGTH_NAME_BYTES];
@@ -95,7 +98,7 @@ void zk__shard_common_renew(zk__shard *shard);
 
 static inline zk_str zk__shard_common(zk__shard *shard)
 {
-    if (ZK_UNLIKELY(shard->common_checked != zk_now())) zk__shard_common_renew(shard);
+    if (ZK_UNLIKELY(zk__worker_self()->now >= shard->common_due)) zk__shard_common_renew(shard);
     return (zk_str){shard->plain + ZK__STATUS_OK_BYTES, shard->common_size};
 }
 
@@ -103,14 +106,14 @@ static inline zk_str zk__shard_common(zk__shard *shard)
  * least 96 bytes of it may be read. */
 static inline zk_str zk__shard_plain(zk__shard *shard)
 {
-    if (ZK_UNLIKELY(shard->common_checked != zk_now())) zk__shard_common_renew(shard);
+    if (ZK_UNLIKELY(zk__worker_self()->now >= shard->common_due)) zk__shard_common_renew(shard);
     return (zk_str){shard->plain, ZK__STATUS_OK_BYTES + shard->common_size + ZK__LENGTH_NAME_BYTES};
 }
 
 /* The Date of this moment, 29 bytes. */
 static inline zk_str zk__shard_date(zk__shard *shard)
 {
-    if (ZK_UNLIKELY(shard->common_checked != zk_now())) zk__shard_common_renew(shard);
+    if (ZK_UNLIKELY(zk__worker_self()->now >= shard->common_due)) zk__shard_common_renew(shard);
     return (zk_str){shard->plain + shard->date_at, 29};
 }
 

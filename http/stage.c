@@ -31,13 +31,13 @@ bool zk__stage_put(zk__shard *shard, zk__conn *conn, const char *data, size_t si
                     size > ZK__STAGE_BYTES - shard->staged_bytes)) {
         zk__stage_flush(shard);
     }
-    memcpy(shard->stage + shard->staged_bytes, data, size);
-    shard->staged[shard->staged_count++] = (zk__staged){
-        .conn = conn,
-        .offset = shard->staged_bytes,
-        .size = (uint32_t)size,
-    };
-    shard->staged_bytes += (uint32_t)size;
+    uint32_t offset = shard->staged_bytes;
+    zk__staged *staged = &shard->staged[shard->staged_count++];
+    staged->conn = conn;
+    staged->offset = offset;
+    staged->size = (uint32_t)size;
+    shard->staged_bytes = offset + (uint32_t)size;
+    memcpy(shard->stage + offset, data, size);
     conn->is_staged = true;
     shard->stage_hook.run = on_batch_end;
     zk__hook_arm(zk__worker_self(), &shard->stage_hook);

@@ -25,7 +25,7 @@ int zk__h1_upgrade(zk_response *res, zk_str protocol, zk__upgrade *upgrade, zk_s
         res->state = ZK__RESPONSE_NONE;
         return ZK_E_HTTP_STATE;
     }
-    res->status = 101;
+    res->status = protocol.size ? 101 : 200;
     int rc = zk__h1_put_switching(res, protocol);
     if (!rc) rc = zk__h1_flush(x);
     if (rc < 0) return rc;

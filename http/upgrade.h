@@ -1,7 +1,8 @@
 /*
  * Leaving HTTP: how a handler takes its connection over for another protocol. Over HTTP/1.1 that is
  * the connection itself, behind a 101 (RFC 9110 section 7.8); over HTTP/2 a stream of one, behind a
- * 200 to an extended CONNECT (RFC 8441). The protocol sees a byte stream either way.
+ * 200 to an extended CONNECT (RFC 8441). An ordinary CONNECT is agreed to by 200 over both. The
+ * protocol sees a byte stream either way.
  *
  *   zk__exchange_upgrade --the handler returns: on_returned--> CLOSE, LINGER, RESET: over
  *                                                        \--> KEEP --zk__upgrade_end--> over
@@ -43,9 +44,9 @@ zk_str zk__exchange_protocol(const zk_request *req);
 
 /*
  * Responds, with the fields that the response has got, and takes the connection over; upgrade->ops
- * is set. *ret_received are bytes that came behind the head; valid until the handler next suspends.
- * Suspends sometimes.
- * returns 0; ZK_E_HTTP_STATE: a response has begun, nothing was asked for, or there is a body; as
+ * is set. An empty protocol agrees to CONNECT. *ret_received are bytes that came behind the head;
+ * valid until the handler next suspends. Suspends sometimes. returns 0; ZK_E_HTTP_STATE: a response
+ * has begun, nothing was asked for, or there is a body; as
  *         zk_respond
  */
 int zk__exchange_upgrade(zk_response *res, zk_str protocol, zk__upgrade *upgrade,

@@ -4,8 +4,9 @@
 #include <zokio/url.h>
 
 #include <arpa/inet.h>
-#include <stdio.h>
 #include <string.h>
+
+#include "http/client.h"
 
 enum { HOST_BYTES_MAX = 253, LABEL_BYTES_MAX = 63 };
 
@@ -51,10 +52,11 @@ static bool is_made_of(zk_str s, unsigned class)
 }
 
 /* Takes what stands before the first of `ends` off the text, or all of it. */
-static zk_str take_until(zk_str *text, const char *ends)
+static inline zk_str take_until(zk_str *text, const char ends[3])
 {
     size_t n = 0;
-    while (n < text->size && (!text->data[n] || !strchr(ends, text->data[n])))
+    while (n < text->size && text->data[n] != ends[0] && text->data[n] != ends[1] &&
+           text->data[n] != ends[2])
         n++;
     zk_str part = {text->data, n};
     *text = (zk_str){text->data + n, text->size - n};
@@ -68,7 +70,7 @@ static bool take_scheme(zk_str *text, zk_url *url)
         uint16_t port;
     } schemes[] = {
         {ZK_STR("http"), 80}, {ZK_STR("https"), 443}, {ZK_STR("ws"), 80}, {ZK_STR("wss"), 443}};
-    zk_str written = take_until(text, ":");
+    zk_str written = take_until(text, ":::");
     if (text->size < 3 || memcmp(text->data, "://", 3)) return false;
     *text = (zk_str){text->data + 3, text->size - 3};
     for (size_t i = 0; i < sizeof schemes / sizeof *schemes; i++) {
@@ -158,7 +160,7 @@ static bool take_authority(zk_str text, zk_url *url)
         text = (zk_str){close + 1, text.size - url->host.size - 2};
         if (!is_address(AF_INET6, url->host)) return false;
     } else {
-        url->host = take_until(&text, ":");
+        url->host = take_until(&text, ":::");
         if (!is_name(url->host)) return false;
     }
     if (!text.size) return true;
@@ -170,12 +172,12 @@ int zk_url_parse(zk_str text, zk_url *ret_url)
     zk_url url = {.path = ZK_STR("/")};
     if (!take_scheme(&text, &url)) return ZK_E_HTTP_URL;
     if (!take_authority(take_until(&text, "/?#"), &url)) return ZK_E_HTTP_URL;
-    zk_str path = take_until(&text, "?#");
+    zk_str path = take_until(&text, "?##");
     if (path.size) url.path = path;
     if (!is_made_of(path, PATH)) return ZK_E_HTTP_URL;
     if (text.size && text.data[0] == '?') {
         text = (zk_str){text.data + 1, text.size - 1};
-        url.query = take_until(&text, "#");
+        url.query = take_until(&text, "###");
         if (!is_made_of(url.query, QUERY)) return ZK_E_HTTP_URL;
     }
     if (text.size && !is_made_of((zk_str){text.data + 1, text.size - 1}, QUERY)) {
@@ -185,13 +187,33 @@ int zk_url_parse(zk_str text, zk_url *ret_url)
     return 0;
 }
 
+/* By hand: the client does it twice per request, and printf would be most of what that costs. */
+static size_t host_write(const zk_url *url, bool has_port, char text[ZK_URL_AUTHORITY_BYTES])
+{
+    char *to = text;
+    if (url->is_ipv6) *to++ = '[';
+    for (size_t i = 0; i < url->host.size; i++)
+        *to++ = lower(url->host.data[i]);
+    if (url->is_ipv6) *to++ = ']';
+    if (has_port) {
+        char digits[5];
+        int count = 0;
+        for (unsigned left = url->port; left || !count; left /= 10)
+            digits[count++] = (char)('0' + left % 10);
+        *to++ = ':';
+        while (count)
+            *to++ = digits[--count];
+    }
+    *to = '\0';
+    return (size_t)(to - text);
+}
+
 size_t zk_url_authority(const zk_url *url, char text[ZK_URL_AUTHORITY_BYTES])
 {
-    char port[8] = "";
-    if (url->port != (url->is_secure ? 443 : 80)) snprintf(port, sizeof port, ":%u", url->port);
-    int size = snprintf(text, ZK_URL_AUTHORITY_BYTES, "%s%.*s%s%s", url->is_ipv6 ? "[" : "",
-                        (int)url->host.size, url->host.data, url->is_ipv6 ? "]" : "", port);
-    for (int i = 0; i < size; i++)
-        text[i] = lower(text[i]);
-    return (size_t)size;
+    return host_write(url, url->port != (url->is_secure ? 443 : 80), text);
+}
+
+size_t zk__url_address(const zk_url *url, char text[ZK_URL_AUTHORITY_BYTES])
+{
+    return host_write(url, true, text);
 }

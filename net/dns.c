@@ -27,6 +27,7 @@
 #include <zokio/dns.h>
 
 #include "core/worker.h"
+#include "net/dns.h"
 #include "net/dns_answer.h"
 #include "net/dns_cache.h"
 
@@ -516,21 +517,29 @@ static int resolve_here(resolver *r, const char *name, const char *key, zk_addr 
     return e->rc < 0 ? e->rc : addrs_give(e->ips, e->count, addrs, capacity);
 }
 
-static int resolve(const char *text, const zk_resolve_options *options, zk_addr *addrs,
-                   size_t capacity)
+/* The name in its own form, and what it is remembered by. */
+static int name_read(const char *text, char name[ZK__HOST_NAME_MAX + 1],
+                     char key[ZK__HOST_NAME_MAX + 2])
 {
-    zk__ip ip;
-    char name[ZK__HOST_NAME_MAX + 1];
-    if (capacity == 0) return ZK_E_CONFIG;
-    if (zk__ip_parse(text, &ip)) return addrs_give(&ip, 1, addrs, capacity);
     size_t size = strlen(text);
     if (!zk__host_name(text, size, name)) return ZK_E_DNS_NAME;
     const char *last = strrchr(name, '.');
     last = last ? last + 1 : name;
     if (last[strspn(last, "0123456789")] == '\0') return ZK_E_DNS_NAME; /* "127.1" */
     /* A dot at the end keeps the search domains out, so it makes another question. */
-    char key[ZK__HOST_NAME_MAX + 2];
-    snprintf(key, sizeof key, "%s%s", name, text[size - 1] == '.' ? "." : "");
+    snprintf(key, ZK__HOST_NAME_MAX + 2, "%s%s", name, text[size - 1] == '.' ? "." : "");
+    return 0;
+}
+
+static int resolve(const char *text, const zk_resolve_options *options, zk_addr *addrs,
+                   size_t capacity)
+{
+    zk__ip ip;
+    char name[ZK__HOST_NAME_MAX + 1], key[ZK__HOST_NAME_MAX + 2];
+    if (capacity == 0) return ZK_E_CONFIG;
+    if (zk__ip_parse(text, &ip)) return addrs_give(&ip, 1, addrs, capacity);
+    int bad = name_read(text, name, key);
+    if (bad < 0) return bad;
     resolver *r = NULL;
     int rc = resolver_get(options, &r);
     if (rc >= 0) rc = resolve_here(r, name, key, addrs, capacity);
@@ -545,6 +554,20 @@ int zk_resolve(const char *name, const zk_resolve_options *options, zk_addr *add
     int rc = zk_cancelled();
     if (rc == 0) rc = resolve(name, options, addresses, capacity);
     return rc < 0 ? zk_fail(rc, "resolving \"%.260s\"", name) : rc;
+}
+
+int zk__resolve_for(const char *text, zk_addr *addresses, size_t capacity, zk_time *ret_lifetime)
+{
+    int rc = zk_resolve(text, NULL, addresses, capacity);
+    if (rc < 0) return rc;
+    char name[ZK__HOST_NAME_MAX + 1], key[ZK__HOST_NAME_MAX + 2];
+    resolver *r;
+    const zk__dns_entry *e = NULL;
+    if (!name_read(text, name, key) && !resolver_get(NULL, &r)) {
+        e = zk__dns_cache_find(&r->cache, key, zk__clock());
+    }
+    *ret_lifetime = e ? e->expires - zk__clock() : ZK__DNS_LOCAL_LIFETIME;
+    return rc;
 }
 
 void zk_resolve_flush(void)

@@ -13,6 +13,10 @@ int zk__socket_stream(int fd, uint32_t bits, zk_stream **ret_stream);
 /* The same for any non-blocking descriptor. bits: those of zk__io_init. */
 int zk__fd_stream(int fd, uint32_t bits, zk_stream **ret_stream);
 
+/* Another address than the socket's own is the peer's from now on: a proxy has said so. Of a Unix
+ * socket's only that it is one. The stream has to be one over a socket. */
+void zk__socket_stream_set_peer(zk_stream *stream, const zk_addr *addr);
+
 /* What the poller knows the stream's socket by. */
 struct zk__io *zk__socket_stream_io(zk_stream *stream);
 

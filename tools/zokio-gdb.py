@@ -73,8 +73,8 @@ def kind_name(wait):
 
 def waited_object(wait, type_name):
     """What a task waits on in line: it begins with its guard."""
-    single = wait.cast(gdb.lookup_type("single").pointer())
-    return single["waiter"]["guard"].cast(gdb.lookup_type(type_name).pointer())
+    waiting = wait.cast(gdb.lookup_type("zk__line_waiting").pointer())
+    return waiting["guard"].cast(gdb.lookup_type(type_name).pointer())
 
 
 def channel_text(wait, kind):
@@ -161,7 +161,7 @@ def callers(task, worker, stack):
 def tasks_of(worker):
     index = int(worker["index"])
     idle = {int(worker["stack"])}
-    idle.update(int(stack) for stack in linked(worker["loops"]))
+    idle.update(int(worker["loops"][i]) for i in range(int(worker["loop_count"])))
     idle.update(int(stack) for stack in linked(worker["dead"]))
     current = worker["lane"]["current"]
     if int(current) != int(worker["root_task"].address):

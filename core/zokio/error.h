@@ -34,6 +34,7 @@
     X(ZK_E_HTTP_URL, -4213, "not a valid absolute URL")                                            \
     X(ZK_E_HTTP_REDIRECTS, -4214, "too many redirects")                                            \
     X(ZK_E_HTTP_TUNNEL, -4215, "the HTTP proxy does not connect")                                  \
+    X(ZK_E_PROXY_HEADER, -4216, "no valid header of the PROXY protocol")                           \
     X(ZK_E_DNS_NOT_FOUND, -4300, "there is no such name")                                          \
     X(ZK_E_DNS_NO_DATA, -4301, "the name has no address")                                          \
     X(ZK_E_DNS_SERVER, -4302, "the DNS server failed")                                             \

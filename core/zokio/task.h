@@ -53,10 +53,18 @@ struct zk_task {
         uint64_t zk__word; /* clears all of these in one store */
         struct {
             int result;
-            uint8_t state; /* see the diagram in core/task.c */
-            uint8_t flags;
+            union {
+                uint16_t zk__kind; /* both at once */
+                struct {
+                    uint8_t state; /* see the diagram in core/task.c */
+                    uint8_t flags;
+                };
+            };
             bool is_away; /* on another worker; the scope's worker's, as flags are the other's */
-            bool is_selected; /* awaiter is a zk__waiter, see core/select.c */
+            union {
+                bool is_selected; /* a future: awaiter is a zk__waiter, see core/select.c */
+                bool has_room;    /* a spawned task: no argument lies behind it */
+            };
         };
     };
     uint32_t ring_index;     /* its place in the run queue */
@@ -81,18 +89,19 @@ struct zk__scope_timer {
 struct zk_scope {
     zk_scope *parent;
     zk_scope *sibling, **link; /* among the scopes inside the parent */
-    zk_scope *children;
-    struct zk__wait *waits; /* what tasks in this scope are suspended on */
     struct zk__worker *worker;
     zk_task *owner;
+    const struct zk__binding *bindings; /* task-local values, innermost first */
+    int reason;                         /* 0; -ECANCELED, -ETIMEDOUT once cancelled */
+    uint8_t flags;
+    /* Cleared when it is entered, by as few stores as that takes. */
+    uint32_t live; /* tasks not finished */
+    int error;     /* of the first task that failed */
+    zk_scope *children;
+    struct zk__wait *waits;    /* what tasks in this scope are suspended on */
     zk_task *joiner;           /* suspended until live == 0 */
     struct zk__proxy *proxies; /* tasks of this scope that run on other workers */
-    uint32_t live;             /* tasks not finished */
-    int error;                 /* of the first task that failed */
-    int reason;                /* 0; -ECANCELED, -ETIMEDOUT once cancelled */
-    uint8_t flags;
-    char *trail;                        /* of that first error */
-    const struct zk__binding *bindings; /* task-local values, innermost first */
+    char *trail;               /* of that first error */
     struct zk__scope_timer timer;
 };
 

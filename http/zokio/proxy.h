@@ -15,6 +15,7 @@
 
 #include <zokio/client.h>
 #include <zokio/http.h>
+#include <zokio/rate_limit.h>
 
 ZK_BEGIN
 
@@ -30,8 +31,8 @@ typedef enum zk_balance {
 
 /** A server to forward to. */
 typedef struct zk_upstream {
-    /* "http://host:port", "https://host", "host:port", "unix:/run/app.sock"; without a path. Over TLS
-     * HTTP/2 is spoken if the server has it, with "h2c://host:port" without TLS, too */
+    /* "http://host:port", "https://host", "host:port", "unix:/run/app.sock"; without a path. Over
+     * TLS HTTP/2 is spoken if the server has it, with "h2c://host:port" without TLS */
     const char *address;
     int weight; /* 1..100; 0: 1 */
 } zk_upstream;
@@ -64,12 +65,39 @@ typedef struct zk_proxy_options {
     /* what clients may switch a connection to: NULL: "websocket", "": nothing, "*": anything but
      * h2c, which would go past the proxy */
     const char *upgrade;
-    int tunnel_timeout_ms;   /* without a byte either way, behind an upgrade: 600,000 */
-    int tries_max;           /* per request, each with another upstream: 3 */
-    int retry_percent_max;   /* retries beside this share of the requests: 20 */
-    int failures_max;        /* in a row, then it is left out for a while: 3 */
-    int ejection_ms;         /* the first time, doubling each: 5,000 */
-    int ejection_max_ms;     /* 300,000 */
+    /* Where CONNECT may go to, ended by NULL: "host:port", with '*' for all hosts or all ports, and
+     * "*.example.org:443" for names below one. NULL: nowhere, it is answered 501. A forward proxy
+     * like that needs no upstreams, and a route with the method CONNECT. */
+    const char *const *connect_allow;
+    /* 1 or 2: connections to upstreams begin with a header of the PROXY protocol of that version,
+     * which names the client; so each is for the requests of one client's connection only, and in
+     * HTTP/1.1. 0: none */
+    int proxy_protocol;
+    int tunnel_timeout_ms; /* without a byte either way, behind an upgrade or CONNECT: 600,000 */
+    int tries_max;         /* per request, each with another upstream: 3 */
+    int retry_percent_max; /* retries beside this share of the requests: 20 */
+    /* Hedging: a request of a safe method (GET, HEAD, OPTIONS, TRACE) without a body that has no
+     * answer after so long is sent to a second upstream, too; the first answer is taken. The delay
+     * is fixed, or what that percentage of the answers took no longer than, and at least hedge_ms.
+     * Counts against tries_max and retry_percent_max. 0: none */
+    int hedge_ms;
+    int hedge_percentile; /* 1..99 */
+    int failures_max;     /* in a row, then it is left out for a while: 3 */
+    int ejection_ms;      /* the first time, doubling each: 5,000 */
+    int ejection_max_ms;  /* 300,000 */
+    /* Circuit breaker of each upstream, over all workers. Who is beyond a limit, or behind an open
+     * circuit, gets no request; if that goes for all, the answer is 503. */
+    int active_max;           /* requests in progress: no limit */
+    int pending_max;          /* of these without a connection yet: no limit */
+    int breaker_percent;      /* opens when so many of the requests fail: 0, never */
+    int breaker_requests_min; /* within the window, before their share counts: 20 */
+    int breaker_window_ms;    /* 10,000 */
+    int breaker_open_ms;      /* before it is tried again: 5,000 */
+    int breaker_trials;       /* then so many at once, and closed if all succeed: 3 */
+    int breaker_status_min;   /* answers from here on are failures, too: 500 */
+    /* an upstream that is new, or back, gets its share of the requests only after so long, and
+     * before that less, from a tenth on: 0, no slow start */
+    int slow_start_ms;
     const char *health_path; /* asked by zk_proxy_check; NULL: no checks */
     int health_interval_ms;  /* 2,000 */
     int health_timeout_ms;   /* 2,000 */
@@ -78,6 +106,16 @@ typedef struct zk_proxy_options {
     void (*on_access)(void *context, const zk_proxy_access *access);
     /* Called when an upstream is left out or taken back; must not suspend. */
     void (*on_health)(void *context, const char *upstream, bool is_well, const char *reason);
+    zk_rate_limit *rate_limit; /* NULL, or what each request has to pass first; not owned */
+    /* How zk_proxy_resolve looks a host up: up to `capacity` addresses (their ports do not matter)
+     * and for how long they are good. May suspend. NULL: as zk_resolve does.
+     * returns how many; an error */
+    int (*resolve)(void *context, const char *host, zk_addr *addresses, size_t capacity,
+                   zk_time *ret_lifetime);
+    int resolve_retry_ms; /* after a lookup has failed: 5,000 */
+    /* Called when an upstream's name stands for other addresses than before (their number), or
+     * could not be looked up (an error; the old ones stay); must not suspend. */
+    void (*on_resolve)(void *context, const char *upstream, int count, const char *reason);
     void *context;
 } zk_proxy_options;
 
@@ -88,6 +126,18 @@ typedef struct zk_proxy_options {
  *         returns; -ENOMEM
  */
 ZK_API int zk_proxy_new(const zk_proxy_options *options, zk_proxy **ret_proxy) ZK_NODISCARD;
+
+/**
+ * Replaces the upstreams of a proxy that is running; all its other options stay. Requests in
+ * progress finish where they are. What is known of an upstream (its health, its connections) is
+ * kept if its address is among the new ones, too; the connections of those that are gone are closed
+ * as soon as they are idle. On a task it suspends until all workers know; before zk_run it never
+ * does. Cancellation does not cut it short.
+ *
+ * @param upstreams  ended by {0}; copied
+ * @return 0; what zk_proxy_new returns: then all stays as it was
+ */
+ZK_API int zk_proxy_reload(zk_proxy *proxy, const zk_upstream *upstreams) ZK_NODISCARD;
 
 /** Frees it; NULL is allowed. No request may be using it, and no server may call it any more. Never
  * suspends. */
@@ -112,6 +162,17 @@ ZK_API int zk_proxy_run(zk_proxy *proxy, zk_request *req, zk_response *res);
  * @return -ECANCELED, -ETIMEDOUT; ZK_E_CONFIG (there is no health_path); -ENOMEM
  */
 ZK_API int zk_proxy_check(zk_proxy *proxy);
+
+/**
+ * Looks up the names of the upstreams, now and whenever the records' lifetime is over, until the
+ * scope is cancelled. For a task beside the server. Each address of a name is an upstream of its
+ * own, with the name's weight; at most 32 of a name. Requests never wait for a lookup, but for
+ * names that have not been found yet: these are looked up when connecting. A lookup that fails
+ * leaves the addresses as they are. Suspends always.
+ *
+ * @return -ECANCELED, -ETIMEDOUT
+ */
+ZK_API int zk_proxy_resolve(zk_proxy *proxy);
 
 /** Responds with the proxy's figures in the text format of Prometheus. As zk_respond. */
 ZK_API int zk_proxy_metrics(zk_proxy *proxy, zk_request *req, zk_response *res);

@@ -43,8 +43,14 @@ typedef struct zk_server {
 
     /* Called once when requests are being accepted, on the calling task. */
     void (*on_listening)(void *context, zk_serving *serving);
+    /* NULL, or a NULL-terminated list of networks: "10.0.0.0/8", "::1", "unix" for Unix sockets.
+     * Connections from there begin with a header of the PROXY protocol, version 1 or 2, and the
+     * client's address is what it says; those from elsewhere begin with the request (or TLS). */
+    const char *const *proxy_protocol_from;
+
     /* Called for each handler that failed and each request that was refused, before the response;
-     * for logs. With a NULL `req` when reading the files of `tls` again has failed. */
+     * for logs. With a NULL `req` when reading the files of `tls` again has failed, and when a
+     * connection is closed because of its header of the PROXY protocol. */
     void (*on_error)(void *context, const zk_request *req, int rc, const char *what);
 
     uint32_t header_bytes_max;      /* request line and header section: 16 KiB */
@@ -55,7 +61,8 @@ typedef struct zk_server {
     uint32_t h2_streams_max;        /* at once on a connection of HTTP/2: 128 */
     uint32_t connections_max;       /* at once; more wait in the kernel's queue: 65,536 */
     int idle_timeout_ms;            /* between requests: 75,000 */
-    /* from a request's first byte to the end of its header section: 10,000 */
+    /* from a request's first byte to the end of its header section, and for that of the PROXY
+     * protocol: 10,000 */
     int header_timeout_ms;
     int body_timeout_ms;           /* without any byte of the body: 30,000 */
     int body_rate_min_bytes_per_s; /* after five seconds of grace: 256 */

@@ -3,14 +3,16 @@
  * that picks a truncation, then what a client sends, request behind request.
  *
  * One engine reads with zk__h1_parse_head(), the other with the slow path only. Both must tell the
- * same of every head and every body, and refuse the same with the same reason. Before each head,
- * the quick path alone: what it takes is the same without the bytes behind the head, and is not
- * taken with a byte less; what it does not take it leaves as it was.
+ * same of every head and every body, and refuse the same with the same reason. A path that is
+ * called plain is held against http/path.h. Before each head, the quick path alone: what it takes
+ * is the same without the bytes behind the head, and is not taken with a byte less; what it does
+ * not take it leaves as it was.
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "http/h1_internal.h"
+#include "http/path.h"
 
 #define CHECK(condition)                                                                           \
     do {                                                                                           \
@@ -81,6 +83,17 @@ static ptrdiff_t try_quick(const zk__h1 *before, const char *bytes, size_t size)
     return n;
 }
 
+/* A path that is said to be plain is found to be just that. */
+static void check_path(const zk__h1_head *head)
+{
+    if (!head->is_path_plain) return;
+    zk_arena arena = {0};
+    zk__target target;
+    CHECK(zk__target_parse(head->method, head->target, &arena, &target) == 0);
+    check_same_str(target.path, head->target);
+    CHECK(target.query.size == 0 && target.authority.size == 0);
+}
+
 static ptrdiff_t read_heads(reader *both, reader *slow, const char *bytes, size_t size, size_t cut)
 {
     ptrdiff_t quick = try_quick(&both->h1, bytes, size);
@@ -92,7 +105,10 @@ static ptrdiff_t read_heads(reader *both, reader *slow, const char *bytes, size_
     ptrdiff_t n = zk__h1_parse_head(&both->h1, bytes, size, both->fields, &both->head);
     CHECK(n == zk__h1_slow_head(&slow->h1, bytes, size, slow->fields, &slow->head));
     CHECK(quick == 0 || quick == n);
-    if (n > 0) check_same_head(&both->head, &slow->head);
+    if (n > 0) {
+        check_same_head(&both->head, &slow->head);
+        check_path(&both->head);
+    }
     return n;
 }
 

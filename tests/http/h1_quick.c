@@ -10,6 +10,7 @@
 
 #include "http/h1_internal.h"
 #include "http/h1_quick.h"
+#include "http/path.h"
 #include "tests/test.h"
 
 enum { FIELDS_MAX = 8, COUNT_OF_RUNS = 4 };
@@ -386,4 +387,32 @@ ZK_TEST(h1_quick, finds_the_end_of_a_run_with_and_without_sse2)
             free(bytes);
         }
     }
+}
+
+/* Every byte at every place: only what zk__target_parse() leaves as it is may be called plain. */
+ZK_TEST(h1_quick, calls_a_path_plain_only_if_it_is)
+{
+    enum { SIZE = 40 };
+    size_t plain_count = 0;
+    for (unsigned at = 1; at < SIZE * 256; at++) {
+        char *head = malloc(256);
+        char target[SIZE + 1] = "/";
+        memset(target + 1, 'a', SIZE - 1);
+        if (at / 256) target[at / 256] = (char)(at % 256 ? at % 256 : '/');
+        int size = snprintf(head, 256, "GET %.*s HTTP/1.1\r\nHost: a\r\n\r\n", (int)(1 + at % SIZE),
+                            target);
+        result r;
+        parse(&limits, head, (size_t)size, true, &r);
+        if (r.n > 0 && r.head.is_path_plain) {
+            zk_arena arena = {0};
+            zk__target parsed;
+            cr_assert_ok(zk__target_parse(r.head.method, r.head.target, &arena, &parsed));
+            cr_assert(is_same_str(parsed.path, r.head.target) && !parsed.query.size, "%s", head);
+            plain_count++;
+        }
+        free(head);
+    }
+#ifdef __SSE2__
+    cr_assert_gt(plain_count, SIZE * 80u); /* letters and digits at least */
+#endif
 }

@@ -211,8 +211,8 @@ ZK_HTTP_TEST(h2, rfc_9113_5_1_streams_have_states, .routes = routes)
         {"5.1.1 an even id", "headers.eh 2 GET:/", GOAWAY("PROTOCOL_ERROR"), true},
         {"5.1 DATA on an idle stream", "data 1 'x'", GOAWAY("PROTOCOL_ERROR"), true},
         {"5.1.1 ids leave some out", "headers.eh 7 GET:/; headers.eh 31 GET:/",
-         "headers 7 200 content-length=5\nheaders 31 200 content-length=5\n"
-         "data 7 5 end hello\ndata 31 5 end hello\n",
+         "headers 7 200 content-length=5\ndata 7 5 end hello\n"
+         "headers 31 200 content-length=5\ndata 31 5 end hello\n",
          false},
         {"5.1 RST_STREAM of a closed stream", "headers.eh 1 GET:/; rst 1 u32:8; rst 1 u32:8", "",
          false},

@@ -47,24 +47,24 @@ ZK_ASYNC_TEST(proxy_upstreams, keep_their_keys)
     const uint64_t none[4] = {0};
     int moved = 0, of_first = 0, before[300];
     for (int i = 0; i < 300; i++) {
-        before[i] = zk__proxy_pick(w, (uint64_t)i * 7919, none);
-        cr_assert_eq(zk__proxy_pick(w, (uint64_t)i * 7919, none), before[i]);
+        before[i] = zk__proxy_pick(w->view, (uint64_t)i * 7919, none);
+        cr_assert_eq(zk__proxy_pick(w->view, (uint64_t)i * 7919, none), before[i]);
         of_first += before[i] == 0;
     }
     cr_expect(of_first > 60 && of_first < 140, "%d of 300", of_first);
-    atomic_store(&px.proxy->upstreams[0].is_down, true);
+    atomic_store(&zk__proxy_worker_get(px.proxy)->view->at[0]->upstream->is_down, true);
     for (int i = 0; i < 300; i++) {
-        int now = zk__proxy_pick(w, (uint64_t)i * 7919, none);
+        int now = zk__proxy_pick(w->view, (uint64_t)i * 7919, none);
         cr_expect_neq(now, 0);
         moved += before[i] != 0 && now != before[i];
     }
     cr_expect_eq(moved, 0);
     /* Bounded load: the busiest gives keys away. */
     w->active = 30;
-    w->uses[1].active = 28;
+    w->view->at[1]->active = 28;
     for (int i = 0; i < 300; i++)
-        cr_expect_eq(zk__proxy_pick(w, (uint64_t)i * 7919, none), 2);
-    w->active = w->uses[1].active = 0;
+        cr_expect_eq(zk__proxy_pick(w->view, (uint64_t)i * 7919, none), 2);
+    w->active = w->view->at[1]->active = 0;
     proxy_close();
 }
 
@@ -77,17 +77,17 @@ ZK_ASYNC_TEST(proxy_upstreams, share_by_what_they_have_to_do)
         open_all();
         proxy_open((zk_proxy_options){.balance = balances[k]});
         zk__proxy_worker *w = zk__proxy_worker_get(px.proxy);
-        w->uses[0].active = 5;
-        w->uses[1].active = 3;
-        w->uses[2].active = 9;
+        w->view->at[0]->active = 5;
+        w->view->at[1]->active = 3;
+        w->view->at[2]->active = 9;
         int counts[3] = {0};
         for (int i = 0; i < 300; i++)
-            counts[zk__proxy_pick(w, 0, none)]++;
+            counts[zk__proxy_pick(w->view, 0, none)]++;
         cr_expect_eq(counts[2], 0);
         cr_expect(balances[k] == ZK_BALANCE_LEAST ? counts[1] == 300
                                                   : counts[1] > 150 && counts[0] > 50,
                   "%d %d %d", counts[0], counts[1], counts[2]);
-        w->uses[0].active = w->uses[1].active = w->uses[2].active = 0;
+        w->view->at[0]->active = w->view->at[1]->active = w->view->at[2]->active = 0;
         proxy_close();
     }
 }
@@ -130,7 +130,7 @@ ZK_ASYNC_TEST(proxy_upstreams, are_not_given_up_too_early)
     cr_expect(!strncmp(status(), "502", 3));
     cr_expect_eq(px.turned_out, 1);
     cr_expect(!strncmp(status(), "200", 3), "there is no other");
-    atomic_store(&px.proxy->upstreams[0].is_down, true);
+    atomic_store(&zk__proxy_worker_get(px.proxy)->view->at[0]->upstream->is_down, true);
     cr_expect(!strncmp(status(), "503", 3));
     cr_expect(strstr(px.reason, "none is available"), "%s", px.reason);
     proxy_close();
@@ -209,6 +209,30 @@ static int echo_scheme(zk_request *req, zk_response *res)
 }
 
 static const zk_route unix_routes[] = {{"GET", "/", echo_scheme, NULL}, {0}};
+
+/* A name that has no address costs no request, for nothing can have been sent there; alone it is a
+ * bad gateway. (Of a name that ends in digits no server is asked.) */
+ZK_ASYNC_TEST(proxy_upstreams, may_have_names_that_mean_nothing)
+{
+    static const char nowhere[] = "nowhere.test:80", bad[] = "nowhere.123:80";
+    origin_open(&origins[0], NULL, 0);
+    zk_upstream upstreams[] = {{nowhere, 1}, {origins[0].address, 1}, {0}};
+    proxy_open((zk_proxy_options){.upstreams = upstreams});
+    memcpy(atomic_load(&px.proxy->set)->at[0]->address, bad, sizeof bad);
+    for (int i = 0; i < 8; i++) {
+        const char *answer =
+            talk(i % 2 ? GET("/") : "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx");
+        cr_expect(!strncmp(answer, "HTTP/1.1 200", 12), "%s", answer);
+    }
+    cr_expect_eq(px.turned_out, 1);
+    proxy_close();
+    upstreams[1] = (zk_upstream){0};
+    proxy_open((zk_proxy_options){.upstreams = upstreams});
+    memcpy(atomic_load(&px.proxy->set)->at[0]->address, bad, sizeof bad);
+    cr_expect(!strncmp(status(), "502", 3));
+    cr_expect(strstr(px.reason, "nowhere"), "%s", px.reason);
+    proxy_close();
+}
 
 /* An upstream may be a Unix socket. */
 ZK_ASYNC_TEST(proxy_upstreams, may_be_unix_sockets)

@@ -136,11 +136,11 @@ static inline zk_stream *secure_open(const site *x, zk_tls *tls)
     return stream;
 }
 
-static inline void h2_client_open(h2_client *c, const site *x, zk_tls *tls)
+static inline void h2_client_begin(h2_client *c, zk_stream *stream)
 {
     *c = (h2_client){.is_in_pattern = true, .w.capacity = 1024, .w.text = malloc(1024)};
     cr_assert(c->w.text && !nghttp2_hd_inflate_new(&c->inflater));
-    c->w.stream = secure_open(x, tls);
+    c->w.stream = stream;
     h2_bytes b = {0}, frames = h2_script("settings 0; settings.e 0");
     h2_put(&b, H2_PREFACE, sizeof H2_PREFACE - 1);
     h2_put(&b, frames.data, frames.size);
@@ -153,10 +153,15 @@ static inline void h2_client_open(h2_client *c, const site *x, zk_tls *tls)
     cr_assert(!strcmp(log, H2_GREETING) || !strcmp(log, H2_SETTINGS H2_WINDOW "ack\n"), "%s", log);
 }
 
+static inline void h2_client_open(h2_client *c, const site *x, zk_tls *tls)
+{
+    h2_client_begin(c, secure_open(x, tls));
+}
+
 #define H2_GET(path) ":method=GET :scheme=https :authority=localhost :path=" path
 
 /* Whom the server says it is in a new handshake. */
-static const char *shown(const site *x)
+static inline const char *shown(const site *x)
 {
     static char name[64];
     zk_arena arena = {0};
