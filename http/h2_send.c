@@ -201,7 +201,7 @@ static zk__h2_head *head_of(zk__h2 *h2, const zk__h2_stream *s)
 static bool head_is(const zk__h2_head *head, const zk__h2_stream *s)
 {
     return head->size && head->status == s->res.status && head->type_size == s->type.size &&
-           !memcmp(head->type, s->type.data, s->type.size);
+           (!s->type.size || !memcmp(head->type, s->type.data, s->type.size));
 }
 
 /* Each field in a byte: it has been found in the table, and nothing was put there. */
