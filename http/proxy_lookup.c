@@ -29,7 +29,7 @@ static int resolve(const lookup *l, zk_addr *addresses, zk_time *ret_lifetime)
         return o->resolve(o->context, l->host, addresses, ZK__PROXY_ADDRESSES_MAX, ret_lifetime);
     }
 #if ZK__CARES
-    return zk__resolve_for(l->host, addresses, ZK__PROXY_ADDRESSES_MAX, ret_lifetime);
+    return zk__resolve_for(l->host, NULL, addresses, ZK__PROXY_ADDRESSES_MAX, ret_lifetime);
 #else
     return -EOPNOTSUPP;
 #endif

@@ -556,14 +556,15 @@ int zk_resolve(const char *name, const zk_resolve_options *options, zk_addr *add
     return rc < 0 ? zk_fail(rc, "resolving \"%.260s\"", name) : rc;
 }
 
-int zk__resolve_for(const char *text, zk_addr *addresses, size_t capacity, zk_time *ret_lifetime)
+int zk__resolve_for(const char *text, const zk_resolve_options *options, zk_addr *addresses,
+                    size_t capacity, zk_time *ret_lifetime)
 {
-    int rc = zk_resolve(text, NULL, addresses, capacity);
+    int rc = zk_resolve(text, options, addresses, capacity);
     if (rc < 0) return rc;
     char name[ZK__HOST_NAME_MAX + 1], key[ZK__HOST_NAME_MAX + 2];
     resolver *r;
     const zk__dns_entry *e = NULL;
-    if (!name_read(text, name, key) && !resolver_get(NULL, &r)) {
+    if (!name_read(text, name, key) && !resolver_get(options, &r)) {
         e = zk__dns_cache_find(&r->cache, key, zk__clock());
     }
     *ret_lifetime = e ? e->expires - zk__clock() : ZK__DNS_LOCAL_LIFETIME;

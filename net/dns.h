@@ -9,7 +9,8 @@
 /* What has no lifetime of its own, such as a line of the hosts file, is looked at again then. */
 #define ZK__DNS_LOCAL_LIFETIME ZK_SEC(10)
 
-/* As zk_resolve, by the defaults; and for how long the answer is good. */
-int zk__resolve_for(const char *name, zk_addr *addresses, size_t capacity, zk_time *ret_lifetime);
+/* As zk_resolve; and for how long the answer is good. */
+int zk__resolve_for(const char *name, const zk_resolve_options *options, zk_addr *addresses,
+                    size_t capacity, zk_time *ret_lifetime);
 
 #endif

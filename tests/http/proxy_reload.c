@@ -173,7 +173,7 @@ POLICY_TEST(proxy_reload, shows_in_the_figures, .upstreams = first_two)
 }
 
 static struct {
-    int answered, failed, reloads;
+    int answered, failed;
     bool is_over;
 } storm;
 
@@ -208,4 +208,99 @@ POLICY_TEST(proxy_reload, costs_no_request, .upstreams = first_two)
     }
     ZK_SIM_CHECK(storm.failed == 0 && storm.answered > 100);
     return 0;
+}
+
+/* ---- on several workers, by real sockets ---- */
+
+static char addresses[3][64]; /* of two upstreams, and the proxy */
+static zk_serving *servings[3];
+static _Atomic int right, wrong;
+
+static int say_ok(zk_request *req, zk_response *res)
+{
+    (void)req;
+    return zk_respond_text(res, 200, "ok");
+}
+
+static const zk_route ok_routes[] = {{"GET", "/{path...}", say_ok, NULL}, {0}};
+
+static void on_real(void *context, zk_serving *s)
+{
+    int i = (int)(intptr_t)context;
+    zk_addr addr = zk_serving_addr(s);
+    zk_addr_format(&addr, addresses[i]);
+    servings[i] = s;
+}
+
+static int serve_real(void *arg)
+{
+    return zk_serve(&(zk_server){
+        .listen = "127.0.0.1:0",
+        .routes = arg == (void *)2 ? policy_routes : ok_routes,
+        .context = arg,
+        .on_listening = on_real,
+        .no_signals = true,
+    });
+}
+
+static int ask_real(void *arg)
+{
+    (void)arg;
+    char urls[2][128];
+    snprintf(urls[0], sizeof urls[0], "http://%s/", addresses[2]);
+    snprintf(urls[1], sizeof urls[1], "http://%s/metrics", addresses[2]);
+    for (int i = 0; i < 150; i++) {
+        zk_fetch *f;
+        zk_str body;
+        int rc = zk_fetch_open(pol.client, &(zk_fetch_options){.url = urls[i % 10 == 9]}, &f);
+        if (!rc && zk_fetch_body(f, &body) == 0 && zk_fetch_status(f) == 200) {
+            atomic_fetch_add(&right, 1);
+        } else {
+            atomic_fetch_add(&wrong, 1);
+        }
+        if (!rc) zk_fetch_close(f);
+    }
+    return 0;
+}
+
+static int all_real(void *arg)
+{
+    (void)arg;
+    cr_assert_eq(zk_client_new(NULL, &pol.client), 0);
+    ZK_SCOPE(servers) {
+        for (intptr_t i = 0; i < 2; i++)
+            cr_assert_eq(zk_spawn(&servers, serve_real, (void *)i), 0);
+        while (!servings[0] || !servings[1])
+            cr_assert_eq(zk_sleep(ZK_MS(1)), 0);
+        zk_upstream both[] = {{addresses[0], 1}, {addresses[1], 1}, {0}};
+        zk_upstream second[] = {{addresses[1], 2}, {0}};
+        cr_assert_eq(zk_proxy_new(&(zk_proxy_options){.upstreams = both}, &pol.proxy), 0);
+        cr_assert_eq(zk_spawn(&servers, serve_real, (void *)2), 0);
+        while (!servings[2])
+            cr_assert_eq(zk_sleep(ZK_MS(1)), 0);
+        ZK_SCOPE(clients) {
+            for (int i = 0; i < 4; i++)
+                cr_assert_eq(zk_spawn_on(&clients, i, ask_real, NULL), 0);
+            for (int i = 0; i < 60; i++) {
+                cr_assert_eq(zk_proxy_reload(pol.proxy, i % 2 ? both : second), 0);
+                cr_assert_eq(zk_sleep(ZK_MS(1)), 0);
+            }
+            cr_assert_eq(zk_scope_wait(&clients), 0);
+        }
+        for (int i = 0; i < 3; i++)
+            zk_serving_drain(servings[i]);
+        cr_assert_eq(zk_scope_wait(&servers), 0);
+    }
+    zk_proxy_free(pol.proxy);
+    zk_client_free(pol.client);
+    return 0;
+}
+
+/* All workers take over the set while they serve, and none answers wrongly. */
+ZK_TEST(proxy_reload, reaches_all_workers)
+{
+    int rc = zk_run(&(zk_config){.workers = 4}, all_real, NULL);
+    cr_expect_eq(rc, 0, "%s", zk_trail());
+    cr_expect(atomic_load(&right) == 600 && atomic_load(&wrong) == 0, "%d right, %d wrong",
+              atomic_load(&right), atomic_load(&wrong));
 }

@@ -4,12 +4,14 @@
 #include "tests/async.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
 #include <zokio/dns.h>
 #include <zokio/tcp.h>
 
+#include "net/dns.h"
 #include "net/dns_answer.h"
 
 typedef struct server {
@@ -231,6 +233,28 @@ static int resolve_one(void *arg)
     ask *a = arg;
     zk_addr addr;
     return zk_resolve(a->name, a->options, &addr, 1);
+}
+
+/* For how long an answer is good: as long as its records, also when it is remembered; what has no
+ * records is looked at again soon. */
+ZK_ASYNC_TEST(dns, an_answer_has_a_lifetime)
+{
+    static server s; /* its threads outlive the test's stack */
+    server_start(&s);
+    zk_resolve_options options = asking(&s);
+    zk_addr addrs[4];
+    zk_time lifetime = 0;
+    cr_expect_eq(zk__resolve_for("four.test", &options, addrs, 4, &lifetime), 1);
+    cr_expect(lifetime > ZK_SEC(50) && lifetime <= ZK_SEC(60), "%" PRId64, lifetime);
+    cr_expect_eq(zk__resolve_for("FOUR.test", &options, addrs, 4, &lifetime), 1);
+    cr_expect(lifetime > ZK_SEC(50) && lifetime <= ZK_SEC(60), "%" PRId64, lifetime);
+    cr_expect_eq(zk__resolve_for("127.0.0.1", &options, addrs, 4, &lifetime), 1);
+    cr_expect_eq(lifetime, ZK__DNS_LOCAL_LIFETIME);
+    cr_expect(zk__resolve_for("localhost", &options, addrs, 4, &lifetime) > 0);
+    cr_expect_eq(lifetime, ZK__DNS_LOCAL_LIFETIME);
+    lifetime = 7;
+    cr_expect_eq(zk__resolve_for("none.test", &options, addrs, 4, &lifetime), ZK_E_DNS_NOT_FOUND);
+    cr_expect_eq(lifetime, 7, "untouched");
 }
 
 /* Tasks that ask for one name at the same time cost one query for each family. */
