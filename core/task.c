@@ -293,6 +293,12 @@ void zk__task_finished(zk__worker *w, zk_task *task, int rc) { finish_slow(w, ta
 enum { KIND_PLAIN = ZK__TASK_QUEUED | ZK__TASK_SPAWNED << 8 };
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "zk__kind is made of state and flags");
 
+/* Read first: to compare it in memory is an instruction that takes long to decode. */
+static inline bool is_plain(const zk_task *task)
+{
+    return ZK_LIKELY(*(const volatile uint16_t *)&task->zk__kind == KIND_PLAIN);
+}
+
 static inline void finish_plain(zk__worker *w, zk_task *task)
 {
     scope_child_finished(w, task->scope);
@@ -506,10 +512,10 @@ _Noreturn void zk__loop(void)
         if (ZK_UNLIKELY(atomic_load_explicit(&rt->idle_workers, memory_order_relaxed))) {
             zk__donate(w);
         }
-        if (ZK_LIKELY(task->zk__kind == KIND_PLAIN)) {
+        if (is_plain(task)) {
             zk__lane.current = task;
             int rc = task->fn(task->arg);
-            if (ZK_LIKELY(task->zk__kind == KIND_PLAIN && rc >= 0 && !zk__lane.pending)) {
+            if (is_plain(task) && ZK_LIKELY(rc >= 0 && !zk__lane.pending)) {
                 finish_plain(w, task);
             } else {
                 finish(w, task, rc);

@@ -60,7 +60,7 @@ static zk__h2_stream *stream_open(zk__h2 *h2, int32_t id)
     s->conn = NULL;
     s->id = id;
     s->refused = 0;
-    s->has_task = s->is_reset = s->has_ended = false;
+    s->has_task = s->is_kept = s->is_reset = s->has_ended = false;
     s->header_bytes = s->field_capacity = 0;
     s->scheme = s->protocol = s->other_host = (zk_str){NULL, 0};
     s->owes_continue = s->owes_interim = s->is_out_awaited = false;

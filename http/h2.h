@@ -121,7 +121,8 @@ struct zk__h2_stream {
     int32_t id;
     uint16_t said;     /* of enum zk__h2_said: which fields there were */
     int refused;       /* 0; an error that the head is answered with */
-    bool has_task;     /* a handler runs, or is about to */
+    bool has_task;     /* a handler runs, or is about to; or it is kept */
+    bool is_kept;      /* its tunnel goes on, and the handler has returned */
     bool is_reset;     /* we have, or the client has */
     bool has_ended;    /* our END_STREAM has been sent */
     bool owes_interim; /* the head that is sent next is a 100 */

@@ -350,7 +350,7 @@ static void on_ready(void *context)
         int rc = receive(l);
         if (l->is_leaving) zk__h2_link_leave(l);
         if (rc < 0) {
-            (void)flush(l); /* says why, perhaps */
+            if (rc != -ENOMEM) (void)flush(l); /* says why, perhaps */
             zk__h2_link_end(l, rc);
             return;
         }

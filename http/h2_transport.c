@@ -47,17 +47,11 @@ static int stream_serve(zk__h2_stream *s)
     return rc;
 }
 
-static int stream_run(void *arg)
+/* Nobody serves it any more. */
+void zk__h2_stream_finish(zk__h2_stream *s)
 {
-    zk__h2_stream *s = arg;
     zk__h2_conn *c = s->conn;
-    zk_task *me = zk__lane.current;
-    if (ZK_LIKELY(s->h2 && !s->is_reset)) {
-        me->scope = &s->scope;
-        s->scope.owner = me;
-        if (stream_serve(s) < 0) zk__h2_reset(s, ZK__H2_FAILED);
-        me->scope = s->scope.parent;
-    }
+    s->is_kept = false;
     if (ZK_UNLIKELY(s->tunnel != NULL)) zk__h2_tunnel_end(s);
     s->has_task = false;
     if (s->h2) {
@@ -70,6 +64,24 @@ static int stream_run(void *arg)
         zk__h2_stream_free(s);
     }
     zk__h2_conn_release(c);
+}
+
+static int stream_run(void *arg)
+{
+    zk__h2_stream *s = arg;
+    zk_task *me = zk__lane.current;
+    if (ZK_LIKELY(s->h2 && !s->is_reset)) {
+        me->scope = &s->scope;
+        s->scope.owner = me;
+        if (stream_serve(s) < 0) zk__h2_reset(s, ZK__H2_FAILED);
+        me->scope = s->scope.parent;
+    }
+    s->is_kept = s->tunnel && s->req.upgrade_end == ZK__UPGRADE_KEEP;
+    if (ZK_LIKELY(!s->is_kept)) {
+        zk__h2_stream_finish(s);
+    } else if (!s->h2 && s->conn->conn->shard->is_aborting) {
+        zk__h2_tunnel_abort(s); /* the end came while the handler was there */
+    }
     return 0;
 }
 
@@ -124,6 +136,10 @@ static void on_closed(zk__h2_stream *s, uint32_t error)
     wake(&s->writer, 0);
     if (ZK_UNLIKELY(s->tunnel && !s->conn->conn->shard->is_aborting)) {
         zk__h2_tunnel_closed(s);
+        return;
+    }
+    if (ZK_UNLIKELY(s->is_kept)) {
+        zk__h2_tunnel_abort(s);
         return;
     }
     if (error || s->res.state != ZK__RESPONSE_ENDED) zk__scope_cancel_as(&s->scope, -ECANCELED);

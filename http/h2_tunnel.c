@@ -227,6 +227,20 @@ void zk__h2_tunnel_end(zk__h2_stream *s)
     s->tunnel = NULL;
 }
 
+void zk__h2_tunnel_abort(zk__h2_stream *s) { s->tunnel->upgrade->ops->abort(s->tunnel->upgrade); }
+
+zk_scope *zk__h2_upgrade_scope(const zk__upgrade *upgrade)
+{
+    return of(upgrade->stream)->stream->conn->conn->shard->scope;
+}
+
+void zk__h2_upgrade_end(zk__upgrade *upgrade, enum zk__upgrade_end how)
+{
+    zk__h2_stream *s = of(upgrade->stream)->stream;
+    s->req.upgrade_end = how;
+    zk__h2_stream_finish(s);
+}
+
 void zk__h2_tunnels_drain(zk__h2 *h2)
 {
     for (zk__h2_stream *s = h2->streams; s; s = s->next) {

@@ -16,8 +16,15 @@ int zk__h2_upgrade(zk_response *res, zk_str protocol, zk__upgrade *upgrade, zk_s
 void zk__h2_tunnel_body(zk__h2_stream *stream);
 void zk__h2_tunnel_room(zk__h2_stream *stream);
 void zk__h2_tunnel_closed(zk__h2_stream *stream);
-/* The handler has returned. */
+/* Nobody serves it any more; req.upgrade_end says how it is to be ended. */
 void zk__h2_tunnel_end(zk__h2_stream *stream);
+/* One that is kept must end now: the server does. */
+void zk__h2_tunnel_abort(zk__h2_stream *stream);
+/* Of zk__upgrade_scope and zk__upgrade_end, for streams. */
+zk_scope *zk__h2_upgrade_scope(const zk__upgrade *upgrade);
+void zk__h2_upgrade_end(zk__upgrade *upgrade, enum zk__upgrade_end how);
+/* The stream's task, or what has gone on without, is over. See h2_transport.c. */
+void zk__h2_stream_finish(zk__h2_stream *stream);
 /* Tells all tunnels of a connection that the server is to stop. */
 void zk__h2_tunnels_drain(zk__h2 *h2);
 

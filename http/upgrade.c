@@ -6,6 +6,7 @@
 #include <errno.h>
 
 #include "http/h1_conn.h"
+#include "http/h2_tunnel.h"
 #include "net/stream.h"
 
 zk_str zk__h1_protocol(const zk_request *req)
@@ -42,9 +43,21 @@ int zk__h1_upgrade(zk_response *res, zk_str protocol, zk__upgrade *upgrade, zk_s
     return 0;
 }
 
-zk_scope *zk__upgrade_scope(const zk__upgrade *upgrade) { return upgrade->conn->shard->scope; }
+zk_scope *zk__upgrade_scope(const zk__upgrade *upgrade)
+{
+#if ZK__H2
+    if (!upgrade->conn) return zk__h2_upgrade_scope(upgrade);
+#endif
+    return upgrade->conn->shard->scope;
+}
 
 void zk__upgrade_end(zk__upgrade *upgrade, enum zk__upgrade_end how)
 {
+#if ZK__H2
+    if (!upgrade->conn) {
+        zk__h2_upgrade_end(upgrade, how);
+        return;
+    }
+#endif
     zk__conn_resume(upgrade->conn, how == ZK__UPGRADE_LINGER, how == ZK__UPGRADE_RESET);
 }

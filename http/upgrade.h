@@ -18,7 +18,7 @@ enum zk__upgrade_end {
     ZK__UPGRADE_CLOSE,  /* all has been said, by both sides */
     ZK__UPGRADE_LINGER, /* the client gets to read what was sent last */
     ZK__UPGRADE_RESET,
-    ZK__UPGRADE_KEEP, /* goes on without the handler; only with a `conn` */
+    ZK__UPGRADE_KEEP, /* goes on without the handler */
 };
 
 typedef struct zk__upgrade zk__upgrade;

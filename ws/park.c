@@ -101,7 +101,7 @@ void zk__ws_park_abort(zk_ws *ws)
     zk__ws_break(ws, -ECANCELED);
 }
 
-/* The same in a loop, where nothing goes on without the task. */
+/* The same in a loop: a client has no scope of its own that tasks could go on in. */
 static int park_loop(zk_ws *ws, const zk_ws_handlers *handlers, void *context)
 {
     zk_ws_message m;
@@ -119,7 +119,7 @@ static int park_loop(zk_ws *ws, const zk_ws_handlers *handlers, void *context)
 int zk_ws_park(zk_ws *ws, const zk_ws_handlers *handlers, void *context)
 {
     if (ws->handlers || ws->is_receiving) return ZK_E_WS_STATE;
-    if (!ws->upgrade.conn) return park_loop(ws, handlers, context);
+    if (ws->is_client) return park_loop(ws, handlers, context);
     ws->handlers = handlers;
     ws->context = context;
     return 0;

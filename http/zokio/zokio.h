@@ -22,6 +22,8 @@
 #include <zokio/metrics.h>
 #include <zokio/process.h>
 #include <zokio/proxy.h>
+#include <zokio/proxy_config.h>
+#include <zokio/rate_limit.h>
 #include <zokio/select.h>
 #include <zokio/server.h>
 #include <zokio/signal.h>

@@ -141,8 +141,8 @@ ZK_ASYNC_TEST(client_early, the_limits_hold)
     origin_close(&o);
 }
 
-/* A kept connection that has ended is noticed before anything is sent on it: so a POST and a streamed
- * request, which cannot be repeated, are sent on a new one. */
+/* A kept connection that has ended is noticed before anything is sent on it: so a POST and a
+ * streamed request, which cannot be repeated, are sent on a new one. */
 ZK_ASYNC_TEST(client_early, kept_connections_are_looked_at)
 {
     static const step steps[] = {{OK_ANSWER, CLOSE}, {OK_ANSWER, CLOSE}, {OK_ANSWER, CLOSE}};

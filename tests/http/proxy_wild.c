@@ -1,13 +1,13 @@
 /*
- * Clients, a proxy and two upstreams on the simulated kernel, where the upstreams do to each request
- * whatever the seed says: die before, during or behind the head, stall, say garbage, close an idle
- * connection, answer before the body has come, listen without accepting. Some clients leave
+ * Clients, a proxy and two upstreams on the simulated kernel, where the upstreams do to each
+ * request whatever the seed says: die before, during or behind the head, stall, say garbage, close
+ * an idle connection, answer before the body has come, listen without accepting. Some clients leave
  * in the middle.
  *
  * Each upstream keeps a book of what it has seen and what it has done about it, so that what a
- * client gets can be judged: an answer is whole and its own, or it is the error that fits; a POST is
- * seen once at most; a GET is lost only if two upstreams have had it, or one had begun to answer or
- * has let the time pass. At the end nothing is left open.
+ * client gets can be judged: an answer is whole and its own, or it is the error that fits; a POST
+ * is seen once at most; a GET is lost only if two upstreams have had it, or one had begun to answer
+ * or has let the time pass. At the end nothing is left open.
  */
 #include "tests/sim.h"
 

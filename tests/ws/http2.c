@@ -116,3 +116,95 @@ ZK_HTTP_TEST(ws_http2, a_server_that_stops_says_so, .routes = echo_routes)
     cr_assert(strstr(h2_take(&c), "data 1 0 end"), "%s", c.log.text);
     h2_close(&c);
 }
+
+/* ---- parked ---- */
+
+static int ends, result;
+static bool is_slow;
+
+static int on_message(zk_ws *ws, void *context, const zk_ws_message *m)
+{
+    (void)context;
+    int rc = is_slow ? zk_sleep(ZK_SEC(1000)) : 0;
+    return rc < 0 ? rc : zk_ws_send(ws, m->type, m->data, m->size);
+}
+
+static void on_close(zk_ws *ws, void *context, int rc)
+{
+    (void)ws, (void)context;
+    ends++;
+    result = rc;
+}
+
+static int parks(zk_request *req, zk_response *res)
+{
+    static const zk_ws_handlers handlers = {on_message, on_close};
+    zk_ws *ws;
+    int rc = zk_ws_accept(req, res, NULL, &ws);
+    return rc < 0 ? rc : zk_ws_park(ws, &handlers, NULL);
+}
+
+static const zk_route park_routes[] = {
+    {"GET", "/parks", parks, NULL},
+    {"GET", "/loop", echo_loop, NULL},
+    {0},
+};
+
+/* Between messages there is no task, as over HTTP/1.1. */
+ZK_HTTP_TEST(ws_http2, parked_ones_have_no_task, .routes = park_routes)
+{
+    h2_client c;
+    h2_open(&c, f);
+    uint32_t before = f->shard.scope->live;
+    h2_send(&c, CONNECT ":path=/loop " VERSION);
+    cr_assert_h2(&c, "headers 1 200\n");
+    cr_assert_eq(f->shard.scope->live, before + 1);
+    h2_send(&c, "rst 1 u32:8");
+    cr_assert_h2(&c, "");
+    for (int i = 0; i < 3; i++) {
+        static const char *const opened[] = {"3", "5", "7"};
+        char script[256];
+        snprintf(script, sizeof script,
+                 "headers.h %s :method=CONNECT :protocol=websocket :scheme=http :authority=a "
+                 ":path=/parks " VERSION "data %s hex:818200000000 'hi'",
+                 opened[i], opened[i]);
+        h2_send(&c, script);
+        cr_assert(strstr(h2_take(&c), "\x81\x02hi"), "%s", c.log.text);
+        cr_assert_eq(f->shard.scope->live, before);
+    }
+    h2_send(&c, "data 3 " BYE);
+    cr_assert(strstr(h2_take(&c), "data 3 4 end"), "%s", c.log.text);
+    cr_assert(ends == 1 && result == 0);
+    h2_send(&c, "rst 5 u32:8");
+    settle();
+    cr_assert(ends == 2 && result == ZK_E_CLOSED);
+    cr_assert_eq(f->shard.scope->live, before);
+    h2_close(&c); /* and with it the last */
+    settle();
+    cr_assert(ends == 3 && result == ZK_E_CLOSED);
+}
+
+/* A server that stops says so to parked ones, and at last waits for none, busy or not. */
+ZK_HTTP_TEST(ws_http2, parked_ones_of_a_server_that_stops, .routes = park_routes)
+{
+    for (int busy = 0; busy < 2; busy++) {
+        h2_client c;
+        ends = 0;
+        is_slow = busy;
+        f->shard.is_draining = f->shard.is_aborting = false;
+        h2_open(&c, f);
+        h2_send(&c, CONNECT ":path=/parks " VERSION);
+        cr_assert_h2(&c, "headers 1 200\n");
+        if (busy) h2_send(&c, HI);
+        settle();
+        f->shard.is_draining = true;
+        zk__conn_drain(f->shard.conns);
+        cr_assert_h2(&c, "goaway 2147483647 NO_ERROR\ndata 1 4 \x88\x02\x03\xe9\n");
+        cr_assert(!ends);
+        f->shard.is_aborting = true;
+        zk__conn_abort(f->shard.conns);
+        settle();
+        cr_assert(ends == 1 && result == -ECANCELED, "%d %d", ends, result);
+        h2_close(&c);
+    }
+}

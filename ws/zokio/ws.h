@@ -127,8 +127,7 @@ typedef struct zk_ws_handlers {
  * after the other, and between messages the socket holds neither a stack nor a buffer. The request
  * is over when its handler has returned: what is needed of it goes into the context.
  *
- * Over HTTP/2, and for clients, it is a loop in the calling task instead, and suspends until the
- * socket is over.
+ * For clients it is a loop in the calling task instead, and suspends until the socket is over.
  *
  * @param handlers  must outlive the socket
  * @return 0; ZK_E_WS_STATE (parked already)
