@@ -247,8 +247,11 @@ static void known_set(zk__h2_known *known, nghttp2_rcbuf *name, nghttp2_rcbuf *v
     known_forget(known);
     nghttp2_vec name_bytes = nghttp2_rcbuf_get_buf(name), bytes = nghttp2_rcbuf_get_buf(value);
     zk_str text = {(const char *)name_bytes.base, name_bytes.len};
-    bool is_static = nghttp2_rcbuf_is_static(name);
-    if (!is_static || bytes.len > KNOWN_BYTES_MAX || !zk__h2_is_plain(text)) return;
+    /* Most compressors put no paths into their tables: a new object comes each time. */
+    bool is_kept = said != ZK__H2_SAID_PATH || nghttp2_rcbuf_is_static(value);
+    if (!is_kept || !nghttp2_rcbuf_is_static(name) || bytes.len > KNOWN_BYTES_MAX ||
+        !zk__h2_is_plain(text))
+        return;
     nghttp2_rcbuf_incref(name);
     nghttp2_rcbuf_incref(value);
     *known = (zk__h2_known){
@@ -260,13 +263,20 @@ static void known_set(zk__h2_known *known, nghttp2_rcbuf *name, nghttp2_rcbuf *v
         .cost = (uint32_t)(name_bytes.len + bytes.len + 32),
         .said = said,
     };
+    if (bytes.len < sizeof known->small) memcpy(known->small, bytes.base, bytes.len);
 }
 
 /* As field_take, with nothing left to check but the place. */
-static int known_take(zk__h2_stream *s, const zk__h2_known *known)
+static inline int known_take(zk__h2_stream *s, const zk__h2_known *known)
 {
-    nghttp2_vec bytes = {(uint8_t *)(uintptr_t)known->text, known->size};
-    zk_str value = text_keep(s, bytes);
+    zk_str value = {NULL, known->size};
+    if (ZK_LIKELY(value.size < sizeof known->small)) {
+        char *copy = zk__arena_bump(&s->req.arena, sizeof known->small);
+        if (ZK_LIKELY(copy != NULL)) memcpy(copy, known->small, sizeof known->small);
+        value.data = copy;
+    } else {
+        value = text_keep(s, (nghttp2_vec){(uint8_t *)(uintptr_t)known->text, known->size});
+    }
     if (ZK_UNLIKELY(!value.data)) return -ENOMEM;
     uint16_t said = known->said;
     if (ZK_UNLIKELY(said != ZK__H2_SAID_FIELD && s->said & (said | ZK__H2_SAID_FIELD))) {
@@ -284,8 +294,8 @@ static int known_take(zk__h2_stream *s, const zk__h2_known *known)
     }
 }
 
-/* The field is the next of its block. returns whether it is to be kept; refuses what is too much. */
-static bool is_within(zk__h2 *h2, zk__h2_stream *s, uint32_t cost, int *ret_rc)
+/* The next field of its block. returns whether it is to be kept; refuses what is too much. */
+static inline bool is_within(zk__h2 *h2, zk__h2_stream *s, uint32_t cost, int *ret_rc)
 {
     uint32_t limit = h2->shard->config->header_bytes_max;
     h2->header_bytes += cost;
@@ -299,27 +309,16 @@ static bool is_within(zk__h2 *h2, zk__h2_stream *s, uint32_t cost, int *ret_rc)
     return s && !s->refused && !(s->said & ZK__H2_MALFORMED_FIELD);
 }
 
-static int on_header(nghttp2_session *session, const nghttp2_frame *frame, nghttp2_rcbuf *name,
-                     nghttp2_rcbuf *value, uint8_t flags, void *context)
+static __attribute__((noinline)) int field_received(zk__h2 *h2, zk__h2_known *known,
+                                                    bool is_trailer, nghttp2_rcbuf *name,
+                                                    nghttp2_rcbuf *value)
 {
-    (void)session, (void)flags;
-    zk__h2 *h2 = context;
     zk__h2_stream *s = h2->block;
-    int rc;
-    zk__h2_known *known = NULL;
-    if (ZK_LIKELY(h2->header_count < ZK__H2_KNOWN)) known = &h2->known[h2->header_count++];
-    if (frame->headers.cat != NGHTTP2_HCAT_REQUEST) known = NULL;
-    if (ZK_LIKELY(known && known->value == value && known->name == name)) {
-        if (!is_within(h2, s, known->cost, &rc)) return rc;
-        rc = known_take(s, known);
-        if (ZK_UNLIKELY(rc < 0)) s->refused = rc;
-        return 0;
-    }
     nghttp2_vec name_bytes = nghttp2_rcbuf_get_buf(name);
     nghttp2_vec value_bytes = nghttp2_rcbuf_get_buf(value);
+    int rc;
     /* As RFC 9113 section 6.5.2 counts. A value of 64 KiB is the most that nghttp2 takes. */
     if (!is_within(h2, s, (uint32_t)(name_bytes.len + value_bytes.len + 32), &rc)) return rc;
-    bool is_trailer = frame->headers.cat != NGHTTP2_HCAT_REQUEST;
     bool is_name_known = nghttp2_rcbuf_is_static(name); /* of RFC 7541's own table */
     uint16_t before = s->said;
     rc = field_take(s, name_bytes, value_bytes, is_name_known, is_trailer);
@@ -327,6 +326,26 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, nghtt
     bool is_good = rc == 0 && !(s->said & ZK__H2_MALFORMED_FIELD);
     uint16_t said = s->said & (uint16_t)~before;
     if (known && is_good) known_set(known, name, value, said ? said : ZK__H2_SAID_FIELD);
+    return 0;
+}
+
+static int on_header(nghttp2_session *session, const nghttp2_frame *frame, nghttp2_rcbuf *name,
+                     nghttp2_rcbuf *value, uint8_t flags, void *context)
+{
+    (void)session, (void)flags;
+    zk__h2 *h2 = context;
+    int rc;
+    zk__h2_known *known = NULL;
+    if (ZK_LIKELY(h2->header_count < ZK__H2_KNOWN)) known = &h2->known[h2->header_count++];
+    if (frame->headers.cat != NGHTTP2_HCAT_REQUEST) known = NULL;
+    if (ZK_UNLIKELY(!known || known->value != value || known->name != name)) {
+        bool is_trailer = frame->headers.cat != NGHTTP2_HCAT_REQUEST;
+        return field_received(h2, known, is_trailer, name, value);
+    }
+    zk__h2_stream *s = h2->block;
+    if (!is_within(h2, s, known->cost, &rc)) return rc;
+    rc = known_take(s, known);
+    if (ZK_UNLIKELY(rc < 0)) s->refused = rc;
     return 0;
 }
 

@@ -30,6 +30,7 @@ enum {
     ZK__H2_WINDOW_BYTES = 1024 * 1024,
     ZK__H2_HEADS = 4,
     ZK__H2_KNOWN = 8,
+    ZK__H2_KNOWN_SMALL = 32, /* with a zero */
 };
 
 /* What happens to a stream. Called from within zk__h2_recv and zk__h2_send. */
@@ -59,8 +60,9 @@ typedef struct zk__h2_known {
     zk_str name_text;                   /* of RFC 7541's own table */
     const char *text;
     uint32_t size;
-    uint32_t cost; /* as RFC 9113 section 6.5.2 counts */
-    uint16_t said; /* of enum zk__h2_said: what it tells */
+    char small[ZK__H2_KNOWN_SMALL]; /* the text again, for a copy without a loop, if it fits */
+    uint32_t cost;                  /* as RFC 9113 section 6.5.2 counts */
+    uint16_t said;                  /* of enum zk__h2_said: what it tells */
 } zk__h2_known;
 
 struct zk__h2 {
@@ -157,8 +159,8 @@ int zk__h2_init(zk__h2 *h2, zk__shard *shard, const struct zk__h2_events *events
 /* All streams are closed. */
 void zk__h2_done(zk__h2 *h2);
 
-/* Takes what the client has sent, and may change it. returns 0; ZK_E_HTTP_SYNTAX: it is to be closed when what it is
- * to be told has been sent; -ENOMEM. */
+/* Takes what the client has sent, and may change it. returns 0; ZK_E_HTTP_SYNTAX: it is to be
+ * closed when what it is to be told has been sent; -ENOMEM. */
 int zk__h2_recv(zk__h2 *h2, void *data, size_t size);
 
 /*

@@ -4,8 +4,9 @@
  * nghttp2's session decides which frame is next, and makes most of them. Heads it is given without
  * a field; when it calls zk__h2_on_frame_send for such a frame, in the order of sending, the real
  * one takes its place. So there is one compressor, here, and what it does for the usual heads can
- * be remembered: each of their fields is in its table, and one byte long. That holds until something
- * is put into the table. Their length, which differs, is never put there, and written here.
+ * be remembered: each of their fields is in its table, and one byte long. That holds until
+ * something is put into the table. Their length, which differs, is never put there, and written
+ * here.
  *
  * A whole body that is small leaves with its head. nghttp2 is told that the response has none, and
  * forgets the stream when the head is sent; DATA is written behind it, ahead of what RFC 9218 has
@@ -282,10 +283,17 @@ static int continue_make(zk__h2 *h2, block *b)
 /* A literal that is never indexed, with the name's place in the table of RFC 7541. */
 static char *length_put(char *to, uint64_t length)
 {
-    char digits[20];
-    zk_str text = decimal_before(digits + sizeof digits, length);
     to[0] = 0x0f;
     to[1] = 28 - 15;
+    if (length < 100) {
+        char *at = to + 3;
+        if (length >= 10) *at++ = (char)('0' + length / 10);
+        *at++ = (char)('0' + length % 10);
+        to[2] = (char)(at - to - 3);
+        return at;
+    }
+    char digits[20];
+    zk_str text = decimal_before(digits + sizeof digits, length);
     to[2] = (char)text.size;
     for (size_t i = 0; i < text.size; i++)
         to[3 + i] = text.data[i];

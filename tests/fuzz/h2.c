@@ -176,7 +176,17 @@ static void respond(zk__h2_stream *s)
     s->out.data = body;
     s->out.size = random_below(4) ? random_below(BODY) : 0;
     s->out.is_last = random_below(2);
-    if (zk__h2_respond(s, "text/plain", random_below(4) != 0) < 0) s->out.size = 0;
+    bool has_body = random_below(4) != 0;
+    if (has_body && random_below(2)) {
+        int rc = zk__h2_offer(s, body, random_below(600));
+        CHECK(rc == 0 || rc == 1);
+        if (rc) {
+            s->out.is_last = true;
+            s->res.trailers.count = 0;
+            if (random_below(2)) s->res.fields.count = 0;
+        }
+    }
+    if (zk__h2_respond(s, "text/plain", has_body) < 0) s->out.size = 0;
 }
 
 /* Something that a handler may do. */
