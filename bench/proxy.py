@@ -235,7 +235,7 @@ def delay(options, proxies, address, rate):
         rows.append(row(name, [median for median, _ in own],
                         f"{middle_of([p99 for _, p99 in own]):.0f}", f"{middle_of(added):.0f}"))
     common.print_table(f"GET of 13 bytes, {rate:.0f} requests/s; {noise}",
-                       ["proxy", "median us", "quartiles", "99th percentile", "added to the median"],
+                       ["proxy", "median us", "quartiles", "99th percentile", "added us"],
                        rows, options.markdown)
 
 

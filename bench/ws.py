@@ -136,7 +136,9 @@ class Server:
                               preexec_fn=lambda: os.sched_setaffinity(0, {cpu})) as client:
             client.stdout.readline()
             before = self.cpu_seconds()
-            done = int(client.communicate("go\n")[0])
+            done = int(client.communicate("go\n")[0] or 0)
+        if not done:
+            sys.exit(f"bench: {self.kind.name}: publishing failed")
         return (self.cpu_seconds() - before) / done * 1e6, done / seconds
 
     def resident(self):
@@ -144,16 +146,24 @@ class Server:
         return int(re.search(r"^Rss:\s+(\d+)", rollup, re.M)[1]) * 1024
 
 
+def print_table(what, header, rows):
+    """As docs/benchmarks.md has it."""
+    print(f"\n{what}\n\n| {' | '.join(header)} |\n|---{'|--:' * (len(header) - 1)}|")
+    for row in rows:
+        print(f"| {' | '.join(row)} |", flush=True)
+
+
 def print_rows(what, unit, kinds, results):
     """The last kind is the bare one."""
-    print(f"\n{what}\n{'':26}{'CPU us/' + unit:>16}{'ratio':>8}{'per second':>14}")
     middle = statistics.median
     bare = results[kinds[-1].name]
+    rows = []
     for kind in kinds:
         own = results[kind.name]
-        print(f"{kind.name:26}{middle(r[0] for r in own):16.3f}"
-              f"{middle(a[0] / b[0] for a, b in zip(own, bare)):8.3f}"
-              f"{middle(r[1] for r in own):14,.0f}", flush=True)
+        rows.append([kind.name, f"{middle(r[0] for r in own):.3f}",
+                     f"{middle(a[0] / b[0] for a, b in zip(own, bare)):.3f}",
+                     f"{middle(r[1] for r in own):,.0f}"])
+    print_table(what, ["server", f"CPU us/{unit}", "ratio", f"{unit}s/s"], rows)
 
 
 def in_rounds(kinds, rounds, cpu, measure):
@@ -178,7 +188,7 @@ def publishing(cpus, options):
     kinds = [Kind(f"Zokio, {poller}", lambda port: [BUILD / "examples/chat", f"127.0.0.1:{port}"],
                   "/room", ZOKIO_POLLER=poller, **environment) for poller in ("epoll", "io_uring")]
     kinds.append(Kind("bare sends", lambda port: [LOAD, "fan", str(port)], mode="tcp"))
-    results = in_rounds(kinds, options.rounds, cpus[0],
+    results = in_rounds(kinds, min(options.rounds, 3), cpus[0],
                         lambda server: server.publish(cpus[1], options.seconds, options.many))
     print_rows(f"publishing {PUBLISHED_BYTES} bytes to {options.many:,}", "delivery", kinds,
                results)
@@ -201,7 +211,7 @@ def idle_open(server, count, kept):
 
 def idle(kinds, cpus, options):
     """Each opens and says nothing. Peers get fewer: libwebsockets polls all for each event."""
-    print("\nidle sockets")
+    rows = []
     for kind in kinds[:-1]:
         count = options.many if kind.name.startswith("Zokio") else min(options.many, 1000)
         kept = []
@@ -212,18 +222,19 @@ def idle(kinds, cpus, options):
                 idle_open(server, count, kept)
                 time.sleep(1)
                 each = (server.resident() - before) / count
-                print(f"{kind.name:26}{each:16,.0f} bytes each of {count:,}", flush=True)
+                rows.append([kind.name, f"{each:,.0f}", f"{count:,}"])
             except OSError as error:
-                print(f"{kind.name:26}{error}", flush=True)
+                rows.append([kind.name, str(error), f"{len(kept):,}"])
         for s in kept:
             s.close()
+    print_table("idle sockets, resident memory", ["server", "bytes each", "sockets"], rows)
 
 
 def inner_loops(cpus):
-    print("\ninner loops, GB/s, best of 15")
     out = subprocess.run([BUILD / "bench/micro", *INNER_LOOPS], capture_output=True, text=True,
                          check=True, preexec_fn=lambda: os.sched_setaffinity(0, {cpus[0]}))
-    print(out.stdout, end="")
+    rows = [line.split()[:2] for line in out.stdout.splitlines() if line.split()]
+    print_table("inner loops, best of 15", ["row", "GB/s"], rows)
 
 
 def main():

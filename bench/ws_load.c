@@ -271,8 +271,12 @@ static long publish(const char *port, const batch *b, bool is_ws, int connection
         for (int i = 0; i < connections; i++)
             peers[i].left = b->answer;
         write_all(peers[0].fd, b->data, b->ask);
-        for (int waiting = connections; waiting;) {
+        for (int waiting = connections, silent = 0; waiting;) {
             int count = epoll_wait(poller, events, EVENTS, 1000);
+            if (count <= 0 && ++silent == 20) {
+                fprintf(stderr, "%d have not got what was published\n", waiting);
+                exit(1);
+            }
             for (int i = 0; i < count; i++) {
                 peer *p = events[i].data.ptr;
                 if (p->left && take(p)) waiting--;

@@ -22,12 +22,6 @@ enum {
 
 enum block_kind { BLOCK_OWN, BLOCK_SHARED, BLOCK_FIRST, BLOCK_OF_CALLER };
 
-struct zk__arena_block {
-    struct zk__arena_block *next;
-    uint32_t bytes; /* with this header; not for BLOCK_OWN */
-    enum block_kind kind;
-};
-
 _Static_assert(sizeof(struct zk__arena_block) % ALIGN_BYTES == 0, "contents are not aligned");
 
 static void block_use(zk_arena *arena, struct zk__arena_block *block)
@@ -46,8 +40,6 @@ static void *own_block(zk_arena *arena, size_t size)
     if (first && first->kind != BLOCK_OWN) {
         block->next = first->next;
         first->next = block;
-        /* Every allocation moves `next`: zk__arena_renew relies on that. */
-        if (arena->end - arena->next >= ALIGN_BYTES) arena->next += ALIGN_BYTES;
     } else {
         block->next = first;
         arena->blocks = block;

@@ -18,11 +18,18 @@ void zk__arena_start(zk_arena *arena, void *buffer, size_t size);
  */
 void zk__arena_reset(zk_arena *arena, bool keep_first_block);
 
-/* zk__arena_reset(arena, true), with the common case in the caller: since the arena has been as it
- * is with its first block alone, `next` being `start` then, nothing was allocated. */
+/* What a block begins with. */
+struct zk__arena_block {
+    struct zk__arena_block *next;
+    uint32_t bytes; /* with this header; not for a block of a single object */
+    uint32_t kind;  /* see arena.c */
+};
+
+/* zk__arena_reset(arena, true) for an arena that has been started, with the common case in the
+ * caller: nothing was allocated, `start` being what `next` was then. */
 static inline void zk__arena_renew(zk_arena *arena, const char *start)
 {
-    if (ZK_UNLIKELY(arena->next != start)) zk__arena_reset(arena, true);
+    if (ZK_UNLIKELY(arena->next != start || arena->blocks->next)) zk__arena_reset(arena, true);
 }
 
 /* zk_arena_alloc, with the common case in the caller. */

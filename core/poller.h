@@ -98,7 +98,7 @@ struct zk__poller_ops {
     void (*watch)(zk__poller *poller, zk__io *io);
     /* Forgets the descriptor and closes it. No operation may be in flight. */
     void (*forget)(zk__poller *poller, zk__io *io);
-    /* Calls what completes; waits up to `timeout` ns for something (0: not at all, < 0: for
+    /* Calls what completes; waits for something, `timeout` ns or less (0: not at all, < 0: for
      * ever). */
     void (*poll)(zk__poller *poller, zk_time timeout);
     /* Whether something may come from outside: there are descriptors that it reports on. */

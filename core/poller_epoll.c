@@ -10,23 +10,31 @@
  * a Unix socket, whatever follows: such a stream is MARKED, a TCP one when EPOLLPRI says so.
  *
  * The wake-up eventfd is edge-triggered and never read.
+ *
+ * A long wait has no time-out of its own: setting up and taking back the kernel's timer costs 0.6
+ * us each time, and a server sleeps between any two batches of requests. Instead a timerfd, which
+ * is never read either, ends it. It stays armed from wait to wait, and is armed anew only when it
+ * would fire too late or has fired; that it may fire too early is allowed.
  */
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "core/poller.h"
 #include "core/worker.h"
 
-enum { EVENTS = 256 };
+enum { EVENTS = 256, TIMER_FD_FROM_MS = 50 };
 
 typedef struct epoll_state {
     int epoll_fd, wake_fd;
-    zk__io *current; /* whose event is being handled; NULL once that has forgotten it */
-    int next, count; /* of events: those not handled yet */
+    int timer_fd;     /* -1: there is none */
+    zk_time timer_at; /* when it fires; in the past if it is not armed */
+    zk__io *current;  /* whose event is being handled; NULL once that has forgotten it */
+    int next, count;  /* of events: those not handled yet */
     size_t registered;
     struct epoll_event events[EVENTS + 1]; /* one may look at the one behind the last */
 } epoll_state;
@@ -47,6 +55,12 @@ static int epoll_open(zk__poller *poller)
         free(s);
         return rc;
     }
+    s->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    s->timer_at = INT64_MIN;
+    if (s->timer_fd >= 0 && epoll_ctl(s->epoll_fd, EPOLL_CTL_ADD, s->timer_fd, &wake)) {
+        close(s->timer_fd);
+        s->timer_fd = -1;
+    }
     s->current = NULL;
     s->next = s->count = 0;
     s->registered = 0;
@@ -59,6 +73,7 @@ static void epoll_close(zk__poller *poller)
     epoll_state *s = poller->state;
     close(s->epoll_fd);
     close(s->wake_fd);
+    if (s->timer_fd >= 0) close(s->timer_fd);
     free(s);
     poller->state = NULL;
 }
@@ -265,13 +280,34 @@ static void on_event(epoll_state *s, zk__io *io, uint32_t events)
     s->current = NULL;
 }
 
+/* Sees to it that the timerfd fires within `timeout`. returns whether it will. */
+static bool timer_arm(epoll_state *s, zk_time now, zk_time timeout)
+{
+    if (s->timer_fd < 0) return false;
+    if (ZK_LIKELY(s->timer_at > now && s->timer_at - now <= timeout)) return true;
+    struct itimerspec when = {
+        .it_value = {.tv_sec = timeout / ZK_SEC(1), .tv_nsec = timeout % ZK_SEC(1)},
+    };
+    s->timer_at = INT64_MIN;
+    zk_time at = zk__clock() + timeout; /* or later, by what the call takes */
+    if (timerfd_settime(s->timer_fd, 0, &when, NULL)) return false;
+    s->timer_at = at;
+    return true;
+}
+
+/* For epoll_wait. */
+static int timeout_in_ms(epoll_state *s, zk_time now, zk_time timeout)
+{
+    if (timeout < 0) return -1;
+    if (timeout > ZK_SEC(86400)) timeout = ZK_SEC(86400);
+    if (timeout >= ZK_MS(TIMER_FD_FROM_MS) && timer_arm(s, now, timeout)) return -1;
+    return (int)((timeout + ZK_MS(1) - 1) / ZK_MS(1)); /* rounded up: a timer never fires early */
+}
+
 static void epoll_poll(zk__poller *poller, zk_time timeout)
 {
     epoll_state *s = poller->state;
-    /* Rounded up: a timer never fires early. */
-    int timeout_ms = timeout < 0               ? -1
-                     : timeout > ZK_SEC(86400) ? 86400 * 1000
-                                               : (int)((timeout + ZK_MS(1) - 1) / ZK_MS(1));
+    int timeout_ms = timeout_in_ms(s, poller->worker->now, timeout);
     s->count = epoll_wait(s->epoll_fd, s->events, EVENTS, timeout_ms);
     for (s->next = 0; s->next < s->count;) {
         const struct epoll_event *event = &s->events[s->next++];

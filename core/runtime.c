@@ -135,7 +135,9 @@ static void poll_asleep(zk__worker *w)
     zk_time timeout = is_called ? 0 : poll_timeout(w);
     bool may_trim = !w->is_trimmed && (timeout < 0 || timeout > trim_after);
     w->poller.ops->poll(&w->poller, may_trim ? trim_after : timeout);
-    if (may_trim && is_idle(w) && !atomic_load(&w->inbox)) trim(w);
+    /* A poll may end before its time. */
+    bool is_time = may_trim && is_idle(w) && zk__clock() - w->now >= trim_after;
+    if (is_time && !atomic_load(&w->inbox)) trim(w);
     atomic_store_explicit(&w->is_sleeping, false, memory_order_relaxed);
     if (w->runtime->worker_count > 1) atomic_fetch_and(&w->runtime->idle_workers, ~bit);
 }

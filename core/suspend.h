@@ -31,10 +31,10 @@ ZK__INLINE void zk__look_ahead(const zk__worker *w, uint32_t head)
     __builtin_prefetch(w->ring[(head + ZK__AHEAD_OF_TASK) & w->ring_mask], 1);
     const zk_task *soon = w->ring[(head + ZK__AHEAD_OF_STACK) & w->ring_mask];
     if (!soon) return;
-    const char *sp = soon->sp; /* or an argument, and then this does not matter */
-    __builtin_prefetch(sp, 1);
-    __builtin_prefetch(sp + ZK__LINE_BYTES, 1);
-    __builtin_prefetch(sp + 2 * ZK__LINE_BYTES, 1);
+    uintptr_t sp = (uintptr_t)soon->sp; /* or an argument, and then this does not matter */
+    __builtin_prefetch((void *)sp, 1);
+    __builtin_prefetch((void *)(sp + ZK__LINE_BYTES), 1);
+    __builtin_prefetch((void *)(sp + 2 * ZK__LINE_BYTES), 1);
     __builtin_prefetch(soon->stack, 1);
 }
 

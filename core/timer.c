@@ -126,7 +126,8 @@ static size_t fire_all(zk__wheel *wheel, zk__timer **list)
         zk__timer *timer = *list;
         list_remove(timer);
         wheel->pending--;
-        __builtin_prefetch((const char *)*list - 64, 1);
+        /* Of the next one, which may be NULL, what its callback will touch. */
+        __builtin_prefetch((void *)((uintptr_t)*list - 64), 1);
         __builtin_prefetch(*list, 1);
         timer->fire(timer);
         fired++;

@@ -9,6 +9,7 @@
 
 #include "core/worker.h"
 #include "http/client_pool.h"
+#include "http/send.h"
 #include "net/stream.h"
 
 enum { COPY_MAX = ZK__HOP_OUT_BYTES / 4, INTERIM_MAX = 16 };
@@ -20,16 +21,6 @@ static int broken(zk__hop *l, int rc)
 }
 
 static const zk__hop_limits *limits(const zk__hop *l) { return &l->origin->pool->limits; }
-
-static zk_time span_of(int timeout_ms) { return timeout_ms < 0 ? INT64_MAX : ZK_MS(timeout_ms); }
-
-/* What a wait in a scope of its own has come to, seen from outside of that. */
-static ssize_t outcome(const zk_scope *wait, ssize_t n)
-{
-    if (n == -ETIMEDOUT && !wait->parent->reason) return ZK_E_HTTP_TIMEOUT;
-    if (n == -ECANCELED && wait->parent->reason) return wait->parent->reason;
-    return n;
-}
 
 void zk__hop_begin(zk__hop *l)
 {
@@ -84,8 +75,8 @@ static void head_room(zk__talk *t)
 
 /* ---- a response that comes before the request has ended ---- */
 
-/* Looks for one, without waiting. returns 0: there is none, or it wants the rest of the request; -EPIPE:
- * there is one; an error. */
+/* Looks for one, without waiting. returns 0: there is none, or it wants the rest of the request;
+ * -EPIPE: there is one; an error. */
 static int early_look(zk__hop *l)
 {
     zk__talk *t = l->talk;
@@ -179,35 +170,24 @@ static ssize_t send_some(zk__hop *l, const struct iovec *iov, int count)
         return rc < 0 ? rc : -EAGAIN;
     }
     if (n != -EAGAIN) return n;
-    bool watches = l->watches && !l->has_head;
+    int timeout_ms = limits(l)->write_timeout_ms;
+    if (!l->watches || l->has_head) return zk__write_within(l->stream, iov, count, timeout_ms);
     zk_scope wait __attribute__((cleanup(zk__scope_leave)));
-    zk__scope_enter_within(&wait, span_of(limits(l)->write_timeout_ms));
-    if (!watches) return outcome(&wait, l->stream->ops->writev(l->stream, iov, count, false));
-    n = outcome(&wait, room_or_news(l));
+    zk__scope_enter_within(&wait, zk__wait_span(timeout_ms));
+    n = zk__wait_outcome(&wait, room_or_news(l));
     if (n == 0) n = early_look(l);
     return n < 0 ? n : -EAGAIN;
 }
 
 static int send_all(zk__hop *l, struct iovec *iov, int count)
 {
+    count = zk__iov_advance(&iov, count, 0);
     while (count) {
-        if (!iov->iov_len) {
-            iov++, count--;
-            continue;
-        }
         ssize_t n = send_some(l, iov, count);
         if (n == -EAGAIN) continue;
         if (n < 0) return broken(l, (int)n);
         l->has_sent = true;
-        size_t left = (size_t)n;
-        while (count && left >= iov->iov_len) {
-            left -= iov->iov_len;
-            iov++, count--;
-        }
-        if (count && left) {
-            iov->iov_base = (char *)iov->iov_base + left;
-            iov->iov_len -= left;
-        }
+        count = zk__iov_advance(&iov, count, (size_t)n);
     }
     return 0;
 }
@@ -268,8 +248,8 @@ static ssize_t read_some(zk__hop *l, void *buf, size_t size)
     ssize_t n = zk_stream_try_read(l->stream, buf, size);
     if (n == -EAGAIN) {
         zk_scope wait __attribute__((cleanup(zk__scope_leave)));
-        zk__scope_enter_within(&wait, span_of(limits(l)->body_timeout_ms));
-        n = outcome(&wait, zk_stream_read(l->stream, buf, size));
+        zk__scope_enter_within(&wait, zk__wait_span(limits(l)->body_timeout_ms));
+        n = zk__wait_outcome(&wait, zk_stream_read(l->stream, buf, size));
     }
     return n;
 }
@@ -293,8 +273,8 @@ int zk__hop_answer(zk__hop *l)
     int rc = 0;
     if (!l->has_head) {
         zk_scope wait __attribute__((cleanup(zk__scope_leave)));
-        zk__scope_enter_within(&wait, span_of(limits(l)->answer_timeout_ms));
-        rc = (int)outcome(&wait, head_read(l));
+        zk__scope_enter_within(&wait, zk__wait_span(limits(l)->answer_timeout_ms));
+        rc = (int)zk__wait_outcome(&wait, head_read(l));
     }
     if (rc < 0) {
         const char *reason = zk__h1_reason(&l->talk->h1);

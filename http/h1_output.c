@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "http/h1_conn.h"
+#include "http/send.h"
 #include "net/stream.h"
 
 enum { COPY_MAX = ZK__H1_OUT_BYTES / 4 };
@@ -20,30 +21,14 @@ enum { COPY_MAX = ZK__H1_OUT_BYTES / 4 };
 static int send_all(zk__session *x, struct iovec *iov, int count)
 {
     zk_stream *stream = x->conn->stream;
+    count = zk__iov_advance(&iov, count, 0);
     while (count) {
-        if (!iov->iov_len) {
-            iov++, count--;
-            continue;
-        }
         ssize_t n = stream->ops->writev(stream, iov, count, true);
         if (n == -EAGAIN) {
-            zk_scope wait __attribute__((cleanup(zk__scope_leave)));
-            int timeout_ms = x->conn->shard->config->write_timeout_ms;
-            zk__scope_enter_within(&wait, timeout_ms < 0 ? INT64_MAX : ZK_MS(timeout_ms));
-            n = stream->ops->writev(stream, iov, count, false);
-            if (n == -ETIMEDOUT && !wait.parent->reason) n = ZK_E_HTTP_TIMEOUT;
-            if (n == -ECANCELED && wait.parent->reason) n = wait.parent->reason;
+            n = zk__write_within(stream, iov, count, x->conn->shard->config->write_timeout_ms);
         }
         if (n < 0) return x->res.error = (int)n; /* part of it may have left: nothing may follow */
-        size_t left = (size_t)n;
-        while (count && left >= iov->iov_len) {
-            left -= iov->iov_len;
-            iov++, count--;
-        }
-        if (count && left) {
-            iov->iov_base = (char *)iov->iov_base + left;
-            iov->iov_len -= left;
-        }
+        count = zk__iov_advance(&iov, count, (size_t)n);
     }
     return 0;
 }

@@ -137,7 +137,7 @@ static void fields_end(zk__h2_call *c, bool is_last)
         a->framing = is_last ? ZK__H1_NO_BODY : a->has_length ? ZK__H1_LENGTH : ZK__H1_TO_END;
         a->keep_alive = true;
         zk__h2_wake_reader(c);
-        if (a->status >= 400) zk__h2_wake(&c->writer); /* which may stop */
+        if (a->status >= 400) zk__place_wake(&c->writer); /* which may stop */
     }
     c->fields = NULL;
     c->field_count = c->field_capacity = 0;
@@ -162,7 +162,7 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
     if (is_last && (frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA)) {
         c->is_in_ended = true;
         zk__h2_wake_reader(c);
-        zk__h2_wake(&c->writer);
+        zk__place_wake(&c->writer);
     }
     return 0;
 }

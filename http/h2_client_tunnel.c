@@ -14,6 +14,8 @@
 #include <string.h>
 
 #include "core/worker.h"
+#include "http/place.h"
+#include "http/send.h"
 #include "net/stream.h"
 
 enum { OUT_BYTES = 16 * 1024, LEFT_MS = 5000 };
@@ -37,32 +39,13 @@ static bool is_gone(const zk__h2_call *c) { return !c->conn || c->error; }
 
 /* ---- waiting ---- */
 
-typedef struct call_wait {
-    zk__wait wait;
-    zk__wait **place;
-} call_wait;
-
-static void call_cancel(zk__wait *wait)
-{
-    *((call_wait *)(void *)wait)->place = NULL;
-    zk__wait_end(wait, -ECANCELED);
-}
-
 /* Waits for something to happen to the call. */
 int zk__h2_call_wait(zk__wait **place, int timeout_ms)
 {
     static const zk__wait_kind kind = {.name = "HTTP/2 exchange"};
     zk_scope limit __attribute__((cleanup(zk__scope_leave)));
-    zk__scope_enter_within(&limit, timeout_ms < 0 ? INT64_MAX : ZK_MS(timeout_ms));
-    int rc = zk__wait_begin();
-    if (rc >= 0) {
-        call_wait w = {.wait = {.cancel = call_cancel, .kind = &kind}, .place = place};
-        *place = &w.wait;
-        rc = (int)zk__wait_for(&w.wait);
-    }
-    if (rc == -ETIMEDOUT && !limit.parent->reason) return ZK_E_HTTP_TIMEOUT;
-    if (rc == -ECANCELED && limit.parent->reason) return limit.parent->reason;
-    return rc;
+    zk__scope_enter_within(&limit, zk__wait_span(timeout_ms));
+    return (int)zk__wait_outcome(&limit, zk__place_wait(place, &kind));
 }
 
 /* ---- a stream's operations ---- */

@@ -9,6 +9,7 @@
 
 #include "http/client.h"
 #include "http/h2_client_tunnel.h"
+#include "http/place.h"
 #include "net/stream.h"
 
 enum { ZK__H2_LINK_OUT_BYTES = 64 * 1024 };
@@ -38,23 +39,16 @@ static inline const zk__hop_limits *zk__h2_limits(const zk__h2_link *l)
     return &l->origin->pool->limits;
 }
 
-static inline void zk__h2_wake(zk__wait **place)
-{
-    zk__wait *wait = *place;
-    *place = NULL;
-    if (wait) zk__wait_end(wait, 0);
-}
-
 /* Something has come for who reads. */
 static inline void zk__h2_wake_reader(zk__h2_call *c)
 {
-    zk__h2_wake(&c->reader);
+    zk__place_wake(&c->reader);
     if (c->tunnel) zk__h2_call_tunnel_news(c);
 }
 
 static inline void zk__h2_wake_writer(zk__h2_call *c)
 {
-    zk__h2_wake(&c->writer);
+    zk__place_wake(&c->writer);
     if (c->tunnel) zk__h2_call_tunnel_news(c);
 }
 

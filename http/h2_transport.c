@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "core/arena.h"
+#include "http/place.h"
 
 enum { HANDLERS_EXCESS = 2, IN_BYTES_KEPT = 16 * 1024 };
 
@@ -154,37 +155,18 @@ const struct zk__h2_events zk__h2_stream_events = {
 
 /* ---- waiting for the client ---- */
 
-typedef struct stream_wait {
-    zk__wait wait;
-    zk__wait **place;
-} stream_wait;
-
-static void stream_wait_cancel(zk__wait *wait)
-{
-    *((stream_wait *)(void *)wait)->place = NULL;
-    zk__wait_end(wait, -ECANCELED);
-}
-
 static ssize_t body_wait(void *arg)
 {
     static const zk__wait_kind kind = {.name = "request body"};
     zk__h2_stream *s = arg;
-    int rc = zk__wait_begin();
-    if (rc < 0) return rc;
-    stream_wait w = {.wait = {.cancel = stream_wait_cancel, .kind = &kind}, .place = &s->reader};
-    s->reader = &w.wait;
-    return zk__wait_for(&w.wait);
+    return zk__place_wait(&s->reader, &kind);
 }
 
 static int room_wait(void *arg)
 {
     static const zk__wait_kind kind = {.name = "room for the response"};
     zk__h2_stream *s = arg;
-    int rc = zk__wait_begin();
-    if (rc < 0) return rc;
-    stream_wait w = {.wait = {.cancel = stream_wait_cancel, .kind = &kind}, .place = &s->writer};
-    s->writer = &w.wait;
-    return (int)zk__wait_for(&w.wait);
+    return zk__place_wait(&s->writer, &kind);
 }
 
 static bool is_gone(const zk__h2_stream *s) { return !s->h2 || s->is_reset; }

@@ -11,6 +11,7 @@
 
 #include "core/worker.h"
 #include "http/h2_internal.h"
+#include "http/place.h"
 #include "net/stream.h"
 
 struct zk__h2_tunnel {
@@ -19,11 +20,6 @@ struct zk__h2_tunnel {
     zk__upgrade *upgrade;
     zk__room *room; /* awaited */
 };
-
-typedef struct tunnel_wait {
-    zk__wait wait;
-    zk__wait **place;
-} tunnel_wait;
 
 static struct zk__h2_tunnel *of(const zk_stream *stream)
 {
@@ -34,20 +30,10 @@ static bool is_gone(const zk__h2_stream *s) { return !s->h2 || s->is_reset; }
 
 /* ---- a stream's operations ---- */
 
-static void wait_cancel(zk__wait *wait)
-{
-    *((tunnel_wait *)(void *)wait)->place = NULL;
-    zk__wait_end(wait, -ECANCELED);
-}
-
 static int wait_at(zk__wait **place)
 {
     static const zk__wait_kind kind = {.name = "tunnel through HTTP/2"};
-    int rc = zk__wait_begin();
-    if (rc < 0) return rc;
-    tunnel_wait w = {.wait = {.cancel = wait_cancel, .kind = &kind}, .place = place};
-    *place = &w.wait;
-    return (int)zk__wait_for(&w.wait);
+    return zk__place_wait(place, &kind);
 }
 
 static ssize_t read_now(zk__h2_stream *s, void *buf, size_t size)

@@ -84,6 +84,7 @@ typedef struct zk__proxy_name {
 typedef struct zk__upstream_use {
     zk__upstream *upstream;
     zk__origin *origin;
+    zk__origin *http1;  /* NULL, or for what HTTP/2 cannot do */
     uint32_t holders;   /* views */
     uint32_t active;    /* requests in progress */
     int current_weight; /* of the smooth round robin */

@@ -250,6 +250,17 @@ static bool is_dead(int rc)
     return rc == ZK_E_CLOSED || rc == -ECONNRESET || rc == -EPIPE || rc == ZK_E_TLS_TRUNCATED;
 }
 
+/* Connections beside those of HTTP/2. NULL: there is no memory. */
+static zk__origin *http1_origin(zk__proxy_worker *w, zk__upstream_use *use)
+{
+    const zk__origin *o = use->origin;
+    if (use->http1) return use->http1;
+    zk_str address = {o->address, strlen(o->address)}, host = {o->host, strlen(o->host)};
+    use->http1 = zk__pool_origin_http1(w->pool, address, o->tls, host, NULL);
+    if (use->http1) zk__origin_keep(use->http1);
+    return use->http1;
+}
+
 static int forward_once(zk__proxy_worker *w, zk__upstream_use *use, zk__proxy_try *try,
                         bool must_be_new, zk_request *req, zk_response *res)
 {
@@ -259,13 +270,8 @@ static int forward_once(zk__proxy_worker *w, zk__upstream_use *use, zk__proxy_tr
         is_greeted = zk__greeting_make(&greeting, w->pool->limits.proxy_protocol, req->stream);
     }
     try->hop = NULL;
-    zk__origin *origin = use->origin;
-    if (ZK_UNLIKELY(try->needs_http1)) {
-        zk_str address = {origin->address, strlen(origin->address)};
-        zk_str host = {origin->host, strlen(origin->host)};
-        origin = zk__pool_origin_http1(w->pool, address, origin->tls, host, NULL);
-        if (!origin) return -ENOMEM;
-    }
+    zk__origin *origin = ZK_UNLIKELY(try->needs_http1) ? http1_origin(w, use) : use->origin;
+    if (!origin) return -ENOMEM;
     bool counts = w->proxy->options.pending_max > 0;
     if (counts) atomic_fetch_add(&use->upstream->breaker.pending, 1);
     int rc = zk__origin_reach(origin, is_greeted ? &greeting : NULL, must_be_new, &try->hop);

@@ -131,7 +131,7 @@ static int check_run(void *arg)
 }
 
 /* Asks each upstream of now that is not being asked already. */
-static int check_all(zk_proxy *p, zk_scope *checks, zk_client *client)
+static int check_all(zk_proxy *p, zk_scope *checks, zk_client *const clients[2])
 {
     zk__upstream_set *set = zk__upstream_set_take(p);
     int rc = 0;
@@ -139,7 +139,7 @@ static int check_all(zk_proxy *p, zk_scope *checks, zk_client *client)
         zk__upstream *u = set->at[i];
         if (atomic_exchange(&u->is_being_checked, true)) continue;
         atomic_fetch_add(&u->holders, 1);
-        check c = {.proxy = p, .upstream = u, .client = client};
+        check c = {.proxy = p, .upstream = u, .client = clients[u->is_h2c]};
         zk_spawn_options spawn = {.arg_bytes = sizeof c, .is_pinned = true};
         rc = zk_spawn_with(checks, &spawn, check_run, &c);
         if (!rc) continue;
@@ -153,19 +153,25 @@ static int check_all(zk_proxy *p, zk_scope *checks, zk_client *client)
 int zk_proxy_check(zk_proxy *p)
 {
     if (!p->health_path) return zk_fail(ZK_E_CONFIG, "the proxy has no health_path");
-    zk_client *client;
+    zk_client *clients[2] = {NULL, NULL}; /* the other one speaks HTTP/2 without TLS */
     zk_client_options options = {.idle_connections_max = 1, .redirects_max = -1};
     if (p->options.client) options.tls = p->options.client->tls;
-    int rc = zk_client_new(&options, &client);
+    int rc = zk_client_new(&options, &clients[0]);
     if (rc < 0) return rc;
-    client->limits.proxy_protocol = p->options.proxy_protocol;
+    clients[0]->limits.proxy_protocol = p->options.proxy_protocol;
+    /* No certificates are read for it, since it looks at none. */
+    const zk_tls_client blind = {.insecure_skip_verification = true};
+    options.tls = &blind;
+    options.h2c = true;
+    if (ZK__H2) rc = zk_client_new(&options, &clients[1]);
     ZK_SCOPE(checks) {
         while (!rc) {
-            rc = check_all(p, &checks, client);
+            rc = check_all(p, &checks, clients);
             if (!rc) rc = zk_sleep(ZK_MS(p->options.health_interval_ms));
         }
         zk_scope_cancel(&checks);
     }
-    zk_client_free(client);
+    zk_client_free(clients[0]);
+    zk_client_free(clients[1]);
     return rc;
 }

@@ -95,7 +95,7 @@ zk_time zk__proxy_hedge_delay(const zk__proxy_job *j)
     const zk_proxy_options *o = &j->worker->proxy->options;
     if (ZK_LIKELY(!o->hedge_ms && !o->hedge_percentile)) return -1;
     const zk__proxy_try *try = &j->try;
-    bool has_body = !try->has_whole_body || try->body.size || j->req->body_length;
+    bool has_body = !try->has_whole_body || try->body.size || j->req->trailer_count;
     if (has_body || try->protocol.size || !is_safe(j->req) || j->view->count < 2) return -1;
     zk_time fixed = o->hedge_ms > 0 ? ZK_MS(o->hedge_ms) : -1;
     zk_time measured = o->hedge_percentile ? j->worker->latency.at_least : 0;

@@ -34,6 +34,7 @@ static void use_drop(zk__proxy_worker *w, zk__upstream_use *use)
 {
     if (--use->holders) return;
     if (w->pool) zk__origin_release(use->origin);
+    if (w->pool && use->http1) zk__origin_release(use->http1);
     zk__upstream_drop(use->upstream);
     zk_free(use);
 }
@@ -96,7 +97,9 @@ void zk__proxy_view_renew(zk__proxy_worker *w)
     if (!before) return;
     for (int i = 0; i < before->count; i++) {
         zk__upstream_use *use = before->at[i];
-        if (!use_find(view, use->upstream)) zk__origin_retire(use->origin);
+        if (use_find(view, use->upstream)) continue;
+        zk__origin_retire(use->origin);
+        if (use->http1) zk__origin_retire(use->http1);
     }
     zk__proxy_view_give(before);
 }

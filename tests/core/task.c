@@ -520,3 +520,78 @@ ZK_TEST(task, an_array_is_copied_whole_and_a_text_is_passed_as_it_is)
 {
     cr_assert_ok(zk_test_run(1, spawn_array_and_text, NULL));
 }
+
+/* ---- what lies behind a task ---- */
+
+enum { WORDS = 8, SLEEPERS = 300 };
+
+typedef struct words {
+    uint64_t word[WORDS];
+    int *count;
+} words;
+
+static int sleep_with_words(void *arg)
+{
+    words *own = arg;
+    cr_assert_ok(zk_sleep(ZK_MS(1)));
+    for (uint64_t i = 0; i < WORDS; i++)
+        cr_assert_eq(own->word[i], i ^ 0x5555);
+    ++*own->count;
+    return 0;
+}
+
+static int sleep_for_count(void *arg)
+{
+    int rc = zk_sleep(ZK_MS(2));
+    if (rc == 0) ++*(int *)arg;
+    return rc;
+}
+
+static int sleep_with_another(void *arg)
+{
+    zk_future f;
+    zk_async(&f, sleep_for_count, arg);
+    int rc = sleep_for_count(arg);
+    cr_assert_ok(zk_await(&f));
+    return rc;
+}
+
+/* The record of a sleep lies behind the task: not over a copied argument, and not over that of a
+ * task that this one awaits. With more tasks than are looked at ahead of time. */
+ZK_ASYNC_TEST(task, sleeping_tasks_keep_their_arguments)
+{
+    int count = 0;
+    words mine = {.count = &count};
+    for (uint64_t i = 0; i < WORDS; i++)
+        mine.word[i] = i ^ 0x5555;
+    ZK_SCOPE(s) {
+        for (int i = 0; i < SLEEPERS; i++) {
+            cr_assert_ok(zk_spawn(&s, sleep_with_words, &mine));
+            cr_assert_ok(zk_spawn(&s, sleep_for_count, (void *)&count));
+            cr_assert_ok(zk_spawn(&s, sleep_with_another, (void *)&count));
+        }
+        cr_assert_ok(zk_scope_wait(&s));
+    }
+    cr_assert_eq(count, 4 * SLEEPERS);
+}
+
+static int sleep_an_hour(void *arg)
+{
+    int rc = zk_sleep(ZK_SEC(3600));
+    ++*(int *)arg;
+    return rc;
+}
+
+/* Cancellation finds a sleep there, too. */
+ZK_ASYNC_TEST(task, sleeping_tasks_without_an_argument_are_cancelled)
+{
+    int count = 0;
+    ZK_SCOPE(s) {
+        for (int i = 0; i < SLEEPERS; i++)
+            cr_assert_ok(zk_spawn(&s, sleep_an_hour, (void *)&count));
+        cr_assert_ok(zk_yield());
+        zk_scope_cancel(&s);
+        cr_assert_rc(zk_scope_wait(&s), -ECANCELED);
+    }
+    cr_assert_eq(count, SLEEPERS);
+}

@@ -107,7 +107,7 @@ static int answer(conn *c, unsigned id, bool is_large)
     char text[256], piece[LARGE_BYTES / PIECES];
     int size = snprintf(text, sizeof text, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n",
                         is_large ? LARGE_BYTES : 8);
-    size += snprintf(text + size, sizeof text - (size_t)size, is_large ? "" : "%08u", id);
+    if (!is_large) size += snprintf(text + size, sizeof text - (size_t)size, "%08u", id);
     int rc = turns(3);
     if (rc) return rc;
     records[id].has_begun = true;

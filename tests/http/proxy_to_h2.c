@@ -6,6 +6,7 @@
 
 #include "tests/http/proxying.h"
 
+#include <errno.h>
 #include <zokio/client.h>
 
 enum { LARGE_BYTES = 2 * 1000 * 1000 };
@@ -428,4 +429,27 @@ TO_H2_TEST(grpc_passes, "", OPTIONS(0),
     zk_client_free(client);
     talk("GET / HTTP/1.1\r\nHost: a\r\nTE: trailers, deflate\r\nConnection: TE\r\n\r\n");
     cr_expect(strstr(h2o[0].log.text, " te=trailers"), "%s", h2o[0].log.text);
+}
+
+static int check_run(void *arg)
+{
+    (void)arg;
+    int rc = zk_proxy_check(px.proxy);
+    return rc == -ECANCELED ? 0 : rc;
+}
+
+/* Checks speak what the upstream does. */
+TO_H2_TEST(upstreams_are_checked, "",
+           OPTIONS(.health_path = "/up", .health_interval_ms = 1000, .health_threshold = 1),
+           {.script = "headers.eh $ :status=500"})
+{
+    ZK_SCOPE(scope) {
+        zk_spawn_options options = {.is_pinned = true};
+        cr_assert_ok(zk_spawn_with(&scope, &options, check_run, NULL));
+        origin_until(px.turned_out == 1);
+        pass_ms(1010);
+        origin_until(px.turned_well == 1);
+        cr_expect(strstr(h2o[0].log.text, ":path=/up"), "%s", h2o[0].log.text);
+        zk_scope_cancel(&scope);
+    }
 }
