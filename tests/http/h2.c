@@ -357,6 +357,7 @@ static void send_in_pieces(h2_client *c, const char *script, size_t piece)
         wire_send_n(&c->w, b.data + at, n, 0);
         settle();
     }
+    free(b.data);
 }
 
 /* nghttp2 does not see the DATA of a small response, which leaves with its head; the connection's
