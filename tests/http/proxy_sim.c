@@ -23,7 +23,7 @@ static zk_proxy *proxy;
 static zk_client *client;
 static zk_serving *serving[3];
 static bool is_over, restarts;
-static bool is_poor; /* of memory: nghttp2 1.52 frees some of its own twice then */
+static bool is_poor; /* of memory: then without HTTP/2, whose nghttp2 1.52 has crashed so */
 
 static char byte_at(unsigned id, size_t i) { return (char)('a' + (id + i * i / 11) % 26); }
 
