@@ -35,7 +35,7 @@ static int header_read(zk_stream *stream, zk__proxy_header *header)
 {
     char data[ZK__PROXY_HEADER_BYTES_MAX];
     for (size_t size = 0;;) {
-        size_t wanted;
+        size_t wanted = 0;
         ptrdiff_t whole = zk__proxy_header_parse(data, size, &wanted, header);
         if (whole) return whole < 0 ? (int)whole : 0;
         ssize_t n = zk_stream_read(stream, data + size, wanted);

@@ -159,7 +159,9 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
     if (!c) return 0;
     bool is_last = frame->hd.flags & NGHTTP2_FLAG_END_STREAM;
     if (frame->hd.type == NGHTTP2_HEADERS) fields_end(c, is_last);
-    if (is_last && (frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA)) {
+    /* Of a body that there was no memory for the end is none. */
+    if (is_last && !c->error &&
+        (frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA)) {
         c->is_in_ended = true;
         zk__h2_wake_reader(c);
         zk__place_wake(&c->writer);
