@@ -107,8 +107,7 @@ ZK__INLINE void run_all(together *all, const zk_call *calls, size_t count, unsig
     if (ZK_LIKELY(!all->unfolded_from)) return;
     for (size_t i = all->unfolded_from; i < count; i++) {
         zk_future *future = &all->runners[i - 1].future;
-        if (future->is_away || future->state != ZK__TASK_FINISHED || future->flags)
-            zk_await(future);
+        if (!zk__task_is_done(future) || future->flags) zk_await(future);
     }
 }
 

@@ -2,8 +2,7 @@
  * Select.
  *
  *   1. Each case is tried by itself, beginning with another one each time. Mostly one is ready.
- *      Channels of this worker are looked at without entering their guards (poll_quickly): only
- *      this worker could change them.
+ *      Channels of this worker are looked at without a call (poll_quickly).
  *   2. All guards are entered, in the order of their addresses; each case is tried again, and if
  *      none is ready all are put in line before the guards are left. So nothing can come between.
  *      Guards that are all still biased to this worker are entered in any order, and nothing is
@@ -287,18 +286,21 @@ static inline int poll_quickly(zk__worker *w, zk_case *c)
         bool is_ready = false;
         if (quick == ZK__QUICK_AFTER) is_ready = span_of(c) <= 0;
         if (quick == ZK__QUICK_AWAIT) {
-            is_ready = ((const zk_future *)c->object)->state == ZK__TASK_FINISHED;
+            is_ready = zk__task_is_done(c->object);
         }
         return is_ready ? 0 : -EAGAIN;
     }
     zk_channel *channel = c->object;
-    if (ZK_UNLIKELY(quick == ZK__QUICK_NOT || channel->guard.bias != (void *)w)) return 1;
-    if (ZK_UNLIKELY(channel->is_closed)) return 1;
+    if (ZK_UNLIKELY(quick == ZK__QUICK_NOT || !zk__guard_own(w, &channel->guard))) return 1;
     bool is_recv = quick == ZK__QUICK_RECV;
     bool is_ready = is_recv ? channel->count || channel->senders.first
                             : channel->count < channel->capacity || channel->receivers.first;
-    if (!is_ready) return -EAGAIN;
-    if (ZK_UNLIKELY(channel->item_bytes != 8 || !zk__guard_own(w, &channel->guard))) return 1;
+    bool is_unusual = channel->is_closed || channel->item_bytes != 8;
+    if (!is_ready || ZK_UNLIKELY(is_unusual)) {
+        bool is_known = !is_ready && !channel->is_closed;
+        zk__guard_disown(&channel->guard);
+        return is_known ? -EAGAIN : 1;
+    }
     int rc = is_recv ? zk__channel_recv_quickly(w, channel, c->data)
                      : zk__channel_send_quickly(w, channel, c->data);
     ZK_ASSERT(rc != -EAGAIN);
@@ -353,7 +355,7 @@ static int never_enqueue(zk_case *c, zk__place *place)
 static int await_poll(zk_case *c)
 {
     const zk_future *future = c->object;
-    return future->state == ZK__TASK_FINISHED ? 0 : -EAGAIN;
+    return zk__task_is_done(future) ? 0 : -EAGAIN;
 }
 
 static int await_enqueue(zk_case *c, zk__place *place)

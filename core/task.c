@@ -597,11 +597,11 @@ static __attribute__((noinline)) void await_unstarted(zk__worker *w, zk_future *
 int zk__await_slow(zk_future *future)
 {
     /* While it is away its state is the other worker's. */
-    if (!future->is_away && future->state != ZK__TASK_STARTED &&
+    if (!zk__task_is_away(future) && future->state != ZK__TASK_STARTED &&
         future->state != ZK__TASK_FINISHED) {
         await_unstarted(zk__lane.worker, future);
     }
-    if (future->is_away || future->state != ZK__TASK_FINISHED) {
+    if (!zk__task_is_done(future)) {
         zk__check_sole_awaiter(future);
         join_as(&future->awaiter, NULL, &zk__future_kind);
     }

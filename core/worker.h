@@ -58,6 +58,18 @@ enum {
     ZK__TASK_URGENT = 1 << 7,     /* runs before others that are ready */
 };
 enum { ZK__TASKS_CACHED = 1024 };
+
+/* Atomic, or the compiler reads the state along with it: that is the other worker's then. */
+static inline bool zk__task_is_away(const zk_task *task)
+{
+    return __atomic_load_n(&task->is_away, __ATOMIC_RELAXED);
+}
+
+/* Whether it has ended, as far as its scope's worker knows. */
+static inline bool zk__task_is_done(const zk_task *task)
+{
+    return !zk__task_is_away(task) && task->state == ZK__TASK_FINISHED;
+}
 enum {
     ZK__SCOPE_SHIELD = 1 << 0, /* cancellation from outside stops here */
     ZK__SCOPE_BOUND = 1 << 1,  /* its tasks are not donated; see zk__bind_to_worker */

@@ -213,7 +213,7 @@ POLICY_TEST(proxy_reload, costs_no_request, .upstreams = first_two)
 /* ---- on several workers, by real sockets ---- */
 
 static char addresses[3][64]; /* of two upstreams, and the proxy */
-static zk_serving *servings[3];
+static _Atomic(zk_serving *) servings[3];
 static _Atomic int right, wrong;
 
 static int say_ok(zk_request *req, zk_response *res)
