@@ -159,7 +159,7 @@ static void idle_remove(zk__hop *l)
                            ? NULL
                            : (zk__hop *)(void *)((char *)l->link - offsetof(zk__hop, next));
     }
-    o->idle_count--;
+    __atomic_store_n(&o->idle_count, o->idle_count - 1, __ATOMIC_RELAXED); /* for metrics */
 }
 
 static void idle_end(zk__hop *l)
@@ -194,7 +194,7 @@ static void idle_add(zk__hop *l)
         o->idle_last = l;
     }
     o->idle = l;
-    o->idle_count++;
+    __atomic_store_n(&o->idle_count, o->idle_count + 1, __ATOMIC_RELAXED);
     if (!zk__timer_is_pending(&o->timer) && l->idle_until != INT64_MAX) {
         zk__wheel_add(&zk__worker_self()->wheel, &o->timer, l->idle_until);
     }

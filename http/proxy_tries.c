@@ -58,12 +58,12 @@ int zk__proxy_try_run(zk__proxy_job *j, zk__proxy_try *try)
     zk_proxy *p = w->proxy;
     zk__upstream_use *use = try->use;
     j->tries++;
-    use->active++;
+    __atomic_store_n(&use->active, use->active + 1, __ATOMIC_RELAXED); /* zk_proxy_metrics reads */
     w->active++;
     zk__count(&use->requests, 1);
     try->began = zk_now();
     int rc = zk__proxy_forward(w, use, try, j->req, j->res);
-    use->active--;
+    __atomic_store_n(&use->active, use->active - 1, __ATOMIC_RELAXED);
     w->active--;
     /* Who has left, or was sent half an answer, is no sign of a sick upstream. */
     bool is_ours = try->is_client_gone || j->res->error || zk_cancelled() < 0;
