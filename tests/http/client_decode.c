@@ -144,6 +144,29 @@ DECODE_TEST(notices_what_is_not_whole)
     zk_fetch_close(f);
 }
 
+#if ZK__BROTLI
+/* There is no encoder here: these bytes are from Node's zlib.brotliCompressSync. */
+DECODE_TEST(takes_brotli)
+{
+    static const char wanted[] = "hello, hello, hello, brotli";
+    static const unsigned char bytes[] = {
+        0x1b, 0x1a, 0x00, 0xf8, 0x8d, 0x94, 0x6e, 0xde, 0x44, 0x09, 0x52, 0x86, 0xd6, 0x6c, 0x2c,
+        0x69, 0x6f, 0xd3, 0x10, 0x49, 0xe4, 0xa9, 0x04, 0x5c, 0x3a, 0xc7, 0x43, 0x8b, 0x66};
+    zk_str body;
+    zk_fetch *f;
+    coding = "br";
+    for (int i = 0; i < 3; i++) {
+        is_chunked = i == 1;
+        packed_size = sizeof bytes - (i == 2);
+        memcpy(packed, bytes, packed_size);
+        open_url(c, s, &f);
+        cr_assert_rc(zk_fetch_body(f, &body), i == 2 ? ZK_E_HTTP_CODING : 0, "row %d", i);
+        if (i < 2) cr_assert_str_eq(body.data, wanted);
+        zk_fetch_close(f);
+    }
+}
+#endif
+
 /* Two members one behind the other are one text. */
 DECODE_TEST(takes_several_members)
 {
