@@ -44,9 +44,10 @@ static void on_access(void *context, const zk_proxy_access *access)
 {
     char line[4096];
     const program *p = context;
-    size_t size = !strcmp(p->config->log, "json")
-                      ? zk_proxy_log_json(access, line, sizeof line - 1)
-                      : zk_proxy_log_line(access, line, sizeof line - 1);
+    const char *format = p->config->log;
+    size_t size = (!strcmp(format, "json")     ? zk_proxy_log_json
+                   : !strcmp(format, "common") ? zk_proxy_log_common
+                                               : zk_proxy_log_line)(access, line, sizeof line - 1);
     line[size] = '\n';
     fwrite(line, 1, size + 1, stdout);
 }

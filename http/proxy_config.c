@@ -199,12 +199,12 @@ static int tls_set(config *c, const char *value)
 
 static int log_set(config *c, const char *value)
 {
-    bool is_off = !strcmp(value, "off");
-    if (!is_off && strcmp(value, "combined") != 0 && strcmp(value, "json") != 0) {
-        return zk_fail(ZK_E_CONFIG, "\"%.80s\" is none of combined, json, off", value);
-    }
-    c->is.log = is_off ? NULL : value[0] == 'c' ? "combined" : "json";
-    return 0;
+    static const char *const formats[] = {"combined", "common", "json"};
+    c->is.log = NULL;
+    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++)
+        if (!strcmp(value, formats[i])) c->is.log = formats[i];
+    if (c->is.log || !strcmp(value, "off")) return 0;
+    return zk_fail(ZK_E_CONFIG, "\"%.80s\" is none of combined, common, json, off", value);
 }
 
 /* ---- the table ---- */
@@ -292,7 +292,7 @@ static const setting settings[] = {
      "who the client is: its address"},
     {"tls", SET, AT(cert_file), tls_set, "CERT KEY", false,
      "certificate and key for clients: plain HTTP"},
-    {"log", SET, AT(log), log_set, "combined|json|off", false,
+    {"log", SET, AT(log), log_set, "combined|common|json|off", false,
      "each request, on standard output: off"},
     {"metrics", TEXT, AT(metrics_path), NULL, "PATH", false,
      "where figures for Prometheus are: nowhere"},

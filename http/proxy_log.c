@@ -78,21 +78,34 @@ static size_t finish(line *l)
     return l->at;
 }
 
-size_t zk_proxy_log_line(const zk_proxy_access *a, char *text, size_t size)
+static void put_common(line *l, const zk_proxy_access *a)
 {
-    line l = {text, size, 0};
     time_t now = time(NULL);
     struct tm tm;
     gmtime_r(&now, &tm);
     static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
-    put_peer(&l, a->req);
-    put_format(&l, " - - [%02d/%.3s/%04d:%02d:%02d:%02d +0000] \"", tm.tm_mday,
+    put_peer(l, a->req);
+    put_format(l, " - - [%02d/%.3s/%04d:%02d:%02d:%02d +0000] \"", tm.tm_mday,
                months + 3 * tm.tm_mon, tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec);
-    put_escaped(&l, a->req->method, false);
-    put_char(&l, ' ');
-    put_escaped(&l, a->req->raw_target, false);
-    put_format(&l, " HTTP/%s\" %d %llu \"", version_of(a->req), a->status,
+    put_escaped(l, a->req->method, false);
+    put_char(l, ' ');
+    put_escaped(l, a->req->raw_target, false);
+    put_format(l, " HTTP/%s\" %d %llu", version_of(a->req), a->status,
                (unsigned long long)a->body_bytes);
+}
+
+size_t zk_proxy_log_common(const zk_proxy_access *a, char *text, size_t size)
+{
+    line l = {text, size, 0};
+    put_common(&l, a);
+    return finish(&l);
+}
+
+size_t zk_proxy_log_line(const zk_proxy_access *a, char *text, size_t size)
+{
+    line l = {text, size, 0};
+    put_common(&l, a);
+    put_text(&l, " \"");
     put_escaped(&l, zk_request_header(a->req, "referer"), false);
     put_text(&l, "\" \"");
     put_escaped(&l, zk_request_header(a->req, "user-agent"), false);

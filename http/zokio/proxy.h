@@ -182,6 +182,8 @@ ZK_API int zk_proxy_metrics(zk_proxy *proxy, zk_request *req, zk_response *res);
  * "combined" format. Never suspends. @return its length
  */
 ZK_API size_t zk_proxy_log_line(const zk_proxy_access *access, char *text, size_t size);
+/** The same in the "common" format, which is the beginning of that. */
+ZK_API size_t zk_proxy_log_common(const zk_proxy_access *access, char *text, size_t size);
 /** The same as JSON. */
 ZK_API size_t zk_proxy_log_json(const zk_proxy_access *access, char *text, size_t size);
 

@@ -26,7 +26,7 @@ typedef struct zk_proxy_config {
     const char *listen;               /* NULL: not said */
     const char *cert_file, *key_file; /* NULL: no TLS */
     const char *metrics_path;         /* NULL: none */
-    const char *log;                  /* "combined", "json"; NULL: none */
+    const char *log;                  /* "combined", "common", "json"; NULL: none */
     /* whose PROXY protocol is believed, ended by NULL, see zk_server; NULL: nobody's */
     const char *const *proxy_protocol_from;
 } zk_proxy_config;

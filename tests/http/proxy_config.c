@@ -163,7 +163,7 @@ ZK_TEST(proxy_config, says_what_is_wrong_and_where)
         {"tls = cert\n", "tls has two files"},
         {"tls = a b c\n", "tls has two files"},
         {"send-proxy-protocol = v3\n", "neither v1 nor v2"},
-        {"log = xml\n", "none of combined, json, off"},
+        {"log = xml\n", "none of combined, common, json, off"},
         {"upstream = a:80*0\n", "the weight behind '*'"},
         {"upstream = a:80*101\n", "the weight behind '*'"},
         {"upstream = a:80*\n", "the weight behind '*'"},

@@ -20,7 +20,7 @@ static struct proxying {
     zk_scope scope;
     int accesses;
     zk_proxy_access access; /* the last; not to be followed */
-    char reason[256], line[1024], json[1024];
+    char reason[256], line[1024], common[1024], json[1024];
     int turned_out, turned_well;
 } px;
 
@@ -45,6 +45,9 @@ static inline void proxy_on_access(void *context, const zk_proxy_access *access)
     px.access = *access;
     snprintf(px.reason, sizeof px.reason, "%s", access->reason ? access->reason : "");
     zk_proxy_log_line(access, px.line, sizeof px.line);
+    zk_proxy_log_common(access, px.common, sizeof px.common);
+    const char *full = strchr(px.line, '"'), *common = strchr(px.common, '"'); /* behind the time */
+    cr_assert(full && common && !strncmp(full, common, strlen(common)), "%s", px.common);
     zk_proxy_log_json(access, px.json, sizeof px.json);
     pthread_mutex_unlock(&mutex);
 }
