@@ -425,7 +425,7 @@ int64_t zk_fetch_length(const zk_fetch *f)
 static bool is_read(const zk_fetch *f)
 {
     const zk__h2_call *c = f->call;
-    return c ? c->is_in_ended && c->in_begin == c->in_end : !f->hop;
+    return c ? c->is_in_ended && !zk__received_size(&c->in) : !f->hop;
 }
 
 /* Bytes as they were sent. */

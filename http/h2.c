@@ -18,6 +18,7 @@
 enum {
     PROVOKED_RESET_COST = 10,
     FIELDS_FIRST = 12,
+    IN_BYTES = 4096,   /* that a body's buffer begins with */
     HEADER_EXCESS = 4, /* times header_bytes_max: then it is no mistake any more */
     STREAMS_KEPT = 256,
 };
@@ -43,8 +44,7 @@ static zk__h2_stream *stream_take(zk__shard *shard)
     s = zk_alloc(sizeof *s);
     if (!s) return NULL;
     s->req.arena = (zk_arena){0};
-    s->in = NULL;
-    s->in_capacity = 0;
+    s->in = (zk__received){0};
     s->out.buffer = NULL;
     zk__scope_root_init(&s->scope, shard->scope, zk__worker_self());
     s->scope.flags = ZK__SCOPE_BOUND; /* what a handler starts may use its request */
@@ -69,7 +69,6 @@ static zk__h2_stream *stream_open(zk__h2 *h2, int32_t id)
     s->said = 0;
     s->in_total = 0;
     s->fields = s->trailers = NULL;
-    s->in_begin = s->in_end = 0;
     s->is_in_ended = false;
     s->reader = s->writer = NULL;
     s->out.data = NULL;
@@ -111,10 +110,9 @@ static void stream_destroy(zk__h2_stream *s)
 void zk__h2_stream_free(zk__h2_stream *s)
 {
     zk__shard *shard = s->req.shard;
-    if (s->in) zk_free(s->in);
+    if (s->in.bytes) zk__received_free(&s->in);
     if (s->out.buffer) zk_free(s->out.buffer);
-    s->in = s->out.buffer = NULL;
-    s->in_capacity = 0;
+    s->out.buffer = NULL;
     zk__arena_reset(&s->req.arena, true);
     if (s->scope.reason || shard->free_h2_stream_count >= STREAMS_KEPT) {
         stream_destroy(s);
@@ -409,30 +407,6 @@ static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
     return 0;
 }
 
-/* Room for `size` more bytes of the body, behind those that are there. */
-static bool in_reserve(zk__h2_stream *s, size_t size)
-{
-    uint32_t have = s->in_end - s->in_begin;
-    if (!have) s->in_begin = s->in_end = 0;
-    if (s->in_capacity - s->in_end >= size) return true;
-    if (s->in_capacity - have >= size) {
-        memmove(s->in, s->in + s->in_begin, have);
-    } else {
-        size_t capacity = s->in_capacity ? 2 * (size_t)s->in_capacity : 4096;
-        while (capacity < have + size)
-            capacity *= 2;
-        char *grown = zk_alloc(capacity);
-        if (!grown) return false;
-        if (have) memcpy(grown, s->in + s->in_begin, have);
-        zk_free(s->in);
-        s->in = grown;
-        s->in_capacity = (uint32_t)capacity;
-    }
-    s->in_begin = 0;
-    s->in_end = have;
-    return true;
-}
-
 /* The windows bound what can come before somebody reads it. */
 static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const uint8_t *data,
                    size_t size, void *context)
@@ -443,14 +417,13 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const ui
     if (s && s->req.body_length >= 0 && s->in_total > (uint64_t)s->req.body_length) {
         zk__h2_reset(s, ZK__H2_MALFORMED);
     }
-    if (!s || s->is_reset || !s->has_task || !in_reserve(s, size)) {
+    bool is_wanted = s && !s->is_reset && s->has_task;
+    if (!is_wanted || !zk__received_put(&s->in, data, size, IN_BYTES)) {
         (void)nghttp2_session_consume(session, id, size); /* nobody wants it */
-        if (s && s->has_task && !s->is_reset) zk__h2_reset(s, ZK__H2_FAILED);
+        if (is_wanted) zk__h2_reset(s, ZK__H2_FAILED);
         return 0;
     }
     s->owes_continue = false; /* it has not waited for it */
-    memcpy(s->in + s->in_end, data, size);
-    s->in_end += (uint32_t)size;
     s->h2->events->on_body(s);
     return 0;
 }
@@ -460,9 +433,8 @@ static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t error,
     zk__h2 *h2 = context;
     zk__h2_stream *s = h2->sent && h2->sent->id == id ? h2->sent : stream_of(session, id);
     if (!s) return 0;
-    if (s->in_end > s->in_begin) {
-        (void)nghttp2_session_consume_connection(session, s->in_end - s->in_begin);
-    }
+    size_t unread = zk__received_size(&s->in);
+    if (unread) (void)nghttp2_session_consume_connection(session, unread);
     const struct zk__h2_events *events = h2->events;
     zk__h2_whole_drop(s);
     stream_forget(s);

@@ -16,6 +16,7 @@
 #define ZOKIO_HTTP_H2_H
 
 #include "http/exchange.h"
+#include "http/h2_received.h"
 #include "http/shard.h"
 
 typedef struct zk__h2 zk__h2;
@@ -139,11 +140,9 @@ struct zk__h2_stream {
     zk_field *trailers;
     zk_request req;
     zk_response res;
-    zk_scope scope; /* of the task; cancelled when the stream is reset */
-    /* The request's body, as far as it has not been read. */
-    char *in;
-    uint32_t in_begin, in_end, in_capacity;
-    uint64_t in_total; /* that have come, in all */
+    zk_scope scope;    /* of the task; cancelled when the stream is reset */
+    zk__received in;   /* of the request's body */
+    uint64_t in_total; /* bytes of it that have come, in all */
     bool is_in_ended;
     zk__wait *reader, *writer;
     zk__h2_out out;

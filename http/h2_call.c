@@ -180,16 +180,14 @@ int zk__h2_call_answer(zk__h2_call *c, int timeout_ms)
 
 ssize_t zk__h2_call_read(zk__h2_call *c, void *buf, size_t size)
 {
-    while (c->in_begin == c->in_end) {
+    while (!zk__received_size(&c->in)) {
         if (c->is_in_ended) return 0;
         if (c->error) return c->error;
         if (!c->conn) return ZK_E_CLOSED;
         int rc = zk__h2_call_wait(&c->reader, zk__h2_limits(c->conn)->body_timeout_ms);
         if (rc < 0) return rc;
     }
-    size_t have = c->in_end - c->in_begin, n = have < size ? have : size;
-    memcpy(buf, c->in + c->in_begin, n);
-    c->in_begin += n;
+    size_t n = zk__received_take(&c->in, buf, size);
     if (c->conn) {
         (void)nghttp2_session_consume(c->conn->session, c->id, n);
         (void)zk__h2_link_push(c->conn);
@@ -205,13 +203,12 @@ void zk__h2_call_free(zk__h2_call *c)
     if (l) {
         (void)nghttp2_session_set_stream_user_data(l->session, c->id, NULL);
         (void)nghttp2_submit_rst_stream(l->session, NGHTTP2_FLAG_NONE, c->id, NGHTTP2_CANCEL);
-        if (c->in_end > c->in_begin) {
-            (void)nghttp2_session_consume(l->session, c->id, c->in_end - c->in_begin);
-        }
+        size_t unread = zk__received_size(&c->in);
+        if (unread) (void)nghttp2_session_consume(l->session, c->id, unread);
         zk__h2_call_detach(c);
         (void)zk__h2_link_push(l);
     }
-    zk_free(c->in);
+    zk__received_free(&c->in);
     zk_arena_done(&c->arena);
     zk_free(c);
 }

@@ -169,42 +169,17 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
     return 0;
 }
 
-static bool in_reserve(zk__h2_call *c, size_t size)
-{
-    if (c->in_begin == c->in_end) c->in_begin = c->in_end = 0;
-    if (c->in_capacity - c->in_end >= size) return true;
-    size_t have = c->in_end - c->in_begin;
-    if (c->in_capacity - have >= size) {
-        memmove(c->in, c->in + c->in_begin, have);
-    } else {
-        size_t capacity = c->in_capacity ? 2 * c->in_capacity : READ_BYTES;
-        while (capacity - have < size)
-            capacity *= 2;
-        char *larger = zk_alloc(capacity);
-        if (!larger) return false;
-        if (have) memcpy(larger, c->in + c->in_begin, have);
-        zk_free(c->in);
-        c->in = larger;
-        c->in_capacity = capacity;
-    }
-    c->in_begin = 0;
-    c->in_end = have;
-    return true;
-}
-
 /* No more than the window comes: the buffer cannot grow without bound. */
 static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const uint8_t *data,
                    size_t size, void *context)
 {
     (void)flags, (void)context;
     zk__h2_call *c = call_of(session, id);
-    if (!c || c->error || !in_reserve(c, size)) {
+    if (!c || c->error || !zk__received_put(&c->in, data, size, READ_BYTES)) {
         if (c && !c->error) c->error = -ENOMEM;
         (void)nghttp2_session_consume(session, id, size);
         return 0;
     }
-    memcpy(c->in + c->in_end, data, size);
-    c->in_end += size;
     zk__h2_wake_reader(c);
     return 0;
 }

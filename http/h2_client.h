@@ -10,6 +10,7 @@
 #include <zokio/stream.h>
 
 #include "http/h1_response.h"
+#include "http/h2_received.h"
 
 struct zk__origin;
 struct zk__ask;
@@ -30,8 +31,7 @@ typedef struct zk__h2_call {
     zk__h1_answer answer; /* with framing LENGTH, TO_END or NO_BODY */
     zk_field *fields, *trailers;
     size_t field_count, field_capacity, trailer_count, header_bytes;
-    char *in; /* of the body: what has not been read */
-    size_t in_begin, in_end, in_capacity;
+    zk__received in; /* of the body */
     const char *out; /* of the request's body: what has not been taken */
     size_t out_size;
     bool is_out_last, has_body;

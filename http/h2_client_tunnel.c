@@ -52,21 +52,11 @@ int zk__h2_call_wait(zk__wait **place, int timeout_ms)
 
 static ssize_t read_now(zk__h2_call *c, void *buf, size_t size)
 {
-    size_t have = c->in_end - c->in_begin;
-    if (!have) return c->is_in_ended ? 0 : is_gone(c) ? -ECONNRESET : -EAGAIN;
-    size_t n = have < size ? have : size;
-    memcpy(buf, c->in + c->in_begin, n);
-    c->in_begin += n;
+    bool is_empty = !zk__received_size(&c->in);
+    if (is_empty) return c->is_in_ended ? 0 : is_gone(c) ? -ECONNRESET : -EAGAIN;
+    size_t n = zk__received_take(&c->in, buf, size);
     if (c->conn) zk__h2_call_push(c, n);
     return (ssize_t)n;
-}
-
-/* It holds nothing. */
-static void in_free(zk__h2_call *c)
-{
-    zk_free(c->in);
-    c->in = NULL;
-    c->in_begin = c->in_end = c->in_capacity = 0;
 }
 
 static ssize_t tunnel_read(zk_stream *stream, void *buf, size_t size, bool try_only)
@@ -75,7 +65,7 @@ static ssize_t tunnel_read(zk_stream *stream, void *buf, size_t size, bool try_o
     for (;;) {
         ssize_t n = read_now(c, buf, size);
         if (n != -EAGAIN || try_only) return n;
-        in_free(c);
+        zk__received_free(&c->in);
         n = zk__h2_call_wait(&c->reader, -1);
         if (n < 0) return n;
     }
@@ -151,7 +141,7 @@ static void tunnel_close(zk_stream *stream)
 /* Who is quiet has no buffers. */
 static void buffers_free(zk__h2_call_pipe *t)
 {
-    in_free(t->call);
+    zk__received_free(&t->call->in);
     if (t->call->out_size) return;
     zk_free(t->out);
     t->out = NULL;
@@ -161,7 +151,7 @@ static void buffers_free(zk__h2_call_pipe *t)
 static int tunnel_park(zk_stream *stream)
 {
     const zk__h2_call *c = of(stream)->call;
-    if (c->in_end > c->in_begin || c->is_in_ended || is_gone(c)) return 1;
+    if (zk__received_size(&c->in) || c->is_in_ended || is_gone(c)) return 1;
     buffers_free(of(stream));
     return 0;
 }
@@ -213,8 +203,8 @@ static const struct zk__stream_ops tunnel_ops = {
 /* Nobody reads what still comes. */
 static void left_drop(zk__h2_call *c)
 {
-    size_t n = c->in_end - c->in_begin;
-    in_free(c);
+    size_t n = zk__received_size(&c->in);
+    zk__received_free(&c->in);
     if (n && c->conn) zk__h2_call_push(c, n);
 }
 
@@ -236,7 +226,7 @@ static void on_batch_end(zk__hook *hook)
         return;
     }
     if (t->head.on_ready) {
-        if (c->in_end > c->in_begin || c->is_in_ended || is_gone(c)) zk__stream_ready(&t->head);
+        if (zk__received_size(&c->in) || c->is_in_ended || is_gone(c)) zk__stream_ready(&t->head);
     } else if (t->head.on_hangup && is_gone(c)) {
         t->head.on_hangup(t->head.context, ZK_HANGUP_FULL);
     }

@@ -56,8 +56,9 @@ void zk__h2_stream_finish(zk__h2_stream *s)
     if (ZK_UNLIKELY(s->tunnel != NULL)) zk__h2_tunnel_end(s);
     s->has_task = false;
     if (s->h2) {
-        if (s->in_end > s->in_begin) zk__h2_consumed(s, s->in_end - s->in_begin);
-        s->in_begin = s->in_end = 0;
+        size_t unread = zk__received_size(&s->in);
+        if (unread) zk__h2_consumed(s, unread);
+        s->in.begin = s->in.end = 0;
         if (ZK_UNLIKELY(s->has_ended && !s->is_in_ended)) zk__h2_reset(s, ZK__H2_DONE);
         if (ZK_UNLIKELY(s->res.is_closing)) zk__h2_conn_drain(c->conn);
         zk__h2_conn_touch(c);
@@ -201,25 +202,12 @@ static int out_wait(zk__h2_stream *s)
 
 /* ---- the transport ---- */
 
-/* A large buffer that holds nothing is not kept while its client takes its time: the windows bound
- * what all streams hold together, and this what they have held. */
-static void in_shrink(zk__h2_stream *s)
-{
-    if (s->in_capacity <= IN_BYTES_KEPT) return;
-    zk_free(s->in);
-    s->in = NULL;
-    s->in_begin = s->in_end = s->in_capacity = 0;
-}
-
 static ssize_t h2_body_read(zk_request *req, void *buf, size_t size)
 {
     zk__h2_stream *s = zk__h2_stream_of(req);
     for (;;) {
-        size_t have = s->in_end - s->in_begin;
-        if (have) {
-            size_t n = have < size ? have : size;
-            memcpy(buf, s->in + s->in_begin, n);
-            s->in_begin += (uint32_t)n;
+        if (zk__received_size(&s->in)) {
+            size_t n = zk__received_take(&s->in, buf, size);
             zk__h2_consumed(s, n);
             zk__h2_conn_touch(s->conn);
             return (ssize_t)n;
@@ -230,7 +218,9 @@ static ssize_t h2_body_read(zk_request *req, void *buf, size_t size)
             return 0;
         }
         if (is_gone(s)) return ZK_E_CLOSED;
-        in_shrink(s);
+        /* A large buffer that holds nothing is not kept while its client takes its time: the
+         * windows bound what all streams hold together, and this what they have held. */
+        if (s->in.capacity > IN_BYTES_KEPT) zk__received_free(&s->in);
         if (ZK_UNLIKELY(s->owes_continue)) {
             s->owes_continue = false;
             if (s->res.state == ZK__RESPONSE_NONE && zk__h2_continue(s) < 0) return -ENOMEM;
@@ -245,10 +235,10 @@ static int h2_body_view(zk_request *req, zk_str *ret)
 {
     zk__h2_stream *s = zk__h2_stream_of(req);
     if (!s->is_in_ended || req->body_error) return 0;
-    *ret = (zk_str){s->in + s->in_begin, s->in_end - s->in_begin};
+    *ret = (zk_str){s->in.bytes + s->in.begin, zk__received_size(&s->in)};
     req->body_taken += ret->size;
     zk__h2_consumed(s, ret->size);
-    s->in_begin = s->in_end; /* the bytes stay where they are */
+    s->in.begin = s->in.end; /* the bytes stay where they are */
     zk__h2_conn_touch(s->conn);
     req->is_body_done = true;
     return 1;

@@ -38,22 +38,12 @@ static int wait_at(zk__wait **place)
 
 static ssize_t read_now(zk__h2_stream *s, void *buf, size_t size)
 {
-    size_t have = s->in_end - s->in_begin;
-    if (!have) return s->is_in_ended ? 0 : is_gone(s) ? -ECONNRESET : -EAGAIN;
-    size_t n = have < size ? have : size;
-    memcpy(buf, s->in + s->in_begin, n);
-    s->in_begin += (uint32_t)n;
+    bool is_empty = !zk__received_size(&s->in);
+    if (is_empty) return s->is_in_ended ? 0 : is_gone(s) ? -ECONNRESET : -EAGAIN;
+    size_t n = zk__received_take(&s->in, buf, size);
     zk__h2_consumed(s, n);
     zk__h2_conn_touch(s->conn);
     return (ssize_t)n;
-}
-
-/* It holds nothing. */
-static void in_free(zk__h2_stream *s)
-{
-    zk_free(s->in);
-    s->in = NULL;
-    s->in_begin = s->in_end = s->in_capacity = 0;
 }
 
 static ssize_t tunnel_read(zk_stream *stream, void *buf, size_t size, bool try_only)
@@ -62,7 +52,7 @@ static ssize_t tunnel_read(zk_stream *stream, void *buf, size_t size, bool try_o
     for (;;) {
         ssize_t n = read_now(s, buf, size);
         if (n != -EAGAIN || try_only) return n;
-        in_free(s);
+        zk__received_free(&s->in);
         n = wait_at(&s->reader);
         if (n < 0) return n;
     }
@@ -124,7 +114,7 @@ static void tunnel_close(zk_stream *stream) { (void)tunnel_shutdown(stream); }
 /* Who is quiet has no buffers. */
 static void buffers_free(zk__h2_stream *s)
 {
-    in_free(s);
+    zk__received_free(&s->in);
     if (s->out.size) return;
     zk_free(s->out.buffer);
     s->out.buffer = NULL;
@@ -134,7 +124,7 @@ static void buffers_free(zk__h2_stream *s)
 static int tunnel_park(zk_stream *stream)
 {
     zk__h2_stream *s = of(stream)->stream;
-    if (s->in_end > s->in_begin || s->is_in_ended || is_gone(s)) return 1;
+    if (zk__received_size(&s->in) || s->is_in_ended || is_gone(s)) return 1;
     buffers_free(s);
     return 0;
 }

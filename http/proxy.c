@@ -35,15 +35,6 @@ static void complete(zk_proxy_options *o)
     o->health_threshold = number(o->health_threshold, 2);
 }
 
-static char *copy(const char *text, size_t size)
-{
-    char *own = malloc(size + 1);
-    if (!own) return NULL;
-    memcpy(own, text, size);
-    own[size] = '\0';
-    return own;
-}
-
 static int numbers_check(const zk_proxy_options *o)
 {
     if (o->breaker_percent < 0 || o->breaker_percent > 100) {
@@ -73,13 +64,12 @@ static int texts_fill(zk_proxy *p)
     static const char *const versions[] = {"1.0", "1.1", "2.0"};
     for (int i = 0; i < 3; i++) {
         snprintf(value, sizeof value, "%s %.200s", versions[i], via);
-        p->via_values[i] = copy(value, strlen(value));
+        p->via_values[i] = strdup(value);
     }
-    p->via = copy(via, strlen(via));
-    p->upgrade =
-        copy(o->upgrade ? o->upgrade : "websocket", strlen(o->upgrade ? o->upgrade : "websocket"));
-    if (o->hash_header) p->hash_header = copy(o->hash_header, strlen(o->hash_header));
-    if (o->health_path) p->health_path = copy(o->health_path, strlen(o->health_path));
+    p->via = strdup(via);
+    p->upgrade = strdup(o->upgrade ? o->upgrade : "websocket");
+    if (o->hash_header) p->hash_header = strdup(o->hash_header);
+    if (o->health_path) p->health_path = strdup(o->health_path);
     if (p->health_path && *p->health_path != '/') {
         return zk_fail(ZK_E_CONFIG, "health_path does not begin with '/'");
     }

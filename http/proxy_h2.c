@@ -125,9 +125,9 @@ static int answer_forward(zk__proxy_worker *w, zk__h2_call *call, zk_response *r
     int rc = zk__proxy_head_take(w->proxy, a, true, res);
     if (rc < 0) return rc;
     bool has_body = a->framing != ZK__H1_NO_BODY;
-    size_t size = call->in_end - call->in_begin;
+    size_t size = zk__received_size(&call->in);
     if (has_body && call->is_in_ended && !call->error && !call->trailer_count) {
-        return zk_respond(res, a->status, NULL, size ? call->in + call->in_begin : "", size);
+        return zk_respond(res, a->status, NULL, size ? call->in.bytes + call->in.begin : "", size);
     }
     int64_t length = zk__proxy_length(a, res);
     if (length < ZK_LENGTH_UNKNOWN) return (int)length;

@@ -19,15 +19,6 @@
 
 /* ---- names ---- */
 
-static char *copy(const char *text, size_t size)
-{
-    char *own = malloc(size + 1);
-    if (!own) return NULL;
-    memcpy(own, text, size);
-    own[size] = '\0';
-    return own;
-}
-
 static uint64_t hash_of(const char *text)
 {
     uint64_t h = 0xcbf29ce484222325u;
@@ -51,14 +42,14 @@ static int name_fill(zk__proxy_name *n, const zk_upstream *given)
     char url_text[1024], address[ZK_URL_AUTHORITY_BYTES + 8], authority[ZK_URL_AUTHORITY_BYTES];
     n->weight = given->weight ? given->weight : 1;
     if (n->weight < 1 || n->weight > 100) return zk_fail(ZK_E_CONFIG, "weights are 1 to 100");
-    n->given = copy(text, strlen(text));
+    n->given = strdup(text);
     zk_addr addr;
     if (!strncmp(text, "unix:", 5)) {
         int rc = zk_addr_parse(text, &addr);
         if (rc < 0) return zk_fail(rc, "upstream \"%.200s\"", text);
-        n->address = copy(text, strlen(text));
-        n->host = copy("localhost", 9);
-        n->authority = copy("localhost", 9);
+        n->address = strdup(text);
+        n->host = strdup("localhost");
+        n->authority = strdup("localhost");
     } else {
         n->is_h2c = !strncmp(text, "h2c://", 6);
         if (n->is_h2c && !ZK__H2) return zk_fail(ZK_E_CONFIG, "h2c without HTTP/2");
@@ -79,9 +70,9 @@ static int name_fill(zk__proxy_name *n, const zk_upstream *given)
         n->is_secure = url.is_secure;
         n->port = url.port;
         n->is_name = zk_addr_parse(address, &addr) < 0;
-        n->address = copy(address, strlen(address));
-        n->host = copy(url.host.data, url.host.size);
-        n->authority = copy(authority, authority_size);
+        n->address = strdup(address);
+        n->host = strndup(url.host.data, url.host.size);
+        n->authority = strndup(authority, authority_size);
     }
     return n->given && n->address && n->host && n->authority ? 0 : -ENOMEM;
 }
@@ -128,10 +119,10 @@ static zk__upstream *upstream_new(const zk_proxy *p, const zk__proxy_name *n, co
     if (!u) return NULL;
     atomic_init(&u->holders, 1);
     zk__breaker_init(&u->breaker);
-    u->name = copy(name, strlen(name));
-    u->address = copy(address, strlen(address));
-    u->host = copy(n->host, strlen(n->host));
-    u->authority = copy(n->authority, strlen(n->authority));
+    u->name = strdup(name);
+    u->address = strdup(address);
+    u->host = strdup(n->host);
+    u->authority = strdup(n->authority);
     u->is_secure = n->is_secure;
     u->is_h2c = n->is_h2c;
     u->tls = n->is_secure ? p->tls : NULL;

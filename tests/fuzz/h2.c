@@ -125,10 +125,10 @@ static void on_request(zk__h2_stream *s)
 static void on_body(zk__h2_stream *s)
 {
     CHECK(s->h2 == &self->h2);
-    CHECK(s->in_end - s->in_begin <= ZK__H2_STREAM_WINDOW_BYTES);
+    CHECK(zk__received_size(&s->in) <= ZK__H2_STREAM_WINDOW_BYTES);
     size_t all = 0;
     for (const zk__h2_stream *each = self->h2.streams; each; each = each->next)
-        all += each->in_end - each->in_begin;
+        all += zk__received_size(&each->in);
     CHECK(all <= ZK__H2_WINDOW_BYTES);
 }
 
@@ -154,8 +154,8 @@ static void task_end(zk__h2_stream **place)
         zk__h2_stream_free(s);
         return;
     }
-    if (s->in_end > s->in_begin) zk__h2_consumed(s, s->in_end - s->in_begin);
-    s->in_begin = s->in_end = 0;
+    if (zk__received_size(&s->in)) zk__h2_consumed(s, zk__received_size(&s->in));
+    s->in.begin = s->in.end = 0;
     if (s->has_ended && !s->is_in_ended) zk__h2_reset(s, ZK__H2_DONE);
 }
 
@@ -193,13 +193,13 @@ static void respond(zk__h2_stream *s)
 static void task_step(zk__h2_stream **place)
 {
     zk__h2_stream *s = *place;
-    uint32_t have = s->in_end - s->in_begin, some;
+    uint32_t have = (uint32_t)zk__received_size(&s->in), some;
     switch (random_below(8)) {
     case 0:
     case 1: respond(s); break;
     case 2:
         some = have ? random_below(have) + 1 : 0;
-        s->in_begin += some;
+        s->in.begin += some;
         zk__h2_consumed(s, some);
         break;
     case 3:
@@ -309,7 +309,7 @@ static void tell_bodies(void)
         if (!s) continue;
         uint8_t flags[2] = {s->h2 != NULL, s->is_in_ended};
         tell(flags, sizeof flags);
-        if (s->in_end > s->in_begin) tell(s->in + s->in_begin, s->in_end - s->in_begin);
+        if (zk__received_size(&s->in)) tell(s->in.bytes + s->in.begin, zk__received_size(&s->in));
     }
 }
 
