@@ -7,11 +7,12 @@
 
 #include "ws/mask.h"
 
-enum { SIZE = 300 };
+/* More than some cache lines, of which each is another case at its begin and its end. */
+enum { SIZE = 420, PLACES = 72 };
 
 static void check(size_t offset, size_t size, size_t split)
 {
-    static unsigned char from[SIZE + 16], to[SIZE + 16];
+    static unsigned char from[SIZE + PLACES], to[SIZE + PLACES];
     const uint8_t key[4] = {0x37, 0xfa, 0x21, 0x3d};
     uint8_t turned[4];
     memcpy(turned, key, 4);
@@ -30,7 +31,7 @@ static void check(size_t offset, size_t size, size_t split)
 ZK_TEST(ws_mask, every_size_at_every_place)
 {
     for (size_t size = 0; size <= SIZE; size++) {
-        for (size_t offset = 0; offset < 16; offset++)
+        for (size_t offset = 0; offset < PLACES; offset++)
             check(offset, size, 0);
     }
 }
