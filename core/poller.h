@@ -66,6 +66,7 @@ enum {
     ZK__IO_SOCKET = 1 << 5,     /* recv and send apply, else read and write */
     ZK__IO_STREAM = 1 << 6,     /* bytes in order: a short read means empty.. */
     ZK__IO_MARKED = 1 << 7,     /* ..unless there are marks among them, at which a read stops */
+    ZK__IO_BULK = 1 << 8,       /* the last read was into a large buffer; io_uring's */
 };
 
 /* A descriptor. Belongs to the worker that first uses it. */

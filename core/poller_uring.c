@@ -208,6 +208,10 @@ static ssize_t stream_read_now(uring *u, zk__op *op)
     zk__io *io = op->io;
     port *p = io->stash;
     bool is_read = op->code == ZK__OP_READ;
+    if (is_read) {
+        io->bits &= ~(uint32_t)ZK__IO_BULK;
+        if (op->size >= BULK_BYTES) io->bits |= ZK__IO_BULK;
+    }
     if (p) {
         if (p->stash.first) {
             if (!is_read) return 0;
@@ -247,14 +251,13 @@ static port *port_of(zk__io *io)
     return p;
 }
 
-/* A reader with room for many buffers: copying out of them would cost more than its own call. */
-static bool is_bulk(const zk__op *op) { return op->code == ZK__OP_READ && op->size >= BULK_BYTES; }
-
 /* Sees to it that the operation is looked at again. */
 static int op_wait(uring *u, port *p, const zk__op *op)
 {
     if (!is_read_like(op)) return arm(u, p, WRITABLE);
-    bool by_itself = !is_stream(p->io) || is_bulk(op);
+    /* A reader with room for many buffers: copying out of them would cost more than its own call.
+     * Who waits for readiness has read before. */
+    bool by_itself = !is_stream(p->io) || p->io->bits & ZK__IO_BULK;
     if (by_itself && p->armed & 1 << RECV) stop(u, p); /* whose end has the reader look again */
     if (p->armed & INTAKE) return 0;
     if (op->code == ZK__OP_ACCEPT) return arm(u, p, ACCEPT);

@@ -70,7 +70,9 @@ struct zk_ws {
     bool is_last_piece; /* and the piece that is kept is its last */
     bool is_inflating;  /* it is compressed, and not at its end */
     bool is_text;
-    bool has_task; /* that serves a parked one */
+    bool has_task;   /* that serves a parked one */
+    bool is_drained; /* the last read has left nothing, probably */
+    bool is_large;   /* the last message was, so the next one may be */
 };
 
 /* ---- life (connection.c) ---- */

@@ -19,8 +19,9 @@
 
 enum {
     FIRST_BYTES = 16 * 1024,
-    ROOM_MIN = 4 * 1024, /* less is not worth a system call */
-    GROWTH = 8,          /* times what has arrived */
+    ROOM_MIN = 4 * 1024,     /* less is not worth a system call */
+    LARGE_BYTES = 32 * 1024, /* of a message; io_uring has a read into as much at its word */
+    GROWTH = 8,              /* times what has arrived */
     KEPT = 8,
     KEPT_BYTES_MAX = 512 * 1024, /* of one that is kept */
     RANDOM_BYTES = 512,
@@ -307,25 +308,43 @@ static int ready_wait_for(zk_ws *ws)
     return (int)zk__wait_for(&w.wait);
 }
 
+/* How much is to be read at once. A buffer that has been larger has room for more than is worth
+ * asking for: how much is asked for tells the poller how to wait for more. */
+static size_t fill_size(const zk_ws *ws)
+{
+    size_t room = ws->in->capacity - ws->in->end;
+    bool is_large = ws->is_large || ws->reader.left > FIRST_BYTES;
+    return is_large || room < FIRST_BYTES ? room : FIRST_BYTES;
+}
+
+/* Reads what is there. returns 0, -EAGAIN, an error. */
+static int fill_now(zk_ws *ws)
+{
+    int rc = in_reserve(ws);
+    if (rc < 0) return rc;
+    zk__ws_in *in = ws->in;
+    size_t size = fill_size(ws);
+    ssize_t n = zk_stream_try_read(ws->upgrade.stream, in->data + in->end, size);
+    if (ZK_LIKELY(n > 0)) {
+        in->end += (size_t)n;
+        ws->heard = zk_now();
+        ws->is_drained = (size_t)n < size;
+        return 0;
+    }
+    if (n == -EAGAIN) return -EAGAIN;
+    zk__ws_break(ws, n ? (int)n : ZK_E_CLOSED);
+    return ws->error;
+}
+
 /* Gets more bytes. returns 0; -EAGAIN, unless it may wait; an error. */
 static int fill(zk_ws *ws, bool may_wait)
 {
     for (;;) {
         if (ws->error) return ws->error;
-        int rc = in_reserve(ws);
-        if (rc < 0) return rc;
-        zk__ws_in *in = ws->in;
-        ssize_t n =
-            zk_stream_try_read(ws->upgrade.stream, in->data + in->end, in->capacity - in->end);
-        if (ZK_LIKELY(n > 0)) {
-            in->end += (size_t)n;
-            ws->heard = zk_now();
-            return 0;
-        }
-        if (n != -EAGAIN) {
-            zk__ws_break(ws, n ? (int)n : ZK_E_CLOSED);
-            return ws->error;
-        }
+        /* Behind a short read there is mostly nothing; waiting finds out if there is. */
+        int rc = ws->is_drained ? -EAGAIN : fill_now(ws);
+        if (rc != -EAGAIN) return rc;
+        ws->is_drained = false;
         if (zk__ws_in_is_empty(ws)) zk__ws_in_release(ws);
         if (!may_wait) return -EAGAIN;
         rc = ready_wait_for(ws);
@@ -526,6 +545,7 @@ int zk__ws_next(zk_ws *ws, bool may_wait, zk_ws_message *ret)
             .data = ws->in->data + ws->in->message,
             .size = ws->in->message_end - ws->in->message,
         };
+        ws->is_large = ret->size >= LARGE_BYTES;
         return ZK_LIKELY(!ev.is_compressed) ? 1 : message_inflate(ws, ret);
     }
 }
