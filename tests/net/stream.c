@@ -427,6 +427,24 @@ STREAM_TEST(a_parked_stream_tells_when_there_is_something)
     cr_assert_eq(r.count, 1, "%s: called once", kind->name);
 }
 
+/* How much a reader has room for may change how its stream is waited for, in any order. */
+STREAM_TEST(a_stream_is_parked_between_large_and_small_reads)
+{
+    static char buf[64 * 1024];
+    static const size_t sizes[] = {8, sizeof buf, sizeof buf, 8, 8, sizeof buf, 8};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        ready r = {0};
+        cr_assert_rc(zk_stream_try_read(e->b, buf, sizes[i]), -EAGAIN, "%s, %zu", kind->name, i);
+        cr_assert_rc(zk_stream_park(e->b, on_ready, &r), 0, "%s, %zu", kind->name, i);
+        turns(3);
+        cr_assert_eq(r.count, 0, "%s, %zu", kind->name, i);
+        cr_assert_ok(zk_stream_write(e->a, "abc", 3));
+        wait_for_count(&r.count, kind->name);
+        cr_assert_rc(zk_stream_try_read(e->b, buf, sizes[i]), 3, "%s, %zu", kind->name, i);
+        cr_assert(!memcmp(buf, "abc", 3), "%s, %zu", kind->name, i);
+    }
+}
+
 STREAM_TEST(parking_finds_what_is_there_already)
 {
     ready r = {0};
