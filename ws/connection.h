@@ -137,7 +137,7 @@ void zk__ws_park_wake(zk_ws *ws);
 /* The server's end. */
 void zk__ws_park_abort(zk_ws *ws);
 
-/* ---- what a worker's sockets share (receive.c) ---- */
+/* ---- what a worker's sockets share (pool.c) ---- */
 
 /* Makes the limits common property. returns NULL: no memory. */
 const zk__ws_limits *zk__ws_limits_get(const zk__ws_limits *limits);

@@ -11,187 +11,25 @@
  * next to receive finds it in the cache.
  */
 #include <string.h>
-#include <sys/random.h>
 
-#include "core/sim.h"
-#include "http/dial.h"
 #include "ws/connection.h"
+#include "ws/pool.h"
 
 enum {
-    FIRST_BYTES = 16 * 1024,
     ROOM_MIN = 4 * 1024,     /* less is not worth a system call */
     LARGE_BYTES = 32 * 1024, /* of a message; io_uring has a read into as much at its word */
     GROWTH = 8,              /* times what has arrived */
-    KEPT = 8,
-    KEPT_BYTES_MAX = 512 * 1024, /* of one that is kept */
-    RANDOM_BYTES = 512,
 };
-
-struct zk__ws_in {
-    zk__ws_in *next; /* in the worker's pool */
-    size_t capacity;
-    size_t message, message_end; /* the message so far */
-    size_t begin, end;
-    bool has_message; /* some of it has come */
-    char data[];
-};
-
-/* ---- what a worker keeps ---- */
-
-typedef struct pool {
-    zk__ws_in *free;
-    int count;
-    zk_tls *tls;   /* of clients; NULL: none was needed */
-    void *windows; /* of deflate.c */
-    zk__ws_bytes scratch;
-    zk__ws_limits *limits; /* the last that were asked for; NULL: none yet */
-    size_t random_left;
-    uint8_t random[RANDOM_BYTES];
-} pool;
-
-static void pool_done(void *state)
-{
-    pool *p = state;
-    while (p->free) {
-        zk__ws_in *in = p->free;
-        p->free = in->next;
-        zk_free(in);
-    }
-    zk__dial_tls_free(p->tls);
-    zk__ws_deflate_pool_free(p->windows);
-    zk_free(p->scratch.data);
-    zk_free(p->limits);
-    zk_free(p);
-}
-
-static pool *pool_get(void)
-{
-    zk__slot *slot = &zk__worker_self()->slots[ZK__SLOT_WS];
-    if (ZK_LIKELY(slot->state != NULL)) return slot->state;
-    pool *p = zk_alloc_zeroed(sizeof *p);
-    if (!p) return NULL;
-    slot->state = p;
-    slot->done = pool_done;
-    return p;
-}
-
-const zk__ws_limits *zk__ws_limits_get(const zk__ws_limits *wanted)
-{
-    pool *p = pool_get();
-    if (!p) return NULL;
-    if (!p->limits || memcmp(p->limits, wanted, offsetof(zk__ws_limits, refs))) {
-        zk__ws_limits *limits = zk_alloc(sizeof *limits);
-        if (!limits) return NULL;
-        *limits = *wanted;
-        limits->refs = 1; /* the pool's */
-        if (p->limits) zk__ws_limits_unref(p->limits);
-        p->limits = limits;
-    }
-    p->limits->refs++;
-    return p->limits;
-}
-
-void zk__ws_limits_unref(const zk__ws_limits *limits)
-{
-    zk__ws_limits *own = (zk__ws_limits *)(uintptr_t)limits;
-    if (!--own->refs) zk_free(own);
-}
-
-int zk__ws_random(void *buf, size_t size)
-{
-    pool *p = pool_get();
-    if (!p) return -ENOMEM;
-    if (p->random_left < size) {
-        if (ZK_UNLIKELY(zk__sim_current != NULL)) {
-            for (size_t i = 0; i < RANDOM_BYTES; i++)
-                p->random[i] = (uint8_t)zk__sim_random(zk__sim_current);
-        } else {
-            ssize_t n = getrandom(p->random, RANDOM_BYTES, 0);
-            if (n != RANDOM_BYTES) return n < 0 ? -errno : -EAGAIN;
-        }
-        p->random_left = RANDOM_BYTES;
-    }
-    p->random_left -= size;
-    memcpy(buf, p->random + p->random_left, size);
-    return 0;
-}
-
-void **zk__ws_deflate_pool(void)
-{
-    pool *p = pool_get();
-    return p ? &p->windows : NULL;
-}
-
-zk__ws_bytes *zk__ws_scratch(void)
-{
-    pool *p = pool_get();
-    if (!p) return NULL;
-    if (p->scratch.capacity > KEPT_BYTES_MAX) {
-        zk_free(p->scratch.data);
-        p->scratch = (zk__ws_bytes){NULL, 0, 0};
-    }
-    p->scratch.size = 0;
-    return &p->scratch;
-}
-
-int zk__ws_bytes_reserve(zk__ws_bytes *b, size_t room, uint64_t max)
-{
-    if (b->capacity - b->size >= room) return 0;
-    size_t capacity = 2 * b->capacity > b->size + room ? 2 * b->capacity : b->size + room;
-    if (capacity > max) return ZK_E_LIMIT;
-    char *grown = zk_alloc(capacity);
-    if (!grown) return -ENOMEM;
-    if (b->size) memcpy(grown, b->data, b->size);
-    zk_free(b->data);
-    b->data = grown;
-    b->capacity = capacity;
-    return 0;
-}
-
-int zk__ws_tls(zk_tls **ret_tls)
-{
-    pool *p = pool_get();
-    if (!p) return -ENOMEM;
-    int rc = p->tls ? 0 : zk__dial_tls_new(&(zk_tls_client){0}, &p->tls);
-    if (!rc) *ret_tls = p->tls;
-    return rc;
-}
-
-static zk__ws_in *in_take(void)
-{
-    pool *p = pool_get();
-    if (ZK_LIKELY(p && p->free)) {
-        zk__ws_in *in = p->free;
-        p->free = in->next;
-        p->count--;
-        return in;
-    }
-    zk__ws_in *in = zk_alloc(sizeof *in + FIRST_BYTES);
-    if (in) in->capacity = FIRST_BYTES;
-    return in;
-}
-
-static void in_give(zk__ws_in *in)
-{
-    pool *p = pool_get();
-    if (!p || p->count == KEPT || in->capacity > KEPT_BYTES_MAX) {
-        zk_free(in);
-        return;
-    }
-    in->next = p->free;
-    p->free = in;
-    p->count++;
-}
 
 void zk__ws_in_release(zk_ws *ws)
 {
-    if (ws->in) in_give(ws->in);
+    if (ws->in) zk__ws_in_give(ws->in);
     ws->in = NULL;
 }
 
 static void plain_release(zk_ws *ws)
 {
-    if (ws->plain) in_give(ws->plain);
+    if (ws->plain) zk__ws_in_give(ws->plain);
     ws->plain = NULL;
 }
 
@@ -206,7 +44,7 @@ void zk__ws_in_done(zk_ws *ws)
 static int in_begin(zk_ws *ws)
 {
     if (ws->in) return 0;
-    zk__ws_in *in = in_take();
+    zk__ws_in *in = zk__ws_in_take();
     if (!in) return -ENOMEM;
     in->message = in->message_end = in->begin = in->end = 0;
     in->has_message = false;
@@ -254,7 +92,7 @@ static int in_reserve(zk_ws *ws)
     if (!grown) return -ENOMEM;
     grown->capacity = capacity;
     in_move(in, grown);
-    in_give(in);
+    zk__ws_in_give(in);
     ws->in = grown;
     return 0;
 }
@@ -313,8 +151,8 @@ static int ready_wait_for(zk_ws *ws)
 static size_t fill_size(const zk_ws *ws)
 {
     size_t room = ws->in->capacity - ws->in->end;
-    bool is_large = ws->is_large || ws->reader.left > FIRST_BYTES;
-    return is_large || room < FIRST_BYTES ? room : FIRST_BYTES;
+    bool is_large = ws->is_large || ws->reader.left > ZK__WS_IN_BYTES;
+    return is_large || room < ZK__WS_IN_BYTES ? room : ZK__WS_IN_BYTES;
 }
 
 /* Reads what is there. returns 0, -EAGAIN, an error. */
@@ -474,7 +312,7 @@ static int plain_grow(zk_ws *ws)
     grown->capacity = capacity;
     memcpy(grown->data, old->data, old->end);
     grown->end = old->end;
-    in_give(old);
+    zk__ws_in_give(old);
     ws->plain = grown;
     return 0;
 }
@@ -503,7 +341,7 @@ static int inflate_all(zk_ws *ws, const zk_ws_message *m)
 /* Inflates a whole message. returns 1, an error. */
 static int message_inflate(zk_ws *ws, zk_ws_message *m)
 {
-    ws->plain = in_take();
+    ws->plain = zk__ws_in_take();
     if (!ws->plain) return -ENOMEM;
     ws->plain->end = 0;
     int rc = inflate_all(ws, m);
