@@ -62,7 +62,6 @@ struct zk_ws {
     uint16_t close_code;     /* the peer's; 0: none yet */
     uint8_t slow;            /* zk_ws_slow */
     bool is_client;
-    bool is_receiving;  /* a task is in a function that does */
     bool is_close_sent; /* or queued */
     bool is_close_received;
     bool is_broken;
@@ -70,7 +69,10 @@ struct zk_ws {
     bool is_last_piece; /* and the piece that is kept is its last */
     bool is_inflating;  /* it is compressed, and not at its end */
     bool is_text;
-    bool has_task;   /* that serves a parked one */
+    bool has_task; /* that serves a parked one */
+    /* A task is in a function that does. Not beside those that sending and receiving look at
+     * together: what has just been stored there would have to get to the cache first. */
+    bool is_receiving;
     bool is_drained; /* the last read has left nothing, probably */
     bool is_large;   /* the last message was, so the next one may be */
 };

@@ -9,7 +9,10 @@
 
 #include <string.h>
 
+#include "ws/frame_short.h"
 #include "ws/mask.h"
+
+static const char not_utf8[] = "the text is not UTF-8";
 
 static void refuse(zk__ws_event *ev, uint16_t code, const char *reason)
 {
@@ -186,7 +189,7 @@ static size_t payload_take(zk__ws_reader *r, char *data, size_t size, zk__ws_eve
     r->is_fresh = false;
     if (r->opcode == ZK__WS_TEXT && !r->is_compressed) {
         if (!zk__utf8_take(&r->text, data, n) || (is_last && r->text)) {
-            refuse(ev, 1007, "the text is not UTF-8");
+            refuse(ev, 1007, not_utf8);
             return n;
         }
     }
@@ -195,55 +198,22 @@ static size_t payload_take(zk__ws_reader *r, char *data, size_t size, zk__ws_eve
     return n;
 }
 
-/* Of some bytes only; the key is as it lies in memory. */
-static inline void short_unmask(char *data, size_t size, uint32_t key)
-{
-    uint64_t wide = key | (uint64_t)key << 32;
-    for (; size >= 8; size -= 8, data += 8) {
-        uint64_t part;
-        memcpy(&part, data, 8);
-        part ^= wide;
-        memcpy(data, &part, 8);
-    }
-    if (size & 4) {
-        uint32_t part;
-        memcpy(&part, data, 4);
-        part ^= key;
-        memcpy(data, &part, 4);
-        data += 4;
-    }
-    for (size_t i = 0; i < (size & 3); i++)
-        data[i] = (char)(data[i] ^ ((const char *)&key)[i]);
-}
-
-/*
- * What most of what a server gets is: a short message in one masked frame that is all there. Leaves
- * the reader as it is between messages. returns bytes consumed; 0: it is something else.
- */
 static inline size_t short_take(zk__ws_reader *r, char *data, size_t size, zk__ws_event *ev)
 {
-    const uint8_t *at = (const uint8_t *)data;
-    enum { HEAD_BYTES = 6 };
-    if (r->is_client || r->opcode || size < HEAD_BYTES) return 0;
-    size_t n = at[1] & 0x7F;
-    bool is_text = at[0] == (ZK__WS_FIN | ZK__WS_TEXT);
-    if (!is_text && at[0] != (ZK__WS_FIN | ZK__WS_BINARY)) return 0;
-    if (!(at[1] & 0x80) || n > ZK__WS_CONTROL_BYTES_MAX || n > size - HEAD_BYTES) return 0;
-    if (n > r->message_bytes_max || !r->fragments_max) return 0;
-    uint32_t key;
-    memcpy(&key, at + 2, 4);
-    short_unmask(data + HEAD_BYTES, n, key);
+    uint8_t opcode;
+    size_t n, taken = zk__ws_short_take(r, data, size, &opcode, &n);
+    if (!taken) return 0;
     ev->kind = ZK__WS_DATA;
-    ev->opcode = at[0] & 0x0F;
+    ev->opcode = opcode;
     ev->is_first = ev->is_last = true;
     ev->is_compressed = false;
-    ev->data = data + HEAD_BYTES;
+    ev->data = data + ZK__WS_SHORT_HEAD_BYTES;
     ev->size = n;
     zk__utf8 text = 0;
-    if (is_text && (!zk__utf8_take(&text, ev->data, n) || text)) {
-        refuse(ev, 1007, "the text is not UTF-8");
+    if (opcode == ZK__WS_TEXT && (!zk__utf8_take(&text, ev->data, n) || text)) {
+        refuse(ev, 1007, not_utf8);
     }
-    return HEAD_BYTES + n;
+    return taken;
 }
 
 size_t zk__ws_take(zk__ws_reader *r, char *data, size_t size, zk__ws_event *ev)

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "ws/connection.h"
+#include "ws/frame_short.h"
 #include "ws/pool.h"
 
 enum {
@@ -354,6 +355,14 @@ static int message_inflate(zk_ws *ws, zk_ws_message *m)
     return 1;
 }
 
+static __attribute__((noinline)) int text_check(zk_ws *ws, const zk_ws_message *m)
+{
+    zk__utf8 state = 0;
+    if (ZK_LIKELY(zk__utf8_take(&state, m->data, m->size) && !state)) return 1;
+    zk__ws_event ev = {.code = 1007, .reason = "the text is not UTF-8"};
+    return refused(ws, &ev);
+}
+
 /* The message that was received last is not needed any more. */
 static void piece_skip(zk_ws *ws)
 {
@@ -363,10 +372,9 @@ static void piece_skip(zk_ws *ws)
     if (ws->is_in_message && ws->is_last_piece) ws->is_in_message = false;
 }
 
-int zk__ws_next(zk_ws *ws, bool may_wait, zk_ws_message *ret)
+static int next_any(zk_ws *ws, bool may_wait, zk_ws_message *ret)
 {
     zk__ws_event ev;
-    piece_skip(ws);
     for (;;) {
         ws->reader.message_bytes_max =
             ws->is_in_message ? ws->limits->stream_bytes_max : ws->limits->message_bytes_max;
@@ -386,6 +394,48 @@ int zk__ws_next(zk_ws *ws, bool may_wait, zk_ws_message *ret)
         ws->is_large = ret->size >= LARGE_BYTES;
         return ZK_LIKELY(!ev.is_compressed) ? 1 : message_inflate(ws, ret);
     }
+}
+
+/*
+ * The next message if it is a short one that has come, and nothing is in its way. It stays where it
+ * is until something is received, so the buffer need not know of it.
+ * returns 1; 0: it is not; an error.
+ */
+static inline int next_short(zk_ws *ws, zk_ws_message *ret)
+{
+    zk__ws_in *in = ws->in;
+    if (!in || ws->plain || ws->error || ws->is_in_message) return 0;
+    if (ws->is_close_received || ws->is_close_sent) return 0;
+    char *data = in->data + in->begin;
+    uint8_t opcode;
+    size_t size;
+    ws->reader.message_bytes_max = ws->limits->message_bytes_max;
+    size_t taken = zk__ws_short_take(&ws->reader, data, in->end - in->begin, &opcode, &size);
+    if (ZK_UNLIKELY(!taken)) return 0;
+    in->begin += taken;
+    in->has_message = ws->is_large = false;
+    ret->type = (zk_ws_type)opcode;
+    ret->data = data + ZK__WS_SHORT_HEAD_BYTES;
+    ret->size = size;
+    return ZK_LIKELY(opcode == ZK__WS_BINARY) ? 1 : text_check(ws, ret);
+}
+
+/* Gets more bytes first if there are none: mostly that is a short message, too. */
+static __attribute__((noinline)) int next_received(zk_ws *ws, bool may_wait, zk_ws_message *ret)
+{
+    piece_skip(ws);
+    if (zk__ws_in_is_empty(ws) && !ws->is_close_received) {
+        int rc = fill(ws, may_wait);
+        if (ZK_LIKELY(!rc)) rc = next_short(ws, ret);
+        if (ZK_LIKELY(rc)) return rc;
+    }
+    return next_any(ws, may_wait, ret);
+}
+
+int zk__ws_next(zk_ws *ws, bool may_wait, zk_ws_message *ret)
+{
+    int rc = next_short(ws, ret);
+    return ZK_LIKELY(rc) ? rc : next_received(ws, may_wait, ret);
 }
 
 /* ---- in pieces ---- */
@@ -480,7 +530,7 @@ ssize_t zk_ws_read(zk_ws *ws, void *buf, size_t size)
 /* ---- by whom ---- */
 
 /* The rest of a compressed message has to be inflated, or the window would lack it. */
-static int inflating_skip(zk_ws *ws)
+static __attribute__((noinline)) int inflating_skip(zk_ws *ws)
 {
     char scrap[2048];
     while (ws->is_in_message && ws->is_inflating) {
@@ -494,7 +544,7 @@ int zk_ws_recv(zk_ws *ws, zk_ws_message *ret_message)
 {
     if (ws->is_receiving || ws->handlers) return ZK_E_WS_STATE;
     ws->is_receiving = true;
-    int rc = inflating_skip(ws);
+    int rc = ZK_UNLIKELY(ws->is_in_message) ? inflating_skip(ws) : 0;
     if (rc >= 0) rc = zk__ws_next(ws, true, ret_message);
     ws->is_receiving = false;
     return rc;
@@ -504,7 +554,7 @@ int zk_ws_recv_begin(zk_ws *ws, zk_ws_type *ret_type)
 {
     if (ws->is_receiving || ws->handlers) return ZK_E_WS_STATE;
     ws->is_receiving = true;
-    int rc = inflating_skip(ws);
+    int rc = ZK_UNLIKELY(ws->is_in_message) ? inflating_skip(ws) : 0;
     if (rc >= 0) rc = recv_begin(ws, ret_type);
     ws->is_receiving = false;
     return rc;

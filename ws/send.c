@@ -20,6 +20,7 @@ enum {
     COPY_MAX = 8 * 1024, /* larger payloads are lent */
     FLUSH_BYTES = 16 * 1024,
     PIECES_AT_ONCE = 16,
+    SHORT_HEAD_BYTES = 2, /* of a payload no longer than a control frame's */
 };
 
 typedef struct piece piece;
@@ -441,17 +442,66 @@ static int put_compressed(zk_ws *ws, uint8_t first, const void *data, size_t siz
     return rc < 0 ? rc : 1;
 }
 
-int zk_ws_send(zk_ws *ws, zk_ws_type type, const void *data, size_t size)
+static __attribute__((noinline)) int send_any(zk_ws *ws, uint8_t first, const void *data,
+                                              size_t size)
 {
-    zk__utf8 text = 0;
-    if (type == ZK_WS_TEXT && (!zk__utf8_take(&text, data, size) || text)) return ZK_E_WS_TEXT;
     int rc = turn_wait(ws);
     if (ZK_UNLIKELY(rc)) return rc < 0 ? rc : 0;
     if (ws->deflate && zk__ws_deflate_wants(ws->deflate, size)) {
-        rc = put_compressed(ws, (uint8_t)(ZK__WS_FIN | type), data, size);
+        rc = put_compressed(ws, first, data, size);
         if (rc) return rc < 0 ? rc : 0;
     }
-    return put(ws, (uint8_t)(ZK__WS_FIN | type), data, size);
+    return put(ws, first, data, size);
+}
+
+/* At most as many bytes as a control frame has; most have 16 or more. */
+static inline void short_copy(char *to, const char *from, size_t size)
+{
+    if (ZK_LIKELY(size >= 16)) {
+        for (size_t i = 0; i < size - 16; i += 16)
+            memcpy(to + i, from + i, 16);
+        memcpy(to + size - 16, from + size - 16, 16);
+    } else if (size >= 8) {
+        memcpy(to, from, 8);
+        memcpy(to + size - 8, from + size - 8, 8);
+    } else {
+        for (size_t i = 0; i < size; i++)
+            to[i] = from[i];
+    }
+}
+
+/* A short message behind others that are about to be sent: no more than the frame itself. returns
+ * false if it is another case, also of refusing it. */
+static inline bool put_behind(zk_ws *ws, uint8_t first, const void *data, size_t size)
+{
+    zk__ws_out *o = ws->out;
+    if (!o || !o->hook.is_armed || o->streamer || o->queued >= FLUSH_BYTES) return false;
+    if (ws->error || ws->is_client || ws->is_close_sent || ws->is_close_received) return false;
+    piece *p = o->last;
+    if (ws->deflate || size > ZK__WS_CONTROL_BYTES_MAX || !p || !p->end) return false;
+    char *to = (char *)(uintptr_t)p->data + p->size;
+    if ((size_t)(p->end - to) < SHORT_HEAD_BYTES + size) return false;
+    to[0] = (char)first;
+    to[1] = (char)size;
+    p->size += SHORT_HEAD_BYTES + size;
+    o->queued += SHORT_HEAD_BYTES + size;
+    short_copy(to + SHORT_HEAD_BYTES, data, size);
+    return true;
+}
+
+static __attribute__((noinline)) int send_text(zk_ws *ws, const void *data, size_t size)
+{
+    enum { FIRST = ZK__WS_FIN | ZK__WS_TEXT };
+    zk__utf8 text = 0;
+    if (!zk__utf8_take(&text, data, size) || text) return ZK_E_WS_TEXT;
+    return put_behind(ws, FIRST, data, size) ? 0 : send_any(ws, FIRST, data, size);
+}
+
+int zk_ws_send(zk_ws *ws, zk_ws_type type, const void *data, size_t size)
+{
+    if (type == ZK_WS_TEXT) return send_text(ws, data, size);
+    uint8_t first = (uint8_t)(ZK__WS_FIN | type);
+    return ZK_LIKELY(put_behind(ws, first, data, size)) ? 0 : send_any(ws, first, data, size);
 }
 
 int zk_ws_send_text(zk_ws *ws, const char *text)
