@@ -4,7 +4,8 @@
  *   ws_load echo PORT                 a bare TCP echo: epoll, one thread, one buffer
  *   ws_load ws|tcp PORT CONNECTIONS SECONDS BYTES PER_SEGMENT [PATH]
  *                                     prints how many messages were echoed
- *   ws_load fan PORT                  what comes on a connection is sent to all, one send each
+ *   ws_load fan PORT                  what comes on a connection is sent to all, one send each;
+ *                                     a byte says that it belongs to all
  *   ws_load publish-ws|publish-tcp PORT CONNECTIONS SECONDS BYTES PER_SEGMENT [PATH]
  *                                     prints "ready" when all are connected, waits for a line,
  *                                     and prints how many messages were delivered
@@ -104,6 +105,7 @@ static _Noreturn void serve(const char *port, bool is_fan)
                 event.data.fd = fd;
                 epoll_ctl(poller, EPOLL_CTL_ADD, fd, &event);
                 if (is_fan && all_count < FAN_MAX) all[all_count++] = fd;
+                if (is_fan) write_all(fd, "+", 1);
                 continue;
             }
             ssize_t n = read(fd, buf, sizeof buf);
@@ -194,7 +196,14 @@ static batch batch_make(bool is_ws, bool is_published, size_t bytes, int per_seg
     return b;
 }
 
-static peer *peers_open(const char *port, bool is_ws, int connections, int poller)
+/* Until the server has accepted it. */
+static void greeting_await(int fd)
+{
+    char byte;
+    if (read(fd, &byte, 1) != 1) die("greeting");
+}
+
+static peer *peers_open(const char *port, bool is_ws, bool is_greeted, int connections, int poller)
 {
     peer *peers = calloc((size_t)connections, sizeof *peers);
     struct sockaddr_in addr = address_of(port);
@@ -206,6 +215,7 @@ static peer *peers_open(const char *port, bool is_ws, int connections, int polle
         if (connect(p->fd, (struct sockaddr *)&addr, sizeof addr)) die("connect");
         setsockopt(p->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
         if (is_ws) handshake(p->fd);
+        if (is_greeted) greeting_await(p->fd);
         struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLET, .data.ptr = p};
         epoll_ctl(poller, EPOLL_CTL_ADD, p->fd, &event);
         if (fcntl(p->fd, F_SETFL, O_NONBLOCK)) die("fcntl");
@@ -232,7 +242,7 @@ static long run(const char *port, const batch *b, bool is_ws, int connections, d
 {
     struct epoll_event events[EVENTS];
     int poller = epoll_create1(0);
-    peer *peers = peers_open(port, is_ws, connections, poller);
+    peer *peers = peers_open(port, is_ws, false, connections, poller);
     for (int i = 0; i < connections; i++) {
         peers[i].left = b->answer;
         peers[i].unsent = b->ask;
@@ -261,7 +271,7 @@ static long publish(const char *port, const batch *b, bool is_ws, int connection
 {
     struct epoll_event events[EVENTS];
     int poller = epoll_create1(0);
-    peer *peers = peers_open(port, is_ws, connections, poller);
+    peer *peers = peers_open(port, is_ws, !is_ws, connections, poller);
     char line[8];
     long done = 0;
     puts("ready");

@@ -285,6 +285,19 @@ static bool uring_submit(zk__poller *poller, zk__op *op)
 
 static ssize_t uring_attempt(zk__poller *poller, zk__op *op) { return op_now(poller->state, op); }
 
+/* What attempt() does for a send on a socket, without its detours. */
+static ssize_t uring_send_now(zk__poller *poller, zk__io *io, const void *data, size_t size)
+{
+    if (ZK_UNLIKELY(!(io->bits & ZK__IO_SOCKET))) {
+        return zk__send_by_attempt(poller, io, data, size);
+    }
+    ssize_t n;
+    do {
+        n = send(io->fd, data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+    } while (ZK_UNLIKELY(n < 0) && errno == EINTR);
+    return ZK_LIKELY(n >= 0) ? n : -errno;
+}
+
 /* Last thing that is done about a completion: the one called may submit, cancel or forget. */
 static void op_end(zk__op *op, ssize_t result)
 {
@@ -607,7 +620,7 @@ const struct zk__poller_ops zk__poller_uring = {
     .submit = uring_submit,
     .attempt = uring_attempt,
     .recv_now = zk__recv_by_attempt,
-    .send_now = zk__send_by_attempt,
+    .send_now = uring_send_now,
     .cancel = uring_cancel,
     .watch = uring_watch,
     .forget = uring_forget,

@@ -12,7 +12,7 @@
 
 #include "ws/connection.h"
 #include "ws/mask.h"
-#include "ws/shared.h"
+#include "ws/out.h"
 
 enum {
     FIRST_BYTES = 512, /* of the first piece: what most need, and many fit the cache */
@@ -23,36 +23,7 @@ enum {
     SHORT_HEAD_BYTES = 2, /* of a payload no longer than a control frame's */
 };
 
-typedef struct piece piece;
-struct piece {
-    piece *next;
-    const char *data; /* still to be sent */
-    size_t size;
-    char *end;             /* of the room behind it; NULL: the bytes are somebody else's */
-    zk__ws_shared *shared; /* whose bytes they are; NULL: not a shared frame's */
-    bool *is_over;         /* of who has lent them: set when they are not needed any more */
-    uint32_t controls;
-    bool is_droppable; /* whole messages only, and nothing of it was sent */
-    bool is_part;      /* of the queue: the first piece, which has no memory of its own */
-    char bytes[];
-};
-
-struct zk__ws_out {
-    zk_ws *ws;
-    zk__hook hook;
-    zk__room room;
-    piece *first, *last;
-    piece *later, **later_end; /* shared frames, behind the message that is sent in pieces */
-    size_t queued, later_bytes;
-    uint32_t controls; /* in the queue */
-    zk_time moved;     /* when the stream last took something, or was first asked to */
-    bool is_blocked;   /* until there is room */
-    bool has_piece;    /* the piece that lies behind it is in use, or has been */
-    zk_task *streamer; /* between zk_ws_send_begin and _end; NULL: nobody is */
-    uint8_t opcode;    /* of its next frame */
-    bool is_text;
-    zk__utf8 text;
-};
+typedef zk__ws_piece piece;
 
 typedef struct zk__ws_waiter {
     zk__wait wait;
@@ -110,7 +81,7 @@ static void on_room(zk__room *room)
     zk__hook_arm(zk__worker_self(), &o->hook);
 }
 
-static zk__ws_out *out_get(zk_ws *ws)
+zk__ws_out *zk__ws_out_get(zk_ws *ws)
 {
     if (ws->out) return ws->out;
     zk__ws_out *o = zk_alloc(sizeof *o + FIRST_BYTES);
@@ -185,7 +156,7 @@ static piece *piece_for(zk__ws_out *o, size_t size)
 /* Queues a frame, copied. first: its first byte. returns 0, -ENOMEM. */
 static int put_frame(zk_ws *ws, uint8_t first, const void *data, size_t size)
 {
-    zk__ws_out *o = out_get(ws);
+    zk__ws_out *o = zk__ws_out_get(ws);
     piece *p = o ? piece_for(o, size + ZK__WS_HEAD_BYTES_MAX) : NULL;
     if (!p) return -ENOMEM;
     uint8_t key[4];
@@ -211,8 +182,7 @@ static int put_frame(zk_ws *ws, uint8_t first, const void *data, size_t size)
     return 0;
 }
 
-/* Drops what the peer has not begun to get, the oldest first, until the rest is within limits. */
-static void drop_oldest(zk__ws_out *o)
+void zk__ws_out_drop_oldest(zk__ws_out *o)
 {
     piece **link = &o->first, *before = NULL;
     while (*link && o->queued >= o->ws->limits->send_queue_bytes_max) {
@@ -336,17 +306,11 @@ int zk_ws_ping(zk_ws *ws, const void *data, size_t size)
 
 /* ---- messages ---- */
 
-static int is_open(const zk_ws *ws)
-{
-    if (ws->error) return ws->error;
-    return ws->is_close_sent || ws->is_close_received ? ZK_E_CLOSED : 0;
-}
-
 /* Waits until a message may be put. returns 0; 1: it is dropped; an error. */
 static int turn_wait(zk_ws *ws)
 {
     for (;;) {
-        int rc = is_open(ws);
+        int rc = zk__ws_out_is_open(ws);
         zk__ws_out *o = ws->out;
         if (ZK_LIKELY(rc < 0 || !o)) return rc;
         if (o->streamer == zk__lane.current) return ZK_E_WS_STATE;
@@ -361,7 +325,7 @@ static int turn_wait(zk_ws *ws)
                 return ZK_E_SLOW;
             }
             if (ws->slow == ZK_WS_SLOW_DROP) {
-                drop_oldest(o);
+                zk__ws_out_drop_oldest(o);
                 return o->queued >= ws->limits->send_queue_bytes_max;
             }
         }
@@ -406,7 +370,7 @@ static int lent_wait(zk_ws *ws, piece *lent, const bool *is_over)
 /* Queues a frame without copying its payload, and waits until it is sent. */
 static int put_lent(zk_ws *ws, uint8_t first, const void *data, size_t size)
 {
-    zk__ws_out *o = out_get(ws);
+    zk__ws_out *o = zk__ws_out_get(ws);
     piece *head = o ? piece_for(o, ZK__WS_HEAD_BYTES_MAX) : NULL;
     piece *lent = head ? piece_add(o, 0) : NULL;
     if (!lent) return -ENOMEM;
@@ -521,61 +485,6 @@ int zk__ws_drain(zk_ws *ws)
     return ws->is_broken ? ws->error : 0;
 }
 
-/* ---- shared frames ---- */
-
-zk__ws_shared *zk__ws_shared_new(uint8_t first, const void *data, size_t size)
-{
-    char head[ZK__WS_HEAD_BYTES_MAX];
-    size_t head_size = zk__ws_head(head, first, size, NULL);
-    zk__ws_shared *shared = zk_alloc(sizeof *shared + head_size + size);
-    if (!shared) return NULL;
-    atomic_init(&shared->refs, 1);
-    shared->size = head_size + size;
-    memcpy(shared->bytes, head, head_size);
-    if (size) memcpy(shared->bytes + head_size, data, size);
-    return shared;
-}
-
-/* Whether there is room, or has been made. */
-static bool shared_fits(zk_ws *ws)
-{
-    if (is_open(ws) < 0) return false;
-    if (!ws->out || ws->out->queued < ws->limits->send_queue_bytes_max) return true;
-    zk__ws_flush_now(ws);
-    if (ws->error) return false;
-    if (!ws->out || ws->out->queued < ws->limits->send_queue_bytes_max) return true;
-    if (ws->slow == ZK_WS_SLOW_CLOSE) {
-        zk__ws_break(ws, ZK_E_SLOW);
-        return false;
-    }
-    drop_oldest(ws->out);
-    return ws->out->queued < ws->limits->send_queue_bytes_max;
-}
-
-void zk__ws_put_shared(zk_ws *ws, zk__ws_shared *shared)
-{
-    zk__ws_out *o = shared_fits(ws) ? out_get(ws) : NULL;
-    if (!o || o->later_bytes >= ws->limits->send_queue_bytes_max) return;
-    piece *p = zk_alloc(sizeof *p);
-    if (!p) return;
-    *p = (piece){.data = shared->bytes, .size = shared->size, .is_droppable = true};
-    p->shared = zk__ws_shared_ref(shared);
-    if (o->streamer) {
-        *o->later_end = p;
-        o->later_end = &p->next;
-        o->later_bytes += p->size;
-        return;
-    }
-    if (o->last) {
-        o->last->next = p;
-    } else {
-        o->first = p;
-    }
-    o->last = p;
-    o->queued += p->size;
-    if (!o->is_blocked) zk__hook_arm(zk__worker_self(), &o->hook);
-}
-
 /* ---- in pieces ---- */
 
 int zk_ws_send_begin(zk_ws *ws, zk_ws_type type)
@@ -585,7 +494,7 @@ int zk_ws_send_begin(zk_ws *ws, zk_ws_type type)
         rc = turn_wait(ws);
     } while (rc > 0 && (rc = zk__ws_wait_change(ws)) >= 0); /* what has begun is not dropped */
     if (rc < 0) return rc;
-    zk__ws_out *o = out_get(ws);
+    zk__ws_out *o = zk__ws_out_get(ws);
     if (!o) return -ENOMEM;
     o->streamer = zk__lane.current;
     o->opcode = (uint8_t)type;
@@ -597,7 +506,7 @@ int zk_ws_send_begin(zk_ws *ws, zk_ws_type type)
 /* The streaming task's queue. */
 static int streamer_check(const zk_ws *ws)
 {
-    int rc = is_open(ws);
+    int rc = zk__ws_out_is_open(ws);
     if (rc < 0) return rc;
     return ws->out && ws->out->streamer == zk__lane.current ? 0 : ZK_E_WS_STATE;
 }

@@ -32,6 +32,10 @@ static inline void zk__ws_shared_unref(zk__ws_shared *shared)
  * the connection, as the socket's policy says. */
 void zk__ws_put_shared(zk_ws *ws, zk__ws_shared *shared);
 
+/* The same, but what can be sent now is. For who has one frame for a great many: nothing else is
+ * likely to go with it, and queues for all of them would not fit the cache. */
+void zk__ws_send_shared(zk_ws *ws, zk__ws_shared *shared);
+
 /* The socket's subscriptions end; see hub.c. */
 void zk__ws_unsubscribe_all(zk_ws *ws);
 

@@ -84,7 +84,7 @@ ZK_HTTP_TEST(ws_hub, a_hub_ends_before_its_sockets, .routes = routes)
     wire_close(&a);
 }
 
-enum { MANY = 700 };
+enum { MANY = 700, MANY_SLOW = 300 };
 
 /* More than are served at once: all get all, in order, also if some go meanwhile. */
 ZK_HTTP_TEST(ws_hub, many_subscribers, .routes = routes)
@@ -117,12 +117,15 @@ ZK_HTTP_TEST(ws_hub, many_subscribers, .routes = routes)
 }
 
 /* Who does not read loses the oldest, or is given up; the others do not notice. */
-static void slow_subscriber(fixture *f, zk_ws_slow slow)
+static void slow_subscribers(fixture *f, zk_ws_slow slow, size_t more)
 {
-    wire a, b;
+    wire a, b, *others = calloc(more + 1, sizeof *others);
     static char text[1000];
+    cr_assert(others);
     hub_open();
     own = (zk_ws_options){.send_queue_bytes_max = 10000, .slow = slow};
+    for (size_t i = 0; i < more; i++)
+        join(&others[i], f, "T:+all");
     join(&a, f, "T:+all");
     join(&b, f, "T:+all");
     size_t got = 0;
@@ -137,7 +140,7 @@ static void slow_subscriber(fixture *f, zk_ws_slow slow)
     cr_assert_eq(got, (size_t)100 * 1004);
     bool is_given_up = slow == ZK_WS_SLOW_CLOSE;
     settle();
-    cr_assert_eq(zk_hub_subscribers_here(hub, "all"), is_given_up ? 1u : 2u);
+    cr_assert_eq(zk_hub_subscribers_here(hub, "all"), is_given_up ? 1 : 2 + more);
     if (!is_given_up) {
         cr_assert_lt(zk_ws_queued_bytes(last), (size_t)12000);
         wire_collect(&a);
@@ -148,8 +151,18 @@ static void slow_subscriber(fixture *f, zk_ws_slow slow)
     }
     wire_close(&a);
     wire_close(&b);
+    for (size_t i = 0; i < more; i++)
+        wire_close(&others[i]);
     settle();
     zk_hub_free(hub);
+    free(others);
+}
+
+/* To few it is queued, to many it is sent as far as it goes. */
+static void slow_subscriber(fixture *f, zk_ws_slow slow)
+{
+    slow_subscribers(f, slow, 0);
+    slow_subscribers(f, slow, MANY_SLOW);
 }
 
 ZK_HTTP_TEST(ws_hub, who_is_slow_loses_the_oldest, .routes = routes)

@@ -186,6 +186,10 @@ static const talk_row talk[] = {
     {"an empty one", "T:", "T:", false},
     {"binary", "B:\x01\x02", "B:\x01\x02", false},
     {"several at once", "T:a B:b T:c", "T:a B:b T:c", false},
+    {"an empty text behind others", "T:a B:b T: T:", "T:a B:b T: T:", false},
+    {"one that is no text behind one", "T:a T:b\xff", "T:a X:1007", true},
+    {"one that is cut behind one", "T:a T:\xe2\x82", "T:a X:1007", true},
+    {"a close behind many short ones", "B:a B:b B:c B:d X:1000", "B:a B:b B:c B:d X:1000", true},
     {"fragments", "t:he c:l C:lo", "T:hello", false},
     {"a ping", "P:x", "O:x", false},
     {"an empty ping", "P:", "O:", false},
@@ -301,6 +305,32 @@ ZK_HTTP_TEST(ws_server, talk_in_parts, .routes = echo_routes)
     };
     talk_rows(f, "/pieces", rows, ROWS(rows), 0);
     talk_rows(f, "/pieces", rows, ROWS(rows), 997);
+}
+
+/* Short messages of every size that come together: each is unmasked and sent by other steps. */
+ZK_HTTP_TEST(ws_server, every_short_size, .routes = echo_routes)
+{
+    enum { LAST = 130 };
+    static const char *const requests[] = {ASK("/loop") "\r\n", ASK("/parked") "\r\n"};
+    for (size_t i = 0; i < ROWS(requests); i++) {
+        wire w;
+        bytes in = {0}, wanted = {0};
+        char data[LAST];
+        for (size_t size = 0; size <= LAST; size++) {
+            for (size_t at = 0; at < size; at++)
+                data[at] = (char)(at * 7 + size);
+            frame_add(&in, 0x82, data, size, true);
+            frame_add(&wanted, 0x82, data, size, false);
+        }
+        talk_open(&w, f, requests[i]);
+        wire_send_n(&w, in.data, in.size, 0);
+        wire_collect(&w);
+        cr_assert_eq(w.size, wanted.size, "%s", requests[i]);
+        cr_assert(!memcmp(w.text, wanted.data, wanted.size), "%s", requests[i]);
+        wire_close(&w);
+        free(in.data);
+        free(wanted.data);
+    }
 }
 
 /* Frames that come together with the request are not lost. */
