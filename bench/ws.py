@@ -11,6 +11,7 @@ memory of idle sockets; and what the inner loops do to each byte (bench/micro_ws
 import argparse
 import os
 import pathlib
+import random
 import re
 import resource
 import shutil
@@ -18,7 +19,10 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+
+import common
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BUILD = pathlib.Path(os.environ.get("ZOKIO_BUILD", ROOT / "build"))
@@ -27,11 +31,12 @@ NODE_WS = [f"/usr/{name}/ws" for name in ("share/nodejs", "lib/node_modules",
                                           "local/lib/node_modules")]
 HANDSHAKE = ("GET {} HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
              "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
-ECHOES = [  # what, connections, bytes, messages per segment
-    ("20 bytes, 64 connections", 64, 20, 1),
-    ("20 bytes, 16 in a segment", 64, 20, 16),
-    ("100 kB, 16 connections", 16, 100000, 1),
-]
+ECHOES = {  # what, connections, bytes, messages per segment
+    "20": ("20 bytes, 64 connections", 64, 20, 1),
+    "segment": ("20 bytes, 16 in a segment", 64, 20, 16),
+    "100k": ("100 kB, 16 connections", 16, 100000, 1),
+}
+LOADS = [*ECHOES, "publish", "idle", "micro"]
 PUBLISHED_BYTES = 100
 INNER_LOOPS = ["utf8_ascii_gb_s", "utf8_mixed_gb_s", "ws_mask_gb_s"]
 
@@ -73,28 +78,43 @@ def kinds_found(build_peers):
     return kinds + [Kind("bare TCP echo", lambda port: [LOAD, "echo", str(port)], mode="tcp")]
 
 
+def port_choose():
+    """A port that nobody has. Not one of those that the kernel gives to whoever connects: of these
+    any may be taken, by this benchmark's clients too, before the server has it, and while one of
+    their connections is dying who does not ask for SO_REUSEADDR cannot bind it (libwebsockets)."""
+    first = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(first // 2, first)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("", port))
+                return port
+            except OSError:
+                continue
+
+
 class Server:
     """A kind of server that runs on a CPU of its own."""
 
     def __init__(self, kind, cpu):
         self.kind = kind
-        for _ in range(3):  # a port that was free may be taken by the time
-            if self.start(cpu):
-                return
-        sys.exit(f"bench: {kind.name} does not listen")
+        with tempfile.TemporaryFile("w+") as errors:
+            for _ in range(3):  # another program may have been faster
+                if self.start(cpu, errors):
+                    return
+            errors.seek(0)
+            sys.exit(f"bench: {kind.name} does not listen\n{errors.read()}")
 
-    def start(self, cpu):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+    def start(self, cpu, errors):
+        self.port = port_choose()
         self.process = subprocess.Popen(self.kind.command(self.port), stdout=subprocess.DEVNULL,
+                                        stderr=errors,
                                         preexec_fn=lambda: os.sched_setaffinity(0, {cpu}),
                                         env=dict(os.environ, **self.kind.environment))
         for _ in range(500):
             if self.process.poll() is not None:
                 return False
             with socket.socket() as probe:
-                probe.bind(("127.0.0.3", 0))  # or it may connect to itself
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                     return True
             time.sleep(0.01)
@@ -146,14 +166,7 @@ class Server:
         return int(re.search(r"^Rss:\s+(\d+)", rollup, re.M)[1]) * 1024
 
 
-def print_table(what, header, rows):
-    """As docs/benchmarks.md has it."""
-    print(f"\n{what}\n\n| {' | '.join(header)} |\n|---{'|--:' * (len(header) - 1)}|")
-    for row in rows:
-        print(f"| {' | '.join(row)} |", flush=True)
-
-
-def print_rows(what, unit, kinds, results):
+def print_rows(what, unit, units, kinds, results, options):
     """The last kind is the bare one."""
     middle = statistics.median
     bare = results[kinds[-1].name]
@@ -163,7 +176,8 @@ def print_rows(what, unit, kinds, results):
         rows.append([kind.name, f"{middle(r[0] for r in own):.3f}",
                      f"{middle(a[0] / b[0] for a, b in zip(own, bare)):.3f}",
                      f"{middle(r[1] for r in own):,.0f}"])
-    print_table(what, ["server", f"CPU us/{unit}", "ratio", f"{unit}s/s"], rows)
+    common.print_table(what, ["server", f"CPU us/{unit}", "ratio", f"{units}/s"], rows,
+                       options.markdown)
 
 
 def in_rounds(kinds, rounds, cpu, measure):
@@ -176,11 +190,11 @@ def in_rounds(kinds, rounds, cpu, measure):
     return results
 
 
-def echoes(kinds, cpus, options):
-    for what, *load in ECHOES:
-        results = in_rounds(kinds, options.rounds, cpus[0],
-                            lambda server: server.echo(cpus[1], options.seconds, *load))
-        print_rows(f"echo: {what}", "message", kinds, results)
+def echoes(name, kinds, cpus, options):
+    what, *load = ECHOES[name]
+    results = in_rounds(kinds, options.rounds, cpus[0],
+                        lambda server: server.echo(cpus[1], options.seconds, *load))
+    print_rows(f"echo: {what}", "message", "messages", kinds, results, options)
 
 
 def publishing(cpus, options):
@@ -190,8 +204,8 @@ def publishing(cpus, options):
     kinds.append(Kind("bare sends", lambda port: [LOAD, "fan", str(port)], mode="tcp"))
     results = in_rounds(kinds, min(options.rounds, 3), cpus[0],
                         lambda server: server.publish(cpus[1], options.seconds, options.many))
-    print_rows(f"publishing {PUBLISHED_BYTES} bytes to {options.many:,}", "delivery", kinds,
-               results)
+    print_rows(f"publishing {PUBLISHED_BYTES} bytes to {options.many:,}", "delivery", "deliveries",
+               kinds, results, options)
 
 
 def idle_open(server, count, kept):
@@ -227,14 +241,15 @@ def idle(kinds, cpus, options):
                 rows.append([kind.name, str(error), f"{len(kept):,}"])
         for s in kept:
             s.close()
-    print_table("idle sockets, resident memory", ["server", "bytes each", "sockets"], rows)
+    common.print_table("idle sockets, resident memory", ["server", "bytes each", "sockets"], rows,
+                       options.markdown)
 
 
-def inner_loops(cpus):
+def inner_loops(cpus, options):
     out = subprocess.run([BUILD / "bench/micro", *INNER_LOOPS], capture_output=True, text=True,
                          check=True, preexec_fn=lambda: os.sched_setaffinity(0, {cpus[0]}))
     rows = [line.split()[:2] for line in out.stdout.splitlines() if line.split()]
-    print_table("inner loops, best of 15", ["row", "GB/s"], rows)
+    common.print_table("inner loops, best of 15", ["row", "GB/s"], rows, options.markdown)
 
 
 def main():
@@ -243,17 +258,27 @@ def main():
     parser.add_argument("--seconds", type=float, default=1.0, help="of each run (default: 1)")
     parser.add_argument("--many", type=int, default=10000, metavar="N",
                         help="subscribers, and idle sockets (default: %(default)s)")
+    parser.add_argument("--load", action="append", choices=LOADS)
+    parser.add_argument("--markdown", action="store_true", help="print Markdown tables")
     options = parser.parse_args()
+    loads = options.load or LOADS
     cpus = sorted(os.sched_getaffinity(0))
     if len(cpus) < 2:
         sys.exit("bench: needs two CPUs, one for the server and one for the client")
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     kinds = kinds_found(build_peers=True)
-    echoes(kinds, cpus, options)
-    publishing(cpus, options)
-    idle(kinds, cpus, options)
-    inner_loops(cpus)
+    for name in LOADS:
+        if name not in loads:
+            continue
+        if name in ECHOES:
+            echoes(name, kinds, cpus, options)
+        elif name == "publish":
+            publishing(cpus, options)
+        elif name == "idle":
+            idle(kinds, cpus, options)
+        else:
+            inner_loops(cpus, options)
 
 
 if __name__ == "__main__":

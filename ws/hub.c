@@ -274,8 +274,8 @@ static void deliver_all(shard *s, zk__ws_shared *frame)
     }
 }
 
-/* What is looked at for those that are soon to get something comes into the cache meanwhile: with
- * thousands of them it is not there. Each step follows a pointer that the one before has fetched. */
+/* What is looked at for those that are soon to get something comes into the cache meanwhile: of
+ * thousands it is not there. Each step follows a pointer that the one before has fetched. */
 static inline void prefetch_behind(const subscription *sub)
 {
     const subscription *one = sub->next, *two = one ? one->next : NULL;
