@@ -12,6 +12,7 @@
  */
 #include <errno.h>
 
+#include "core/member.h"
 #include "core/scope.h"
 #include "core/task.h"
 
@@ -195,6 +196,30 @@ void zk_scope_cancel(zk_scope *scope)
         return;
     }
     zk__scope_cancel_as(scope, -ECANCELED);
+}
+
+static void member_cancel(zk__wait *wait)
+{
+    zk__member *member = (zk__member *)(void *)((char *)wait - offsetof(zk__member, wait));
+    member->on_cancel(member);
+}
+
+void zk__member_join(zk__member *member, zk_scope *scope, void (*on_cancel)(zk__member *))
+{
+    zk__wait *wait = &member->wait;
+    *member = (zk__member){.wait.cancel = member_cancel, .scope = scope, .on_cancel = on_cancel};
+    wait->next = scope->waits;
+    wait->link = &scope->waits;
+    if (wait->next) wait->next->link = &wait->next;
+    scope->waits = wait;
+    scope->live++;
+}
+
+void zk__member_leave(zk__member *member)
+{
+    zk_scope *scope = member->scope;
+    zk__wait_unlink(&member->wait);
+    if (--scope->live == 0 && scope->joiner) zk__ready(scope->worker, scope->joiner);
 }
 
 int zk_cancelled(void)

@@ -4,6 +4,8 @@
 #ifndef ZOKIO_CORE_WAIT_H
 #define ZOKIO_CORE_WAIT_H
 
+#include <sys/types.h>
+
 #include <zokio/task.h>
 
 typedef struct zk__wait zk__wait;

@@ -318,12 +318,16 @@ int zk_ws_connect(const char *address, const zk_ws_options *options, zk_ws **ret
     return 0;
 }
 
-void zk_ws_free(zk_ws *ws)
+void zk__ws_close_client(zk_ws *ws)
 {
-    if (!ws || !ws->is_client) return;
     zk_stream *stream = ws->upgrade.stream;
     if (!ws->is_broken) zk__ws_flush_now(ws);
     zk__ws_break(ws, ZK_E_CLOSED);
     zk__ws_free(ws);
     zk_stream_close(stream);
+}
+
+void zk_ws_free(zk_ws *ws)
+{
+    if (ws && ws->is_client && !ws->handlers) zk__ws_close_client(ws);
 }

@@ -49,10 +49,10 @@ struct zk_ws {
     struct zk__ws_waiter *waiters;             /* for something to change */
     zk_scope *scope;                           /* of the task that serves a parked one */
     const zk_ws_handlers *handlers;            /* once it is parked */
-    void *context;
-    char *protocol; /* NULL: none */
-    char *reason;   /* of the peer's close; NULL: none */
-    zk_time heard;  /* when something last came */
+    void *context;                             /* a client's: see park.c */
+    char *protocol;                            /* NULL: none */
+    char *reason;                              /* of the peer's close; NULL: none */
+    zk_time heard;                             /* when something last came */
     union {
         zk_time pinged;    /* before a close is sent: when the ping was that was not answered */
         zk_time close_due; /* then: when the peer's close must be there; 0: not waited for yet */
@@ -138,6 +138,8 @@ bool zk__ws_park_begin(zk_ws *ws, int rc);
 void zk__ws_park_wake(zk_ws *ws);
 /* The server's end. */
 void zk__ws_park_abort(zk_ws *ws);
+/* Frees a client's socket and closes its stream (connect.c). */
+void zk__ws_close_client(zk_ws *ws);
 
 /* ---- what a worker's sockets share (pool.c) ---- */
 

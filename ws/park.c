@@ -4,17 +4,37 @@
  *   IDLE --something to read--> a task: messages, one after the other --nothing more--> IDLE
  *     \--it breaks, the server ends--> a task --on_close--> over
  */
+#include "core/member.h"
 #include "core/task.h"
 #include "ws/connection.h"
 
+/* A client's socket that is parked: its `context` is this one. */
+typedef struct lodger {
+    zk__member member; /* of the scope that it was parked in */
+    zk_ws *ws;
+    void *context;
+} lodger;
+
 static int serve_run(void *arg);
+
+static lodger *lodger_of(const zk_ws *ws) { return ws->is_client ? ws->context : NULL; }
+
+static void *context_of(const zk_ws *ws)
+{
+    return ZK_UNLIKELY(ws->is_client) ? lodger_of(ws)->context : ws->context;
+}
+
+static zk_scope *scope_of(const zk_ws *ws)
+{
+    return ws->is_client ? lodger_of(ws)->member.scope : zk__upgrade_scope(&ws->upgrade);
+}
 
 /* Has a task serve it. returns false if there is no memory for one. */
 static bool task_start(zk_ws *ws)
 {
     static const zk_site site = {"websocket", __FILE__, __LINE__};
     if (ws->has_task) return true;
-    ws->has_task = zk__spawn_pinned(zk__upgrade_scope(&ws->upgrade), serve_run, ws, &site) >= 0;
+    ws->has_task = zk__spawn_pinned(scope_of(ws), serve_run, ws, &site) >= 0;
     return ws->has_task;
 }
 
@@ -33,11 +53,12 @@ void zk__ws_park_wake(zk_ws *ws)
 /* Serves what has come. returns whether it is idle again; else *ret_rc says why it is over. */
 static bool serve(zk_ws *ws, int *ret_rc)
 {
+    void *context = context_of(ws);
     for (;;) {
         zk_ws_message m;
         int rc = zk__ws_next(ws, false, &m);
         if (rc == 1) {
-            rc = ws->handlers->on_message(ws, ws->context, &m);
+            rc = ws->handlers->on_message(ws, context, &m);
             if (rc >= 0) continue;
             (void)zk__ws_finish(ws, zk_cancelled() ? 1001 : 1011, NULL, 0);
         } else if (rc == -EAGAIN) {
@@ -57,7 +78,23 @@ static bool serve(zk_ws *ws, int *ret_rc)
 
 static void over(zk_ws *ws, int rc)
 {
-    if (ws->handlers->on_close) ws->handlers->on_close(ws, ws->context, rc);
+    if (ws->handlers->on_close) ws->handlers->on_close(ws, context_of(ws), rc);
+}
+
+/* Nobody is to use it any more. */
+static void leave(zk_ws *ws)
+{
+    lodger *l = lodger_of(ws);
+    if (!l) {
+        zk__upgrade upgrade = ws->upgrade;
+        enum zk__upgrade_end how = zk__ws_end_of(ws);
+        zk__ws_free(ws);
+        zk__upgrade_end(&upgrade, how);
+        return;
+    }
+    zk__ws_close_client(ws);
+    zk__member_leave(&l->member);
+    zk_free(l);
 }
 
 static int serve_run(void *arg)
@@ -74,11 +111,7 @@ static int serve_run(void *arg)
         if (is_idle) ws->has_task = false;
     }
     if (zk__lane.current->flags & ZK__TASK_TRAIL) zk__trail_drop(zk__lane.current);
-    if (is_idle) return 0;
-    zk__upgrade upgrade = ws->upgrade;
-    enum zk__upgrade_end how = zk__ws_end_of(ws);
-    zk__ws_free(ws);
-    zk__upgrade_end(&upgrade, how);
+    if (!is_idle) leave(ws);
     return 0;
 }
 
@@ -101,7 +134,38 @@ void zk__ws_park_abort(zk_ws *ws)
     zk__ws_break(ws, -ECANCELED);
 }
 
-/* The same in a loop: a client has no scope of its own that tasks could go on in. */
+/* The scope's time is over: said to the peer, but not waited for. */
+static void on_cancel(zk__member *member)
+{
+    zk_ws *ws = ((lodger *)(void *)member)->ws;
+    if (!ws->error && !ws->is_close_sent) (void)zk__ws_put_close(ws, 1001, NULL, 0);
+    zk__ws_flush_now(ws);
+    zk__ws_break(ws, member->scope->reason);
+}
+
+int zk_ws_park_in(zk_scope *scope, zk_ws *ws, const zk_ws_handlers *handlers, void *context)
+{
+    if (!ws->is_client || ws->handlers || ws->is_receiving) return ZK_E_WS_STATE;
+    zk__worker *self = zk__worker_self();
+    if (scope->worker != self || ws->upgrade.stream->worker != self) return ZK_E_WORKER;
+    if (scope->reason) return scope->reason;
+    lodger *l = zk_alloc(sizeof *l);
+    if (!l) return -ENOMEM;
+    l->ws = ws;
+    l->context = context;
+    l->member.scope = scope;
+    ws->context = l;
+    /* There may be messages that came with the handshake, or behind one that was received. */
+    if (!task_start(ws)) {
+        zk_free(l);
+        return -ENOMEM;
+    }
+    ws->handlers = handlers;
+    zk__member_join(&l->member, scope, on_cancel);
+    return 0;
+}
+
+/* The same in a loop, for a task that has nothing else to do. */
 static int park_loop(zk_ws *ws, const zk_ws_handlers *handlers, void *context)
 {
     zk_ws_message m;

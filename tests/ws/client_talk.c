@@ -182,7 +182,33 @@ static int row_talk(const client_row *row, zk_ws *ws)
     return rc;
 }
 
-static void row_run(const client_row *row, bool deflates, size_t step)
+/* What becomes of a socket that is parked. */
+typedef struct parked {
+    int rc, code;
+    bool is_over;
+} parked;
+
+static void on_close(zk_ws *ws, void *context, int rc)
+{
+    parked *p = context;
+    cr_assert(!p->is_over);
+    *p = (parked){.rc = rc, .code = zk_ws_close_code(ws), .is_over = true};
+}
+
+static void row_park(const client_row *row, zk_ws *ws, zk_scope *scope)
+{
+    static const zk_ws_handlers handlers = {echo_on_message, on_close};
+    parked p = {0};
+    cr_assert_ok(zk_ws_park_in(scope, ws, &handlers, &p));
+    cr_assert_rc(zk_ws_park_in(scope, ws, &handlers, &p), ZK_E_WS_STATE);
+    zk_ws_free(ws); /* it belongs to the scope */
+    cr_assert_ok(zk_scope_wait(scope));
+    cr_assert(p.is_over);
+    cr_assert_rc(p.rc, row->rc, "%s, parked", row->name);
+    cr_assert_eq(p.code, row->code, "%s, parked: %d", row->name, p.code);
+}
+
+static void row_run_as(const client_row *row, bool deflates, size_t step, bool is_parked)
 {
     static const zk_ws_deflate keeping = {.keeps_server_context = true,
                                           .keeps_client_context = true};
@@ -207,10 +233,15 @@ static void row_run(const client_row *row, bool deflates, size_t step)
         cr_assert_ok(
             zk_spawn_with(&scope, &(zk_spawn_options){.is_pinned = true}, script_run, own));
         cr_assert_ok(zk_ws_connect(url, &options, &ws));
-        cr_assert_rc(row_talk(row, ws), row->rc, "%s (%zu): %s", row->name, step, zk_trail());
-        cr_assert_eq(zk_ws_close_code(ws), row->code, "%s: %d", row->name, zk_ws_close_code(ws));
-        zk_ws_free(ws);
-        cr_assert_ok(zk_scope_wait(&scope));
+        if (is_parked) {
+            row_park(row, ws, &scope);
+        } else {
+            cr_assert_rc(row_talk(row, ws), row->rc, "%s (%zu): %s", row->name, step, zk_trail());
+            cr_assert_eq(zk_ws_close_code(ws), row->code, "%s: %d", row->name,
+                         zk_ws_close_code(ws));
+            zk_ws_free(ws);
+            cr_assert_ok(zk_scope_wait(&scope));
+        }
     }
     zk_listener_close(s.listener);
     zk__ws_reader r = {.message_bytes_max = MESSAGE_MAX, .fragments_max = UINT32_MAX};
@@ -221,6 +252,11 @@ static void row_run(const client_row *row, bool deflates, size_t step)
               step, out, row->out);
     free(out);
     free(s.got.data);
+}
+
+static void row_run(const client_row *row, bool deflates, size_t step)
+{
+    row_run_as(row, deflates, step, false);
 }
 
 ZK_ASYNC_TEST(ws_client_talk, whole)
@@ -247,4 +283,16 @@ ZK_ASYNC_TEST(ws_client_talk, deflate)
         row_run(&compressed[i], true, 0);
         row_run(&compressed[i], true, 1);
     }
+}
+
+/* Parked in a scope it says the same. */
+ZK_ASYNC_TEST(ws_client_talk, parked)
+{
+    for (size_t i = 0; i < ROWS(rows); i++) {
+        if (rows[i].way != RECEIVES) continue;
+        row_run_as(&rows[i], false, 0, true);
+        if (!strchr(rows[i].in, '*')) row_run_as(&rows[i], false, 1, true);
+    }
+    for (size_t i = 0; i < ROWS(compressed); i++)
+        row_run_as(&compressed[i], true, 0, true);
 }

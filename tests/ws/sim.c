@@ -16,6 +16,7 @@ typedef struct world {
     char url[128];
     int served, clients_left;
     bool is_loop;
+    bool is_parked; /* the clients */
     zk_ws_deflate deflate;
     bool has_deflate;
 } world;
@@ -76,6 +77,8 @@ static const zk_route routes[] = {{"GET", "/", echo, NULL}, {0}};
 typedef struct talk {
     zk_ws *ws;
     int number;
+    int received, rc; /* of one that is parked */
+    int ends;         /* calls of on_close */
 } talk;
 
 static int say(void *arg)
@@ -113,12 +116,60 @@ static int converse(talk *t)
     return rc < 0 ? rc : said;
 }
 
+/* ---- parked, message for message ---- */
+
+static int say_one(const talk *t, int i)
+{
+    static char buf[CLIENTS][65536];
+    size_t size = fill(buf[t->number], t->number, i);
+    return zk_ws_send(t->ws, i % 2 ? ZK_WS_TEXT : ZK_WS_BINARY, buf[t->number], size);
+}
+
+static int on_answer(zk_ws *ws, void *context, const zk_ws_message *m)
+{
+    static char wanted[65536];
+    talk *t = context;
+    size_t size = fill(wanted, t->number, t->received);
+    if (m->size != size || memcmp(m->data, wanted, size)) return -EBADMSG;
+    if (++t->received == MESSAGES) return zk_ws_close(ws, 1000, "done");
+    return say_one(t, t->received);
+}
+
+static void on_end(zk_ws *ws, void *context, int rc)
+{
+    talk *t = context;
+    (void)ws;
+    t->ends++;
+    t->rc = rc;
+}
+
+/* The socket is the scope's, or freed. */
+static int converse_parked(talk *t)
+{
+    static const zk_ws_handlers handlers = {on_answer, on_end};
+    bool is_short = zk_sim_random() % 4 == 0;
+    int rc = say_one(t, 0);
+    ZK_WITHIN(is_short ? ZK_MS(zk_sim_random() % 2000) : ZK_SEC(100000)) {
+        ZK_SCOPE(scope) {
+            if (rc >= 0) rc = zk_ws_park_in(&scope, t->ws, &handlers, t);
+            if (rc < 0) break;
+            (void)zk_scope_wait(&scope);
+            ZK_SIM_CHECK(t->ends == 1);
+            return t->rc;
+        }
+    }
+    zk_ws_free(t->ws);
+    return rc;
+}
+
 static int client(void *arg)
 {
     talk t = {.number = *(const int *)arg};
     zk_ws_options options = options_of();
     int rc = zk_ws_connect(w->url, &options, &t.ws);
-    if (rc >= 0) {
+    if (rc >= 0 && w->is_parked) {
+        rc = converse_parked(&t);
+    } else if (rc >= 0) {
         rc = converse(&t);
         zk_ws_free(t.ws);
     }
@@ -147,6 +198,7 @@ static int run(void *arg)
     world here = {.clients_left = CLIENTS};
     w = &here;
     here.is_loop = zk_sim_random() % 2;
+    here.is_parked = zk_sim_random() % 3 == 0;
     here.has_deflate = zk_sim_random() % 2;
     here.deflate.keeps_server_context = zk_sim_random() % 2;
     here.deflate.keeps_client_context = zk_sim_random() % 2;

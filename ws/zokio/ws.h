@@ -127,7 +127,8 @@ typedef struct zk_ws_handlers {
  * after the other, and between messages the socket holds neither a stack nor a buffer. The request
  * is over when its handler has returned: what is needed of it goes into the context.
  *
- * For clients it is a loop in the calling task instead, and suspends until the socket is over.
+ * For clients it is a loop in the calling task instead, and suspends until the socket is over; see
+ * zk_ws_park_in.
  *
  * @param handlers  must outlive the socket
  * @return 0; ZK_E_WS_STATE (parked already)
@@ -152,8 +153,23 @@ ZK_API int zk_ws_park(zk_ws *ws, const zk_ws_handlers *handlers, void *context) 
 ZK_API int zk_ws_connect(const char *url, const zk_ws_options *options, zk_ws **ret_ws)
     ZK_NODISCARD;
 
-/** Frees a client's socket, closed or not; NULL is allowed, and those of servers are left alone. No
- * task may be using it. Never suspends. */
+/**
+ * Parks a client's socket in a scope. The handlers are called by tasks of that scope, one after the
+ * other, and between messages the socket holds neither a stack nor a buffer. The scope is not over
+ * before the socket is, as with a task that was spawned; cancelling it says 1001 to the server and
+ * ends the socket. Behind on_close it is freed. Never suspends.
+ *
+ * @param scope     on the calling worker
+ * @param handlers  must outlive the socket
+ * @return 0; ZK_E_WS_STATE (a server's socket, parked already, or a task is receiving); ZK_E_WORKER
+ *         (another worker's socket or scope), -ECANCELED (the scope is), -ENOMEM: then it stays the
+ *         caller's
+ */
+ZK_API int zk_ws_park_in(zk_scope *scope, zk_ws *ws, const zk_ws_handlers *handlers, void *context)
+    ZK_NODISCARD;
+
+/** Frees a client's socket, closed or not; NULL is allowed, and those of servers, or parked in a
+ * scope, are left alone. No task may be using it. Never suspends. */
 ZK_API void zk_ws_free(zk_ws *ws);
 
 /* ---- both sides ------------------------------------------------------------------------------ */
