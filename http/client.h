@@ -76,8 +76,9 @@ int zk__client_limits(const zk_client_options *options, zk__hop_limits *ret_limi
 
 /* The current worker's pool of the client. NULL: there is no memory. */
 zk__pool *zk__client_pool(zk_client *client);
-/* Where a request goes to; *ret_via: the proxy that it is sent to in plain, or NULL. returns 0; what
- * zk_tls_client_new returns; -EOPNOTSUPP: https, and the library is built without; -ENOMEM. */
+/* Where a request goes to; *ret_via: the proxy that it is sent to in plain, or NULL. returns 0;
+ * -ENOMEM; what zk_tls_client_new returns; -EOPNOTSUPP: https, and the library is built
+ * without. */
 int zk__client_origin(zk_client *client, zk__pool *pool, const zk_url *url, const char *connect,
                       const zk__via **ret_via, zk__origin **ret_origin);
 /* The same for a WebSocket, which goes through proxies by CONNECT. is_http1: HTTP/2 is of no use
