@@ -56,7 +56,7 @@ enum { NOT_ENDED = 1 };
 /* Connections that nobody has waited for yet. */
 typedef struct backlog {
     int *fds;
-    uint32_t first, end, capacity;
+    uint16_t first, end, capacity;
 } backlog;
 
 typedef struct port {
@@ -70,6 +70,8 @@ typedef struct port {
     uint8_t armed;      /* a bit per kind */
     bool is_stopping;   /* RECV or ACCEPT is to end */
 } port;
+
+_Static_assert(sizeof(void *) != 8 || sizeof(port) == 32, "each connection has one");
 
 typedef struct uring {
     struct io_uring ring;
@@ -161,7 +163,8 @@ static void stop(uring *u, port *p)
 static bool backlog_put(backlog *b, int fd)
 {
     if (b->end == b->capacity) {
-        uint32_t capacity = b->capacity ? 2 * b->capacity : 16;
+        if (b->capacity > UINT16_MAX / 2) return false;
+        uint16_t capacity = b->capacity ? (uint16_t)(2 * b->capacity) : 16;
         int *fds = zk_alloc(capacity * sizeof *fds);
         if (!fds) return false;
         if (b->end) memcpy(fds, b->fds, b->end * sizeof *fds);
@@ -213,7 +216,7 @@ static ssize_t stream_read_now(uring *u, zk__op *op)
         if (op->size >= BULK_BYTES) io->bits |= ZK__IO_BULK;
     }
     if (p) {
-        if (p->stash.first) {
+        if (p->stash.last) {
             if (!is_read) return 0;
             return (ssize_t)zk__stash_take(&p->stash, &u->buffers, op->buf, op->size);
         }

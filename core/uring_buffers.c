@@ -110,11 +110,11 @@ void zk__buffers_trim(zk__buffers *buffers)
 
 static void append(zk__stash *stash, zk__piece *piece)
 {
-    piece->next = NULL;
     if (stash->last) {
+        piece->next = stash->last->next;
         stash->last->next = piece;
     } else {
-        stash->first = piece;
+        piece->next = piece;
     }
     stash->last = piece;
 }
@@ -175,17 +175,17 @@ static void piece_free(zk__piece *piece, zk__buffers *buffers)
 
 static void drop_first(zk__stash *stash, zk__buffers *buffers)
 {
-    zk__piece *piece = stash->first;
-    stash->first = piece->next;
-    if (!stash->first) stash->last = NULL;
+    zk__piece *piece = stash->last->next;
+    stash->last->next = piece->next;
+    if (stash->last == piece) stash->last = NULL;
     piece_free(piece, buffers);
 }
 
 size_t zk__stash_take(zk__stash *stash, zk__buffers *buffers, void *to, size_t size)
 {
     size_t taken = 0;
-    while (taken < size && stash->first) {
-        zk__piece *piece = stash->first;
+    while (taken < size && stash->last) {
+        zk__piece *piece = stash->last->next;
         size_t n = piece->end - piece->start;
         if (n > size - taken) n = size - taken;
         memcpy((uint8_t *)to + taken, piece->data + piece->start, n);
@@ -193,13 +193,13 @@ size_t zk__stash_take(zk__stash *stash, zk__buffers *buffers, void *to, size_t s
         taken += n;
         if (piece->start == piece->end) drop_first(stash, buffers);
     }
-    stash->size_bytes -= taken;
+    stash->size_bytes -= (uint32_t)taken;
     return taken;
 }
 
 void zk__stash_drop(zk__stash *stash, zk__buffers *buffers)
 {
-    while (stash->first)
+    while (stash->last)
         drop_first(stash, buffers);
     stash->size_bytes = 0;
 }

@@ -22,10 +22,10 @@ struct zk__piece {
     bool is_copy;
 };
 
-/* Zero-initialised is empty. */
+/* Zero-initialised is empty. Small, as each stream has one. */
 typedef struct zk__stash {
-    zk__piece *first, *last;
-    size_t size_bytes;
+    zk__piece *last; /* whose `next` is the first; NULL: none */
+    uint32_t size_bytes;
 } zk__stash;
 
 typedef struct zk__buffers {

@@ -41,7 +41,6 @@ struct zk_ws {
     zk__ws_reader reader;
     zk__timer timer;
     zk__ws_in *in;                             /* NULL: nothing has come that was not taken */
-    zk__ws_in *plain;                          /* the message that was inflated last; NULL: none */
     zk__ws_out *out;                           /* NULL: all was sent */
     zk__ws_deflate *deflate;                   /* NULL: not agreed on */
     zk__wait *receiver;                        /* waits for something to read */
@@ -57,25 +56,29 @@ struct zk_ws {
         zk_time pinged;    /* before a close is sent: when the ping was that was not answered */
         zk_time close_due; /* then: when the peer's close must be there; 0: not waited for yet */
     };
-    uint64_t inflated_bytes; /* of the message that is read in pieces */
-    int error;               /* 0; what every call returns from now on */
-    uint16_t close_code;     /* the peer's; 0: none yet */
-    uint8_t slow;            /* zk_ws_slow */
-    bool is_client;
-    bool is_close_sent; /* or queued */
-    bool is_close_received;
-    bool is_broken;
-    bool is_in_message; /* zk_ws_recv_begin has been told of it, and not its end */
-    bool is_last_piece; /* and the piece that is kept is its last */
-    bool is_inflating;  /* it is compressed, and not at its end */
-    bool is_text;
-    bool has_task; /* that serves a parked one */
-    /* A task is in a function that does. Not beside those that sending and receiving look at
-     * together: what has just been stored there would have to get to the cache first. */
-    bool is_receiving;
-    bool is_drained; /* the last read has left nothing, probably */
-    bool is_large;   /* the last message was, so the next one may be */
+    int error;           /* 0; what every call returns from now on */
+    uint16_t close_code; /* the peer's; 0: none yet */
+    /* What sending and receiving look at together. */
+    bool is_client : 1;
+    bool is_close_sent : 1; /* or queued */
+    bool is_close_received : 1;
+    bool is_broken : 1;
+    bool is_in_message : 1; /* zk_ws_recv_begin has been told of it, and not its end */
+    uint8_t slow : 2;       /* zk_ws_slow */
+    bool is_text : 1;
+    /* In a byte of its own what changes often: it would have to get to the cache first before a
+     * wider load could see it. */
+    bool is_receiving : 1;  /* a task is in a function that does */
+    bool is_drained : 1;    /* the last read has left nothing, probably */
+    bool is_large : 1;      /* the last message was, so the next one may be */
+    bool has_task : 1;      /* that serves a parked one */
+    bool is_last_piece : 1; /* of the message, is what is kept */
+    bool is_inflating : 1;  /* it is compressed, and not at its end */
 };
+
+/* An idle socket is this, its stream, and what HTTP and the poller keep of it. */
+_Static_assert(sizeof(void *) != 8 || sizeof(struct zk_ws) <= 224,
+               "takes more memory than it has to");
 
 /* ---- life (connection.c) ---- */
 

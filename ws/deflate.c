@@ -19,8 +19,8 @@ enum { KEPT = 4, MEMORY_LEVEL = 8, LEVEL = 6, BYTES_MIN = 64, OUT_FIRST = 1024 }
 /* What ends each message, and is not sent (RFC 7692 section 7.2.1). */
 static const char tail[4] = {0, 0, (char)0xFF, (char)0xFF};
 
-typedef struct window {
-    struct window *next;
+typedef struct zk__ws_window {
+    struct zk__ws_window *next;
     z_stream z;
     int level, bits; /* of one that compresses */
 } window;
@@ -29,14 +29,6 @@ typedef struct windows {
     window *out, *in;
     int out_count, in_count;
 } windows;
-
-struct zk__ws_deflate {
-    zk__ws_agreed agreed;
-    int level;
-    size_t bytes_min;
-    window *out, *in;  /* NULL: in the pool */
-    uint8_t tail_left; /* of the message that is being inflated */
-};
 
 /* ---- windows ---- */
 

@@ -7,7 +7,17 @@
 
 #include "ws/extension.h"
 
-typedef struct zk__ws_deflate zk__ws_deflate;
+/* What a socket has of it. */
+typedef struct zk__ws_deflate {
+    zk__ws_agreed agreed;
+    int level;
+    size_t bytes_min;
+    struct zk__ws_window *out, *in; /* NULL: in the pool */
+    uint8_t tail_left;              /* of the message that is being inflated */
+    /* receive.c's */
+    struct zk__ws_in *plain; /* the message that was inflated last; NULL: none */
+    uint64_t inflated_bytes; /* of the message that is read in pieces */
+} zk__ws_deflate;
 
 /* A buffer that grows. */
 typedef struct zk__ws_bytes {

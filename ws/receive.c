@@ -30,8 +30,9 @@ void zk__ws_in_release(zk_ws *ws)
 
 static void plain_release(zk_ws *ws)
 {
-    if (ws->plain) zk__ws_in_give(ws->plain);
-    ws->plain = NULL;
+    if (!ws->deflate || !ws->deflate->plain) return;
+    zk__ws_in_give(ws->deflate->plain);
+    ws->deflate->plain = NULL;
 }
 
 void zk__ws_in_done(zk_ws *ws)
@@ -303,7 +304,7 @@ static int inflate_refused(zk_ws *ws, int rc)
 /* Room for more of the message, up to one byte beyond its limit. */
 static int plain_grow(zk_ws *ws)
 {
-    zk__ws_in *old = ws->plain;
+    zk__ws_in *old = ws->deflate->plain;
     size_t capacity = 2 * old->capacity;
     if (capacity > ws->limits->message_bytes_max)
         capacity = (size_t)ws->limits->message_bytes_max + 1;
@@ -314,7 +315,7 @@ static int plain_grow(zk_ws *ws)
     memcpy(grown->data, old->data, old->end);
     grown->end = old->end;
     zk__ws_in_give(old);
-    ws->plain = grown;
+    ws->deflate->plain = grown;
     return 0;
 }
 
@@ -324,7 +325,7 @@ static int inflate_all(zk_ws *ws, const zk_ws_message *m)
     size_t size = m->size;
     zk__utf8 text = 0;
     for (;;) {
-        zk__ws_in *plain = ws->plain;
+        zk__ws_in *plain = ws->deflate->plain;
         size_t room = plain->capacity - plain->end, was = plain->end;
         int rc = zk__ws_inflate(ws->deflate, &data, &size, true, plain->data + was, &room);
         plain->end = plain->capacity - room;
@@ -342,16 +343,16 @@ static int inflate_all(zk_ws *ws, const zk_ws_message *m)
 /* Inflates a whole message. returns 1, an error. */
 static int message_inflate(zk_ws *ws, zk_ws_message *m)
 {
-    ws->plain = zk__ws_in_take();
-    if (!ws->plain) return -ENOMEM;
-    ws->plain->end = 0;
+    ws->deflate->plain = zk__ws_in_take();
+    if (!ws->deflate->plain) return -ENOMEM;
+    ws->deflate->plain->end = 0;
     int rc = inflate_all(ws, m);
     if (rc < 0) {
         zk__ws_inflate_drop(ws->deflate);
         return inflate_refused(ws, rc);
     }
-    m->data = ws->plain->data;
-    m->size = ws->plain->end;
+    m->data = ws->deflate->plain->data;
+    m->size = ws->deflate->plain->end;
     return 1;
 }
 
@@ -366,7 +367,7 @@ static __attribute__((noinline)) int text_check(zk_ws *ws, const zk_ws_message *
 /* The message that was received last is not needed any more. */
 static void piece_skip(zk_ws *ws)
 {
-    if (ws->plain) plain_release(ws);
+    plain_release(ws);
     if (ws->in && (ws->is_in_message || !ws->reader.opcode)) ws->in->has_message = false;
     if (ws->is_in_message && ws->deflate) zk__ws_inflate_drop(ws->deflate);
     if (ws->is_in_message && ws->is_last_piece) ws->is_in_message = false;
@@ -404,7 +405,7 @@ static int next_any(zk_ws *ws, bool may_wait, zk_ws_message *ret)
 static inline int next_short(zk_ws *ws, zk_ws_message *ret)
 {
     zk__ws_in *in = ws->in;
-    if (!in || ws->plain || ws->error || ws->is_in_message) return 0;
+    if (!in || ws->deflate || ws->error || ws->is_in_message) return 0;
     if (ws->is_close_received || ws->is_close_sent) return 0;
     char *data = in->data + in->begin;
     uint8_t opcode;
@@ -464,7 +465,7 @@ static int recv_begin(zk_ws *ws, zk_ws_type *ret_type)
     }
     ws->is_in_message = true;
     ws->is_text = ev.opcode == ZK__WS_TEXT;
-    ws->inflated_bytes = 0;
+    if (ws->deflate) ws->deflate->inflated_bytes = 0;
     piece_keep(ws, &ev);
     *ret_type = (zk_ws_type)ev.opcode;
     return 1;
@@ -482,8 +483,8 @@ static ssize_t read_inflated(zk_ws *ws, char *buf, size_t size)
     if (has_piece) in->message += had - left;
     if (rc < 0) return rc;
     size_t n = size - room;
-    ws->inflated_bytes += n;
-    if (ws->inflated_bytes > ws->limits->stream_bytes_max) return ZK_E_WS_TOO_LARGE;
+    ws->deflate->inflated_bytes += n;
+    if (ws->deflate->inflated_bytes > ws->limits->stream_bytes_max) return ZK_E_WS_TOO_LARGE;
     if (ws->is_text && !zk__utf8_take(&ws->reader.text, buf, n)) return ZK_E_WS_TEXT;
     if (rc) {
         ws->is_inflating = false;
