@@ -443,6 +443,7 @@ static inline bool put_behind(zk_ws *ws, uint8_t first, const void *data, size_t
     if (ws->error || ws->is_client || ws->is_close_sent || ws->is_close_received) return false;
     piece *p = o->last;
     if (ws->deflate || size > ZK__WS_CONTROL_BYTES_MAX || !p || !p->end) return false;
+    if (o->queued >= ws->limits->send_queue_bytes_max) return false;
     char *to = (char *)(uintptr_t)p->data + p->size;
     if ((size_t)(p->end - to) < SHORT_HEAD_BYTES + size) return false;
     to[0] = (char)first;
