@@ -72,6 +72,8 @@ ZK_ASYNC_TEST(ws_client_park, an_idle_one_holds_no_stack)
             cr_assert_str_eq(p.got, "hello");
             cr_assert(!p.is_over);
             zk_scope_cancel(&scope);
+            cr_assert_rc(zk_scope_wait(&scope), -ECANCELED);
+            cr_assert(p.is_over);
         }
         server_stop(&s);
     }
