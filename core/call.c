@@ -1,117 +1,119 @@
 /*
  * Join, race and any: the calls are made in place, in a scope of their own, one after the other,
  * for as long as none waits. While they are, a single folded task in the list of pending ones
- * stands for those that have not begun; as soon as a call waits it is unfolded into a future for
- * each. The first call that decides the matter cancels the scope; all are awaited.
+ * stands for those that have not begun; as soon as a call waits it is unfolded into a task for
+ * each. These count as tasks of the scope, but their records lie in the frame of the join, which
+ * waits for the scope. The first call that decides the matter cancels the scope.
  */
 #include <errno.h>
 
 #include <zokio/call.h>
 
 #include "core/scope.h"
-#include "core/task.h"
+#include "core/suspend.h"
 
-enum { RUNNERS_IN_FRAME = 8 };
+enum { TASKS_IN_FRAME = 8 };
 enum decides { BY_FAILURE = 1 << 0, BY_SUCCESS = 1 << 1 };
 
-typedef struct runner runner;
-
 typedef struct together {
-    zk_scope scope;
+    zk_scope scope; /* first: that of each call's task, which so finds this */
     zk_task folded;
     unsigned decided_by;
     int decided;     /* the index of the call that decided; -1 */
     bool is_success; /* and how that ended */
-    int error;       /* the first one; 0 */
+    bool is_unfolded;
+    int error; /* the first one; 0 */
     const zk_call *calls;
     int *results; /* or NULL */
     size_t count, begun;
-    size_t unfolded_from; /* calls from here on have futures; 0: none has */
-    runner *runners;      /* of the calls after the first */
+    zk_task *tasks; /* of the calls after the first */
 } together;
-
-struct runner {
-    zk_future future;
-    together *all;
-    int index;
-};
 
 static const zk_site site = {"(joined call)", "", 0};
 
-static __attribute__((noinline)) void decide(together *all, int index, int rc)
+/* A call that `task` has made is over, and that may decide the matter. */
+static __attribute__((noinline)) void decide(together *all, zk_task *task, size_t index, int rc)
 {
     bool is_first_error = rc < 0 && !all->error;
     if (is_first_error) all->error = rc;
     /* One error is told; so is one trail. */
-    if (rc < 0 && !is_first_error) zk__trail_drop(zk__lane.current);
+    if (rc < 0 && !is_first_error) zk__trail_drop(task);
     if (all->decided < 0 && all->decided_by & (rc < 0 ? BY_FAILURE : BY_SUCCESS)) {
-        all->decided = index;
+        all->decided = (int)index;
         all->is_success = rc >= 0;
         zk__scope_cancel_as(&all->scope, -ECANCELED);
     }
 }
 
-/* What follows `all` is what it holds, where that is known. */
-ZK__INLINE int call_make(together *all, size_t index, const zk_call *calls, unsigned decided_by,
-                         int *ret_results)
+void zk__unfold(zk_task *folded)
 {
-    int rc = calls[index].fn(calls[index].arg);
-    if (ret_results) ret_results[index] = rc;
-    if (ZK_UNLIKELY(rc < 0) || decided_by & BY_SUCCESS) decide(all, (int)index, rc);
-    return rc;
-}
-
-static int run(void *arg)
-{
-    runner *r = arg;
-    together *all = r->all;
-    return call_make(all, (size_t)r->index, all->calls, all->decided_by, all->results);
-}
-
-static int unfold(void *arg)
-{
-    together *all = arg;
-    all->unfolded_from = all->begun;
-    for (size_t i = all->begun; i < all->count; i++) {
-        runner *r = &all->runners[i - 1];
-        r->all = all;
-        r->index = (int)i;
-        zk_async_at(&r->future, run, r, &site);
-        r->future.scope = &all->scope; /* the call that waits may be in a scope of its own */
+    together *all = (together *)(void *)((char *)folded - offsetof(together, folded));
+    zk__worker *w = zk__lane.worker;
+    size_t count = all->count;
+    all->is_unfolded = true;
+    for (size_t i = all->begun; i < count; i++) {
+        zk_task *task = &all->tasks[i - 1];
+        task->fn = all->calls[i].fn;
+        task->arg = all->calls[i].arg;
+        task->scope = &all->scope;
+        task->site = &site;
+        task->zk__word = (uint64_t)ZK__TASK_QUEUED << 32 | (uint64_t)ZK__TASK_JOINED << 40;
+        task->awaiter = NULL;
+        zk__ready(w, task);
     }
-    return 0;
+    all->scope.live += (uint32_t)(count - all->begun);
+}
+
+/* The trail of the first error waits in the scope. */
+static __attribute__((noinline)) void trail_keep(together *all, zk_task *task, int rc)
+{
+    if (rc < 0 && !all->scope.trail) {
+        all->scope.trail = task->trail;
+        task->flags &= (uint8_t)~ZK__TASK_TRAIL;
+    }
+    zk__trail_drop(task);
+}
+
+void zk__joined_finished(zk__worker *w, zk_task *task, int rc)
+{
+    together *all = (together *)(void *)task->scope;
+    size_t index = 1 + (size_t)(task - all->tasks);
+    if (all->results) all->results[index] = rc;
+    if (rc < 0 || all->decided_by & BY_SUCCESS) decide(all, task, index, rc);
+    if (ZK_UNLIKELY(task->flags & ZK__TASK_TRAIL)) trail_keep(all, task, rc);
+    zk__scope_child_finished(w, &all->scope);
 }
 
 ZK__INLINE void run_all(together *all, const zk_call *calls, size_t count, unsigned decided_by,
                         int *ret_results)
 {
-    zk_task *folded = &all->folded;
-    folded->fn = unfold;
-    folded->arg = all;
+    zk_task *me = zk__lane.current, *folded = &all->folded;
     folded->next = zk__lane.pending;
     folded->scope = &all->scope;
     folded->site = &site;
     folded->state = ZK__TASK_FOLDED;
     zk__lane.pending = folded;
-    all->unfolded_from = 0;
+    all->is_unfolded = false;
     for (size_t i = 0; i < count;) {
         size_t index = i++;
         all->begun = i;
-        int rc = call_make(all, index, calls, decided_by, ret_results);
-        /* After a failure each has a future, and with it an error trail of its own. */
-        if (ZK_UNLIKELY(rc < 0) && !all->unfolded_from) zk__pending_flush(zk__lane.worker);
-        if (ZK_UNLIKELY(all->unfolded_from)) break;
+        int rc = calls[index].fn(calls[index].arg);
+        if (ret_results) ret_results[index] = rc;
+        if (ZK_UNLIKELY(rc < 0) || decided_by & BY_SUCCESS) decide(all, me, index, rc);
+        /* After a failure each has a task, and with it an error trail of its own. */
+        if (ZK_UNLIKELY(rc < 0) && !all->is_unfolded) zk__pending_flush(zk__lane.worker);
+        if (ZK_UNLIKELY(all->is_unfolded)) break;
     }
     /* Else a call has left a future, and leaving the scope will tell. */
     if (ZK_LIKELY(zk__lane.pending == folded)) zk__lane.pending = folded->next;
-    if (ZK_LIKELY(!all->unfolded_from)) return;
-    for (size_t i = all->unfolded_from; i < count; i++) {
-        zk_future *future = &all->runners[i - 1].future;
-        if (!zk__task_is_done(future) || future->flags) zk_await(future);
+    if (all->scope.live) {
+        zk__join_here(&all->scope.joiner, &all->scope, &zk__tasks_kind);
+        all->scope.joiner = NULL;
     }
+    if (ZK_UNLIKELY(all->scope.trail != NULL)) zk__scope_trail_take(&all->scope, me);
 }
 
-ZK__INLINE void together_run(together *all, const zk_call *calls, runner *runners, size_t count,
+ZK__INLINE void together_run(together *all, const zk_call *calls, zk_task *tasks, size_t count,
                              unsigned decided_by, int *ret_results)
 {
     zk_task *me = zk__lane.current;
@@ -123,7 +125,7 @@ ZK__INLINE void together_run(together *all, const zk_call *calls, runner *runner
     all->calls = calls;
     all->results = ret_results;
     all->count = count;
-    all->runners = runners;
+    all->tasks = tasks;
     run_all(all, calls, count, decided_by, ret_results);
     /* For this call, unlike for those that it made, the deadline around it is its own. */
     int reason = outer->reason;
@@ -136,10 +138,10 @@ ZK__INLINE void together_run(together *all, const zk_call *calls, runner *runner
 static __attribute__((noinline)) int run_many(together *all, const zk_call *calls, size_t count,
                                               unsigned decided_by, int *ret_results)
 {
-    runner *runners = zk_alloc((count - 1) * sizeof *runners);
-    if (!runners) return -ENOMEM;
-    together_run(all, calls, runners, count, decided_by, ret_results);
-    zk_free(runners);
+    zk_task *tasks = zk_alloc((count - 1) * sizeof *tasks);
+    if (!tasks) return -ENOMEM;
+    together_run(all, calls, tasks, count, decided_by, ret_results);
+    zk_free(tasks);
     return 0;
 }
 
@@ -147,12 +149,12 @@ static __attribute__((noinline)) int run_many(together *all, const zk_call *call
 ZK__INLINE int run_together(together *all, const zk_call *calls, size_t count, unsigned decided_by,
                             int *ret_results)
 {
-    runner runners[RUNNERS_IN_FRAME];
+    zk_task tasks[TASKS_IN_FRAME];
     if (!zk__lane.worker) return ZK_E_NO_RUNTIME;
-    if (ZK_UNLIKELY(count > RUNNERS_IN_FRAME + 1)) {
+    if (ZK_UNLIKELY(count > TASKS_IN_FRAME + 1)) {
         return run_many(all, calls, count, decided_by, ret_results);
     }
-    together_run(all, calls, runners, count, decided_by, ret_results);
+    together_run(all, calls, tasks, count, decided_by, ret_results);
     return 0;
 }
 

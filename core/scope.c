@@ -138,16 +138,19 @@ void zk__scope_leave(zk_scope *scope)
     if (scope->trail) zk_free(scope->trail);
 }
 
+void zk__scope_trail_take(zk_scope *scope, zk_task *to)
+{
+    zk_task carrier = {.flags = ZK__TASK_TRAIL, .trail = scope->trail};
+    scope->trail = NULL;
+    zk__trail_take(&carrier, to);
+}
+
 int zk_scope_wait(zk_scope *scope)
 {
     if (scope->worker != zk__lane.worker) return -EINVAL;
     scope_join(scope);
     if (!scope->error) return scope->reason;
-    if (scope->trail) {
-        zk_task carrier = {.flags = ZK__TASK_TRAIL, .trail = scope->trail};
-        scope->trail = NULL;
-        zk__trail_take(&carrier, zk__lane.current);
-    }
+    if (scope->trail) zk__scope_trail_take(scope, zk__lane.current);
     return scope->error;
 }
 

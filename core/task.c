@@ -133,16 +133,16 @@ void zk__pending_flush(zk__worker *w)
     while (zk__lane.pending) {
         zk_task *task = zk__lane.pending;
         zk__lane.pending = task->next;
-        if (ZK_UNLIKELY(task->state == ZK__TASK_FOLDED)) {
-            task->fn(task->arg);
-            continue;
-        }
         task->next = reversed;
         reversed = task;
     }
     while (reversed) {
         zk_task *task = reversed;
         reversed = task->next;
+        if (task->state == ZK__TASK_FOLDED) {
+            zk__unfold(task);
+            continue;
+        }
         task->state = ZK__TASK_QUEUED;
         task->awaiter = NULL;
         if (w->tail - w->head > w->ring_mask && !ring_grow(w)) {
@@ -254,11 +254,6 @@ static void scope_child_failed(zk_scope *scope, zk_task *task, int rc)
     zk__scope_cancel_as(scope, -ECANCELED);
 }
 
-static inline void scope_child_finished(zk__worker *w, zk_scope *scope)
-{
-    if (--scope->live == 0 && scope->joiner) zk__ready(w, scope->joiner);
-}
-
 /* What is not a plain spawned task that succeeded. */
 static __attribute__((noinline)) void finish_slow(zk__worker *w, zk_task *task, int rc)
 {
@@ -267,6 +262,10 @@ static __attribute__((noinline)) void finish_slow(zk__worker *w, zk_task *task, 
         return;
     }
     if (!(task->flags & ZK__TASK_SPAWNED)) {
+        if (task->flags & ZK__TASK_JOINED) {
+            zk__joined_finished(w, task, rc);
+            return;
+        }
         /* A future. Once it is FINISHED its owner may be gone, so that comes last. */
         zk_task *awaiter = task->awaiter;
         bool is_selected = task->is_selected;
@@ -283,7 +282,7 @@ static __attribute__((noinline)) void finish_slow(zk__worker *w, zk_task *task, 
     zk_scope *scope = task->scope;
     if (rc < 0) scope_child_failed(scope, task, rc);
     zk__trail_drop(task);
-    scope_child_finished(w, scope);
+    zk__scope_child_finished(w, scope);
     zk__heap_free(w->heap, task);
 }
 
@@ -301,7 +300,7 @@ static inline bool is_plain(const zk_task *task)
 
 static inline void finish_plain(zk__worker *w, zk_task *task)
 {
-    scope_child_finished(w, task->scope);
+    zk__scope_child_finished(w, task->scope);
     if (ZK_LIKELY(w->task_count < ZK__TASKS_CACHED)) {
         w->tasks[w->task_count++] = task;
     } else {
@@ -364,7 +363,7 @@ static bool child_run_in_place(zk__worker *w, const zk_scope *scope)
     for (uint32_t i = w->head; i != w->tail; i++) {
         zk_task **slot = &w->ring[i & w->ring_mask], *task = *slot;
         if (!task || task->state != ZK__TASK_QUEUED || task->scope != scope) continue;
-        if (!(task->flags & ZK__TASK_SPAWNED)) continue;
+        if (!(task->flags & (ZK__TASK_SPAWNED | ZK__TASK_JOINED))) continue;
         *slot = NULL;
         int rc = -ENOMEM; /* for a task that wants a stack of its own */
         if (!(task->flags & ZK__TASK_OWN_STACK)) {
@@ -382,7 +381,7 @@ static bool child_run_in_place(zk__worker *w, const zk_scope *scope)
  * on this one, which has nothing to do before that has ended; or it is left for a task that has a
  * stack, and until such a task is ready the loop's turns are made here.
  */
-static __attribute__((noinline)) void join_without_memory(zk__worker *w, const zk_scope *scope)
+__attribute__((noinline)) void zk__join_without_memory(zk__worker *w, const zk_scope *scope)
 {
     zk_task *me = zk__lane.current;
     while (!started_to_front(w) && !zk__loop_stack_reserve(w)) {
@@ -396,31 +395,10 @@ static __attribute__((noinline)) void join_without_memory(zk__worker *w, const z
     if (w->turn_end == w->head) w->turn_goal = ++w->turn_end;
 }
 
-ZK__INLINE void join_as(zk_task **ret_waiter, const zk_scope *scope, const zk__wait_kind *kind)
-{
-    zk__worker *w = zk__lane.worker;
-    *ret_waiter = zk__lane.current;
-    if (ZK_UNLIKELY(!w->loop_count && !zk__loop_stack_reserve(w))) {
-        /* It may be made ready before it has been left; then it just goes on. */
-        zk__lane.current->state = ZK__TASK_STARTED;
-        if (zk__lane.pending) zk__pending_flush(w);
-        join_without_memory(w, scope);
-    }
-    zk__join_wait wait;
-    wait.waiter = ret_waiter;
-    wait.wait.kind = kind;
-    wait.wait.task = zk__lane.current;
-    wait.wait.since = w->now;
-    zk__count(&w->waits, 1);
-    ZK__PROBE(park, wait.wait.task, &wait.wait);
-    zk__suspend(w, wait.wait.task, &wait.wait);
-    ZK__PROBE(resume, wait.wait.task, 0);
-}
-
 void zk__join(zk_task **ret_waiter, const zk_scope *scope)
 {
     static const zk__wait_kind other = {.name = "the end of something"};
-    join_as(ret_waiter, scope, scope ? &zk__tasks_kind : &other);
+    zk__join_here(ret_waiter, scope, scope ? &zk__tasks_kind : &other);
 }
 
 void zk__wait_begin_always(void)
@@ -603,7 +581,7 @@ int zk__await_slow(zk_future *future)
     }
     if (!zk__task_is_done(future)) {
         zk__check_sole_awaiter(future);
-        join_as(&future->awaiter, NULL, &zk__future_kind);
+        zk__join_here(&future->awaiter, NULL, &zk__future_kind);
     }
     if (ZK_UNLIKELY(future->flags)) zk__await_flags(future);
     return future->result;
