@@ -22,11 +22,10 @@ typedef struct together {
     int decided;     /* the index of the call that decided; -1 */
     bool is_success; /* and how that ended */
     bool is_unfolded;
-    int error; /* the first one; 0 */
-    const zk_call *calls;
-    int *results; /* or NULL */
-    size_t count, begun;
-    zk_task *tasks; /* of the calls after the first */
+    int error;                         /* the first one; 0 */
+    const zk_call *calls, *next, *end; /* next: the first that has not been made in place */
+    int *results;                      /* or NULL */
+    zk_task *tasks;                    /* of the calls from `next` on, once unfolded */
 } together;
 
 static const zk_site site = {"(joined call)", "", 0};
@@ -45,27 +44,47 @@ static __attribute__((noinline)) void decide(together *all, zk_task *task, size_
     }
 }
 
-void zk__unfold(zk_task *folded)
+static inline void task_make(together *all, zk_task *task, const zk_call *call)
 {
-    together *all = (together *)(void *)((char *)folded - offsetof(together, folded));
-    zk__worker *w = zk__lane.worker;
-    size_t count = all->count;
-    all->is_unfolded = true;
-    for (size_t i = all->begun; i < count; i++) {
-        zk_task *task = &all->tasks[i - 1];
-        task->fn = all->calls[i].fn;
-        task->arg = all->calls[i].arg;
-        task->scope = &all->scope;
-        task->site = &site;
-        task->zk__word = (uint64_t)ZK__TASK_QUEUED << 32 | (uint64_t)ZK__TASK_JOINED << 40;
-        task->awaiter = NULL;
+    task->fn = call->fn;
+    task->arg = call->arg;
+    task->scope = &all->scope;
+    task->site = &site;
+    task->zk__word = (uint64_t)ZK__TASK_QUEUED << 32 | (uint64_t)ZK__TASK_JOINED << 40;
+    task->awaiter = NULL;
+}
+
+static __attribute__((noinline)) void unfold_slow(zk__worker *w, together *all)
+{
+    zk_task *task = all->tasks;
+    for (const zk_call *call = all->next; call < all->end; call++, task++) {
+        task_make(all, task, call);
         zk__ready(w, task);
     }
-    all->scope.live += (uint32_t)(count - all->begun);
+}
+
+void zk__unfold(zk__worker *w, zk_task *folded)
+{
+    together *all = (together *)(void *)((char *)folded - offsetof(together, folded));
+    const zk_call *call = all->next, *end = all->end;
+    size_t count = (size_t)(end - call);
+    all->is_unfolded = true;
+    all->scope.live += (uint32_t)count;
+    if (ZK_UNLIKELY(w->overflow || count > w->ring_mask + 1 - (w->tail - w->head))) {
+        unfold_slow(w, all);
+        return;
+    }
+    zk_task *task = all->tasks, **ring = w->ring;
+    uint32_t tail = w->tail, mask = w->ring_mask;
+    for (; call < end; call++, task++) {
+        task_make(all, task, call);
+        ring[tail++ & mask] = task;
+    }
+    w->tail = tail;
 }
 
 /* The trail of the first error waits in the scope. */
-static __attribute__((noinline)) void trail_keep(together *all, zk_task *task, int rc)
+static void trail_keep(together *all, zk_task *task, int rc)
 {
     if (rc < 0 && !all->scope.trail) {
         all->scope.trail = task->trail;
@@ -74,13 +93,24 @@ static __attribute__((noinline)) void trail_keep(together *all, zk_task *task, i
     zk__trail_drop(task);
 }
 
+static __attribute__((noinline)) void finished_slow(zk__worker *w, together *all, zk_task *task,
+                                                    int rc)
+{
+    size_t index = (size_t)(all->next - all->calls) + (size_t)(task - all->tasks);
+    if (all->results) all->results[index] = rc;
+    if (rc < 0 || all->decided_by & BY_SUCCESS) decide(all, task, index, rc);
+    if (task->flags & ZK__TASK_TRAIL) trail_keep(all, task, rc);
+    zk__scope_child_finished(w, &all->scope);
+}
+
 void zk__joined_finished(zk__worker *w, zk_task *task, int rc)
 {
     together *all = (together *)(void *)task->scope;
-    size_t index = 1 + (size_t)(task - all->tasks);
-    if (all->results) all->results[index] = rc;
-    if (rc < 0 || all->decided_by & BY_SUCCESS) decide(all, task, index, rc);
-    if (ZK_UNLIKELY(task->flags & ZK__TASK_TRAIL)) trail_keep(all, task, rc);
+    if (ZK_UNLIKELY(rc < 0 || all->results || all->decided_by & BY_SUCCESS ||
+                    task->flags & ZK__TASK_TRAIL)) {
+        finished_slow(w, all, task, rc);
+        return;
+    }
     zk__scope_child_finished(w, &all->scope);
 }
 
@@ -94,9 +124,8 @@ ZK__INLINE void run_all(together *all, const zk_call *calls, size_t count, unsig
     folded->state = ZK__TASK_FOLDED;
     zk__lane.pending = folded;
     all->is_unfolded = false;
-    for (size_t i = 0; i < count;) {
-        size_t index = i++;
-        all->begun = i;
+    for (size_t index = 0; index < count; index++) {
+        all->next = &calls[index + 1];
         int rc = calls[index].fn(calls[index].arg);
         if (ret_results) ret_results[index] = rc;
         if (ZK_UNLIKELY(rc < 0) || decided_by & BY_SUCCESS) decide(all, me, index, rc);
@@ -124,7 +153,7 @@ ZK__INLINE void together_run(together *all, const zk_call *calls, zk_task *tasks
     all->error = 0;
     all->calls = calls;
     all->results = ret_results;
-    all->count = count;
+    all->end = calls + count;
     all->tasks = tasks;
     run_all(all, calls, count, decided_by, ret_results);
     /* For this call, unlike for those that it made, the deadline around it is its own. */

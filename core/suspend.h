@@ -53,12 +53,11 @@ ZK__INLINE zk__stack *zk__loop_stack_take(zk__worker *w)
     return stack;
 }
 
-/* Leaves the current stack to the current task, `me`, until that is taken from the ring again.
- * wait: for dumps; NULL for a yield. */
-ZK__INLINE void zk__suspend(zk__worker *w, zk_task *me, const zk__wait *wait)
+/* Leaves the current stack to the current task, `me`, until that is taken from the ring again. No
+ * future is pending. wait: for dumps; NULL for a yield. */
+ZK__INLINE void zk__leave(zk__worker *w, zk_task *me, const zk__wait *wait)
 {
     zk__stack *mine = w->stack, *to;
-    if (ZK_UNLIKELY(zk__lane.pending != NULL)) zk__pending_flush(w);
     if (ZK_UNLIKELY(mine->on_leave != NULL)) zk__leave_hook(mine);
     me->stack = mine;
     me->state = ZK__TASK_STARTED;
@@ -79,6 +78,12 @@ ZK__INLINE void zk__suspend(zk__worker *w, zk_task *me, const zk__wait *wait)
     }
     w->stack = to;
     zk__switch(mine, &me->sp, to, to_sp, false);
+}
+
+ZK__INLINE void zk__suspend(zk__worker *w, zk_task *me, const zk__wait *wait)
+{
+    if (ZK_UNLIKELY(zk__lane.pending != NULL)) zk__pending_flush(w);
+    zk__leave(w, me, wait);
 }
 
 /* zk__wait_for. can_cancel: whether wait->cancel is set. */

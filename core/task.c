@@ -126,10 +126,10 @@ void zk__overflow_drain(zk__worker *w)
     }
 }
 
-void zk__pending_flush(zk__worker *w)
+static __attribute__((noinline)) void pending_flush_all(zk__worker *w)
 {
-    /* Newest first in the list, oldest first in the ring. */
     zk_task *reversed = NULL;
+    /* Newest first in the list, oldest first in the ring. */
     while (zk__lane.pending) {
         zk_task *task = zk__lane.pending;
         zk__lane.pending = task->next;
@@ -140,7 +140,7 @@ void zk__pending_flush(zk__worker *w)
         zk_task *task = reversed;
         reversed = task->next;
         if (task->state == ZK__TASK_FOLDED) {
-            zk__unfold(task);
+            zk__unfold(w, task);
             continue;
         }
         task->state = ZK__TASK_QUEUED;
@@ -152,6 +152,17 @@ void zk__pending_flush(zk__worker *w)
         }
         task->ring_index = w->tail;
         w->ring[w->tail++ & w->ring_mask] = task;
+    }
+}
+
+void zk__pending_flush(zk__worker *w)
+{
+    zk_task *last = zk__lane.pending;
+    if (last && last->state == ZK__TASK_FOLDED && !last->next) {
+        zk__lane.pending = NULL;
+        zk__unfold(w, last);
+    } else {
+        pending_flush_all(w);
     }
 }
 
@@ -225,6 +236,14 @@ void zk__on_suspend(void (*fn)(void *context), void *context)
     stack->on_leave = fn;
 }
 
+/* Apart, so that the other way need not look again at what zk__ready_slow may have changed. */
+static __attribute__((noinline)) int yield_slow(zk__worker *w, zk_task *me)
+{
+    zk__ready_slow(w, me);
+    zk__leave(w, me, NULL);
+    return 0;
+}
+
 int zk_yield(void)
 {
     int rc = zk__wait_begin();
@@ -236,8 +255,10 @@ int zk_yield(void)
         return 0;
     }
     if (zk__lane.pending) zk__pending_flush(w); /* they go first: this is their turn */
-    zk__ready(w, zk__lane.current);
-    zk__suspend(w, zk__lane.current, NULL);
+    zk_task *me = zk__lane.current;
+    if (!zk__ready_is_quick(w, me)) return yield_slow(w, me);
+    zk__ready_quickly(w, me);
+    zk__leave(w, me, NULL);
     return 0;
 }
 
@@ -315,12 +336,14 @@ static inline void finish(zk__worker *w, zk_task *task, int rc)
         zk__panic("task %s (%s:%d) ended without awaiting a future that it had started",
                   task->site->name, task->site->file, task->site->line);
     }
-    if (ZK_UNLIKELY((task->flags & ~(ZK__TASK_PINNED | ZK__TASK_URGENT)) != ZK__TASK_SPAWNED ||
-                    rc < 0)) {
+    unsigned flags = task->flags & ~(unsigned)(ZK__TASK_PINNED | ZK__TASK_URGENT);
+    if (flags == ZK__TASK_JOINED) {
+        zk__joined_finished(w, task, rc);
+    } else if (ZK_UNLIKELY(flags != ZK__TASK_SPAWNED || rc < 0)) {
         finish_slow(w, task, rc);
-        return;
+    } else {
+        finish_plain(w, task);
     }
-    finish_plain(w, task);
 }
 
 /* ---- joining ---- */
@@ -490,22 +513,17 @@ _Noreturn void zk__loop(void)
         if (ZK_UNLIKELY(atomic_load_explicit(&rt->idle_workers, memory_order_relaxed))) {
             zk__donate(w);
         }
-        if (is_plain(task)) {
-            zk__lane.current = task;
-            int rc = task->fn(task->arg);
-            if (is_plain(task) && ZK_LIKELY(rc >= 0 && !zk__lane.pending)) {
-                finish_plain(w, task);
-            } else {
-                finish(w, task, rc);
-            }
-            continue;
-        }
         if (ZK_UNLIKELY(task->flags & ZK__TASK_OWN_STACK)) {
             loop_start_on_own_stack(w, mine, task);
             continue;
         }
         zk__lane.current = task;
-        finish(w, task, task->fn(task->arg));
+        int rc = task->fn(task->arg);
+        if (is_plain(task) && ZK_LIKELY(rc >= 0 && !zk__lane.pending)) {
+            finish_plain(w, task);
+        } else {
+            finish(w, task, rc);
+        }
     }
 }
 

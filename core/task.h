@@ -27,7 +27,7 @@ void zk__join(zk_task **ret_waiter, const zk_scope *scope);
 int zk__spawn_pinned(zk_scope *scope, zk_fn *fn, void *arg, const zk_site *site);
 
 /* Puts the tasks of a join's calls that have not begun into the run queue. */
-void zk__unfold(zk_task *folded);
+void zk__unfold(zk__worker *w, zk_task *folded);
 /* One of them has ended, on the worker of its scope. */
 void zk__joined_finished(zk__worker *w, zk_task *task, int rc);
 
