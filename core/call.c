@@ -16,17 +16,23 @@ enum { TASKS_IN_FRAME = 8 };
 enum decides { BY_FAILURE = 1 << 0, BY_SUCCESS = 1 << 1 };
 
 typedef struct together {
-    zk_scope scope; /* first: that of each call's task, which so finds this */
-    zk_task folded;
-    unsigned decided_by;
-    int decided;     /* the index of the call that decided; -1 */
-    bool is_success; /* and how that ended */
-    bool is_unfolded;
-    int error;                         /* the first one; 0 */
+    zk_scope scope;                    /* first: that of each call's task, which so finds this */
+    zk_task folded;                    /* only `next` and `state` of it are used */
     const zk_call *calls, *next, *end; /* next: the first that has not been made in place */
     int *results;                      /* or NULL */
-    zk_task *tasks;                    /* of the calls from `next` on, once unfolded */
+    unsigned decided_by;
+    int decided; /* the index of the call that decided; -1 */
+    int error;   /* the first one; 0 */
+    bool is_unfolded;
+    bool is_success; /* how the call that decided has ended */
+    zk_task tasks[]; /* of the calls from `next` on, once unfolded */
 } together;
+
+/* Most are of a few calls. */
+typedef union together_few {
+    together all;
+    char bytes[sizeof(together) + TASKS_IN_FRAME * sizeof(zk_task)];
+} together_few;
 
 static const zk_site site = {"(joined call)", "", 0};
 
@@ -119,11 +125,8 @@ ZK__INLINE void run_all(together *all, const zk_call *calls, size_t count, unsig
 {
     zk_task *me = zk__lane.current, *folded = &all->folded;
     folded->next = zk__lane.pending;
-    folded->scope = &all->scope;
-    folded->site = &site;
     folded->state = ZK__TASK_FOLDED;
     zk__lane.pending = folded;
-    all->is_unfolded = false;
     for (size_t index = 0; index < count; index++) {
         all->next = &calls[index + 1];
         int rc = calls[index].fn(calls[index].arg);
@@ -142,19 +145,20 @@ ZK__INLINE void run_all(together *all, const zk_call *calls, size_t count, unsig
     if (ZK_UNLIKELY(all->scope.trail != NULL)) zk__scope_trail_take(&all->scope, me);
 }
 
-ZK__INLINE void together_run(together *all, const zk_call *calls, zk_task *tasks, size_t count,
-                             unsigned decided_by, int *ret_results)
+ZK__INLINE int together_run(together *all, const zk_call *calls, size_t count, unsigned decided_by,
+                            int *ret_results)
 {
     zk_task *me = zk__lane.current;
     zk_scope *outer = me->scope;
     zk__scope_enter_here(&all->scope, me, outer);
+    all->calls = calls;
+    all->end = calls + count;
+    all->results = ret_results;
     all->decided_by = decided_by;
     all->decided = -1;
     all->error = 0;
-    all->calls = calls;
-    all->results = ret_results;
-    all->end = calls + count;
-    all->tasks = tasks;
+    all->is_unfolded = false;
+    all->is_success = false;
     run_all(all, calls, count, decided_by, ret_results);
     /* For this call, unlike for those that it made, the deadline around it is its own. */
     int reason = outer->reason;
@@ -162,53 +166,43 @@ ZK__INLINE void together_run(together *all, const zk_call *calls, zk_task *tasks
         all->error = reason;
     }
     zk__scope_leave_here(&all->scope, me);
+    bool is_error = decided_by == BY_FAILURE || all->decided < 0 || !all->is_success;
+    return is_error ? all->error : all->decided;
 }
 
-static __attribute__((noinline)) int run_many(together *all, const zk_call *calls, size_t count,
+static __attribute__((noinline)) int run_many(const zk_call *calls, size_t count,
                                               unsigned decided_by, int *ret_results)
 {
-    zk_task *tasks = zk_alloc((count - 1) * sizeof *tasks);
-    if (!tasks) return -ENOMEM;
-    together_run(all, calls, tasks, count, decided_by, ret_results);
-    zk_free(tasks);
-    return 0;
+    together *all = zk_alloc(sizeof *all + (count - 1) * sizeof(zk_task));
+    if (!all) return -ENOMEM;
+    int rc = together_run(all, calls, count, decided_by, ret_results);
+    zk_free(all);
+    return rc;
 }
 
-/* Makes the calls. returns 0, -ENOMEM. */
-ZK__INLINE int run_together(together *all, const zk_call *calls, size_t count, unsigned decided_by,
+/* Makes the calls. returns 0 or the index of the call that decided; the error. */
+ZK__INLINE int run_together(const zk_call *calls, size_t count, unsigned decided_by,
                             int *ret_results)
 {
-    zk_task tasks[TASKS_IN_FRAME];
-    if (!zk__lane.worker) return ZK_E_NO_RUNTIME;
+    together_few few;
+    if (ZK_UNLIKELY(!zk__lane.worker)) return ZK_E_NO_RUNTIME;
     if (ZK_UNLIKELY(count > TASKS_IN_FRAME + 1)) {
-        return run_many(all, calls, count, decided_by, ret_results);
+        return run_many(calls, count, decided_by, ret_results);
     }
-    together_run(all, calls, tasks, count, decided_by, ret_results);
-    return 0;
+    return together_run(&few.all, calls, count, decided_by, ret_results);
 }
 
 int zk_join_calls(const zk_call *calls, size_t count, int *ret_results)
 {
-    together all;
-    if (!count) return 0;
-    int rc = run_together(&all, calls, count, BY_FAILURE, ret_results);
-    return rc < 0 ? rc : all.error;
+    return count ? run_together(calls, count, BY_FAILURE, ret_results) : 0;
 }
 
 int zk_race_calls(const zk_call *calls, size_t count, int *ret_results)
 {
-    together all;
-    if (!count) return -EINVAL;
-    int rc = run_together(&all, calls, count, BY_FAILURE | BY_SUCCESS, ret_results);
-    if (rc < 0) return rc;
-    return all.is_success ? all.decided : all.error;
+    return count ? run_together(calls, count, BY_FAILURE | BY_SUCCESS, ret_results) : -EINVAL;
 }
 
 int zk_any_calls(const zk_call *calls, size_t count, int *ret_results)
 {
-    together all;
-    if (!count) return -EINVAL;
-    int rc = run_together(&all, calls, count, BY_SUCCESS, ret_results);
-    if (rc < 0) return rc;
-    return all.decided >= 0 ? all.decided : all.error;
+    return count ? run_together(calls, count, BY_SUCCESS, ret_results) : -EINVAL;
 }

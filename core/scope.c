@@ -103,7 +103,8 @@ static const zk_task *future_queued(const zk_scope *scope)
 static __attribute__((noinline)) void left_behind_check(const zk_scope *scope)
 {
     const zk_task *left = NULL;
-    if (zk__lane.pending && zk__lane.pending->scope == scope) left = zk__lane.pending;
+    const zk_task *pending = zk__lane.pending;
+    if (pending && pending->state != ZK__TASK_FOLDED && pending->scope == scope) left = pending;
     if (!left && scope->waits) left = scope->waits->task;
     if (!left && zk__leaks_current) left = future_queued(scope);
     if (left) {
