@@ -5,22 +5,16 @@
 
 #include "core/worker.h"
 
-static zk__heap *heap_current(void)
+static inline zk__heap *heap_current(void)
 {
     zk__worker *w = zk__lane.worker;
-    return w ? w->heap : NULL;
-}
-
-static __attribute__((noinline)) void *alloc_slow(size_t size)
-{
-    zk__heap *heap = heap_current();
-    return heap ? zk__heap_alloc_slow(heap, size) : NULL;
+    return ZK_LIKELY(w != NULL) ? w->heap : NULL;
 }
 
 void *zk_alloc(size_t size)
 {
-    zk__heap *slabs = zk__lane.slabs;
-    return ZK_LIKELY(slabs != NULL) ? zk__heap_alloc(slabs, size) : alloc_slow(size);
+    zk__heap *heap = heap_current();
+    return ZK_LIKELY(heap != NULL) ? zk__heap_alloc(heap, size) : NULL;
 }
 
 void *zk_alloc_zeroed(size_t size)
@@ -31,10 +25,5 @@ void *zk_alloc_zeroed(size_t size)
 
 void zk_free(void *ptr)
 {
-    zk__heap *slabs = zk__lane.slabs;
-    if (ZK_LIKELY(slabs && ptr)) {
-        zk__slabs_free(slabs, ptr);
-    } else if (ptr) {
-        zk__heap_free_any(heap_current(), ptr);
-    }
+    if (ptr) zk__heap_free(heap_current(), ptr);
 }

@@ -226,7 +226,6 @@ static int worker_open(zk__worker *w)
     w->root_task.scope = &w->root;
     zk__scope_root_init(&w->root, NULL, w);
     zk__lane = (struct zk__lane){.current = &w->root_task, .worker = w};
-    if (!w->heap->is_pass_through) zk__lane.slabs = w->heap;
     w->lane = &zk__lane;
     zk__stack_pool_init(&w->stacks, w->runtime->config.stack_bytes, zk__loop);
     w->ring = malloc(RING_CAPACITY * sizeof *w->ring);

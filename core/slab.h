@@ -159,9 +159,13 @@ static inline zk__chunk_front *zk__chunk_of(const void *ptr)
 /* As zk__heap_free, for the cases that it leaves. */
 void zk__heap_free_any(zk__heap *heap, void *ptr);
 
-/* zk__heap_free of an object, not NULL, on a worker whose heap does not pass through. */
-static inline void zk__slabs_free(zk__heap *heap, void *ptr)
+/* Frees any object from any thread; heap is the calling worker's, or NULL on other threads. */
+static inline void zk__heap_free(zk__heap *heap, void *ptr)
 {
+    if (ZK_UNLIKELY(!heap || !ptr || heap->is_pass_through)) {
+        zk__heap_free_any(heap, ptr);
+        return;
+    }
     zk__chunk_front *chunk = zk__chunk_of(ptr);
     zk__magazine *magazine = chunk->magazine;
     if (ZK_UNLIKELY(chunk->owner != heap || !magazine ||
@@ -170,16 +174,6 @@ static inline void zk__slabs_free(zk__heap *heap, void *ptr)
         return;
     }
     magazine->returned[magazine->returned_count++] = ptr;
-}
-
-/* Frees any object from any thread; heap is the calling worker's, or NULL on other threads. */
-static inline void zk__heap_free(zk__heap *heap, void *ptr)
-{
-    if (ZK_UNLIKELY(!heap || !ptr || heap->is_pass_through)) {
-        zk__heap_free_any(heap, ptr);
-    } else {
-        zk__slabs_free(heap, ptr);
-    }
 }
 
 /*

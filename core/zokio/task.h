@@ -110,7 +110,6 @@ struct zk__lane {
     zk_task *pending; /* futures that nobody has had to queue yet, newest first */
     zk_task *current;
     struct zk__worker *worker;
-    struct zk__heap *slabs; /* the worker's heap; NULL if all goes to an allocator plugged in */
 };
 extern ZK_API __thread struct zk__lane zk__lane __attribute__((tls_model("initial-exec")));
 
