@@ -102,10 +102,17 @@ static ssize_t sendfile_once(int to, const piece *p)
     return rc < 0 ? rc : n;
 }
 
+bool zk__stream_takes_files(zk_stream *stream)
+{
+    if (zk__worker_self()->poller.ops->kernel != &zk__kernel_system) return false;
+    return stream->ops->sink ? stream->ops->sink(stream, false, NULL) == 0
+                             : stream->ops->io != NULL;
+}
+
 ssize_t zk__stream_send_file_some(zk_stream *stream, zk_file *file, int64_t offset, uint64_t size)
 {
     piece p = {zk__file_fd(file), offset, size < FILE_PIECE ? (size_t)size : FILE_PIECE};
-    if (zk__worker_self()->poller.ops->kernel != &zk__kernel_system) return -EOPNOTSUPP;
+    if (!zk__stream_takes_files(stream)) return -EOPNOTSUPP;
     bool is_full = false;
     for (;;) {
         zk__io *io;
@@ -188,16 +195,18 @@ static ssize_t pipe_fill(zk__io *from, int pipe_end, size_t size, bool *ret_unfi
 }
 
 /* All that the pipe holds out of it. */
-static int pipe_drain(int pipe_end, zk__io *to, size_t held, bool *ret_unfit)
+static int pipe_drain(int pipe_end, zk_stream *to, size_t held, bool *ret_unfit)
 {
+    bool is_full = false;
     while (held) {
-        ssize_t n = splice_once(pipe_end, to->fd, held);
+        zk__io *io;
+        int rc = sink_of(to, is_full, &io);
+        if (rc < 0) return rc;
+        ssize_t n = splice_once(pipe_end, io->fd, held);
         *ret_unfit = is_unfit((int)n);
-        if (n == -EAGAIN)
-            n = wait_writable(to);
-        else if (n > 0)
-            held -= (size_t)n;
-        if (n < 0 && n != -EINTR) return (int)n;
+        is_full = n == -EAGAIN;
+        if (n > 0) held -= (size_t)n;
+        if (n < 0 && n != -EAGAIN && n != -EINTR) return (int)n;
     }
     return 0;
 }
@@ -229,7 +238,7 @@ static int move_by_kernel(zk_stream *from, zk_stream *to, int64_t bytes_max, int
                       &is_kernel_unfit);
         if (n <= 0) break;
         size_t held = (size_t)n;
-        int rc = pipe_drain(ends[0], io_of(to), held, &is_kernel_unfit);
+        int rc = pipe_drain(ends[0], to, held, &is_kernel_unfit);
         /* It is the kind of the destination, so it has taken nothing. */
         if (rc < 0 && is_kernel_unfit) rc = pipe_drain_by_buffer(ends[0], to, held);
         if (rc < 0) n = rc;
@@ -270,8 +279,9 @@ int64_t zk_stream_splice(zk_stream *from, zk_stream *to, int64_t bytes_max)
     bool is_received_ahead =
         source && source->bits & ZK__IO_STREAM && zk__worker_self()->poller.ops->receives_ahead;
     int64_t moved = 0;
-    rc = source && io_of(to) && !is_received_ahead ? move_by_kernel(from, to, bytes_max, &moved)
-                                                   : NOT_THIS_WAY;
+    rc = source && zk__stream_takes_files(to) && !is_received_ahead
+             ? move_by_kernel(from, to, bytes_max, &moved)
+             : NOT_THIS_WAY;
     if (rc == NOT_THIS_WAY) rc = move_by_buffer(from, to, bytes_max, &moved);
     return rc < 0 ? rc : moved;
 }

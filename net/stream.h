@@ -41,7 +41,8 @@ struct zk__stream_ops {
     /* NULL, or the descriptor that carries the bytes as they are, for copying by the kernel */
     struct zk__io *(*io)(zk_stream *stream);
     /* NULL: as io. Else the descriptor that takes what follows on what was written, as it is, for
-     * copying by the kernel; waits until it does, if it is_full. 0; ZK__SINK_NONE; an error. */
+     * copying by the kernel; waits until it does, if it is_full. ret_io may be NULL: then it only
+     * tells whether there is one. 0; ZK__SINK_NONE; an error. */
     int (*sink)(zk_stream *stream, bool is_full, struct zk__io **ret_io);
     int (*address)(const zk_stream *stream, bool is_peer, zk_addr *ret_addr);
 };
@@ -61,6 +62,9 @@ struct zk_stream {
  * as zk_stream_write
  */
 ssize_t zk__stream_send_file_some(zk_stream *stream, zk_file *file, int64_t offset, uint64_t size);
+
+/* Whether that is likely to be possible. */
+bool zk__stream_takes_files(zk_stream *stream);
 
 /* From now on closing tells the peer that what it has got is not all. */
 static inline void zk__stream_reset_on_close(zk_stream *stream)

@@ -397,6 +397,7 @@ static int tls_sink(zk_stream *stream, bool is_full, struct zk__io **ret_io)
 {
     zk__tls_stream *s = of(stream);
     if (!s->is_in_kernel) return ZK__SINK_NONE;
+    if (!ret_io) return 0;
     int rc = is_full ? kernel_wait(s) : 0;
     if (!rc) rc = write_begin(s, false);
     if (!rc && s->read_rc) rc = s->write_rc = write_rc_of_read(s);
