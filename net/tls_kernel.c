@@ -140,7 +140,7 @@ ssize_t zk__tls_kernel_send(zk__tls_stream *s, const char *data, size_t size)
     (void)size;
     ZK_ASSERT(size > RECORD_HEAD_BYTES);
     memcpy(&record_size, data + 1, sizeof record_size);
-    ZK_ASSERT(RECORD_HEAD_BYTES + record_size <= size);
+    ZK_ASSERT((size_t)RECORD_HEAD_BYTES + record_size <= size);
     ssize_t n = record_send(socket_of(s), (uint8_t)data[0], data + RECORD_HEAD_BYTES, record_size);
     if (n < 0) return n;
     /* The kernel takes such a record as a whole or not at all, but when its memory is short. */
