@@ -155,7 +155,6 @@ struct zk__tls_stream {
     bool is_inner_ended; /* no more bytes come */
     bool is_reset;       /* is to be broken off */
     bool is_in_kernel;   /* what is sent is encrypted there */
-    bool is_rekey_refused;
     uint8_t record_type; /* of what the engine writes next, in the kernel; 0: data */
     char *host;          /* a client's */
 };
@@ -222,9 +221,10 @@ const zk__tls_stream *zk__tls_stream_of(const zk_stream *stream);
 /* Gives the keys of what is sent, as OpenSSL has them for the kernel, to the inner socket, behind
  * what was written before. returns whether it has taken them; if not, all goes on as it was. */
 bool zk__tls_kernel_start(zk__tls_stream *s, const void *keys);
-/* Gathers a record that is not data. returns false if there is no room for it, or it must not be
- * sent. */
+/* Gathers a record that is not data. returns false if there is no room for it. */
 bool zk__tls_kernel_add(zk__tls_stream *s, const char *data, size_t size);
+/* Refuses what the engine has read if the kernel cannot do it. returns 0; read_rc. */
+int zk__tls_kernel_check(zk__tls_stream *s);
 /* Sends the first of the records gathered. returns how much of `data` that was; -EAGAIN; an error
  * of the socket. */
 ssize_t zk__tls_kernel_send(zk__tls_stream *s, const char *data, size_t size);

@@ -9,9 +9,9 @@
  * behind its type and its size, and sent one by one with a control message. What is received is
  * decrypted by OpenSSL as ever.
  *
- * OpenSSL 3 does not give the kernel new keys when the peer asks for them (KeyUpdate, RFC 8446
- * section 4.6.3), but goes on as if it had: the peer would get what it cannot decrypt. So that is
- * refused, with an alert.
+ * A peer may ask for new keys (KeyUpdate, RFC 8446 section 4.6.3). Linux 6.1 takes none, and OpenSSL
+ * 3.0 would change its own, which nothing is encrypted with any more. So that is refused, with an
+ * alert. That the peer changes its own keys is OpenSSL's affair, as all that is received.
  */
 #include <errno.h>
 #include <linux/tls.h>
@@ -26,7 +26,6 @@
 #define SOL_TLS 282
 #endif
 
-enum { HANDSHAKE_KEY_UPDATE = 24 };
 enum { RECORD_HEAD_BYTES = 3 };
 
 static const struct zk__kernel *kernel(void) { return zk__worker_self()->poller.ops->kernel; }
@@ -91,21 +90,25 @@ static void record_put(zk__tls_worker *w, uint8_t type, const char *data, size_t
 
 bool zk__tls_kernel_add(zk__tls_stream *s, const char *data, size_t size)
 {
-    static const char internal_error[] = {SSL3_AL_FATAL, SSL_AD_INTERNAL_ERROR};
     zk__tls_worker *w = s->worker;
     uint8_t type = s->record_type ? s->record_type : SSL3_RT_APPLICATION_DATA;
     size_t room = ZK__TLS_OUT_BYTES - w->out_size;
     s->record_type = 0;
     if (size > ZK__TLS_RECORD_BYTES || room < RECORD_HEAD_BYTES + size) return false;
-    bool is_rekey = type == SSL3_RT_HANDSHAKE && size && data[0] == HANDSHAKE_KEY_UPDATE &&
-                    SSL_version(s->ssl) == TLS1_3_VERSION;
-    if (is_rekey) {
-        s->is_rekey_refused = true;
-        record_put(w, SSL3_RT_ALERT, internal_error, sizeof internal_error);
-        return false;
-    }
     record_put(w, type, data, size);
     return true;
+}
+
+int zk__tls_kernel_check(zk__tls_stream *s)
+{
+    static const char internal_error[] = {SSL3_AL_FATAL, SSL_AD_INTERNAL_ERROR};
+    size_t room = ZK__TLS_OUT_BYTES - s->worker->out_size;
+    if (ZK_LIKELY(SSL_get_key_update_type(s->ssl) == SSL_KEY_UPDATE_NONE)) return 0;
+    if (room >= RECORD_HEAD_BYTES + sizeof internal_error) {
+        record_put(s->worker, SSL3_RT_ALERT, internal_error, sizeof internal_error);
+    }
+    s->reason = "the peer wants new keys, which the kernel does not take";
+    return s->read_rc = -EOPNOTSUPP;
 }
 
 /* returns bytes; -EAGAIN; an error. */

@@ -27,11 +27,6 @@ static zk__tls_stream *of(zk_stream *stream) { return (zk__tls_stream *)(void *)
  * read_rc. */
 static int read_end(zk__tls_stream *s)
 {
-    if (ZK_UNLIKELY(s->is_rekey_refused)) {
-        ERR_clear_error();
-        s->reason = "the peer wants new keys, which the kernel does not take";
-        return s->read_rc = -EOPNOTSUPP;
-    }
     switch (SSL_get_error(s->ssl, 0)) {
     case SSL_ERROR_WANT_READ:
         if (!s->is_inner_ended) return -EAGAIN;
@@ -72,11 +67,13 @@ static ssize_t fill(zk__tls_stream *s, char *buf, size_t size, bool is_peek)
             if (n < 0) break;
         }
         n = engine_read(s, buf + got, size - got, is_peek);
-        if (n == -EAGAIN) continue;
+        int refused = s->is_in_kernel && !s->read_rc ? zk__tls_kernel_check(s) : 0;
+        if (n == -EAGAIN && !refused) continue;
+        if (n < 0 && refused) n = refused;
         if (n <= 0) break;
         got += (size_t)n;
         s->barren_bytes = 0;
-        if (is_peek) break;
+        if (is_peek || refused) break;
     }
     zk__tls_end(s);
     return got ? (ssize_t)got : n > 0 ? -EAGAIN : n;
