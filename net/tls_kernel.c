@@ -3,15 +3,19 @@
  * through user space (see Documentation/networking/tls.rst of Linux).
  *
  * During the handshake OpenSSL offers the keys of what is sent through the BIO. If the inner stream
- * is a TCP socket of a kernel that takes them, the connection is in the kernel from then on: data is
- * written to the socket as it is, past OpenSSL, and the kernel makes records of it. Records of other
- * kinds (alerts, tickets) still come from OpenSSL; they are gathered in the worker's buffer, each
- * behind its type and its size, and sent one by one with a control message. What is received is
- * decrypted by OpenSSL as ever.
+ * is a TCP socket of a kernel that takes them, the connection is in the kernel from then on: data
+ * is written to the socket as it is, past OpenSSL, and the kernel makes records of it. Records of
+ * other kinds (alerts, tickets) still come from OpenSSL; they are gathered in the worker's buffer,
+ * each behind its type and its size, and sent one by one with a control message. What is received
+ * is decrypted by OpenSSL as ever.
  *
- * A peer may ask for new keys (KeyUpdate, RFC 8446 section 4.6.3). Linux 6.1 takes none, and OpenSSL
- * 3.0 would change its own, which nothing is encrypted with any more. So that is refused, with an
- * alert. That the peer changes its own keys is OpenSSL's affair, as all that is received.
+ * A peer may ask for new keys (KeyUpdate, RFC 8446 section 4.6.3). Linux 6.1 takes none, and
+ * OpenSSL 3.0 would change its own, which nothing is encrypted with any more. So that is refused,
+ * with an alert. That the peer changes its own keys is OpenSSL's affair, as all that is received.
+ *
+ * The kernel holds the last record back when the socket is full, and a socket that is shut down
+ * then loses it. So the last one of all, close_notify, goes only when there is room: then those
+ * before it have left.
  */
 #include <errno.h>
 #include <linux/tls.h>

@@ -307,8 +307,7 @@ static void notify(zk__tls_stream *s)
     s->is_shut = true;
     /* After a failure it has sent an alert, or must not be called any more. */
     if (s->write_rc || s->read_rc) return;
-    /* The end of the socket's data must not overtake what the kernel's TLS still has, and the last
-     * record goes only behind that. If this fails the record is tried all the same. */
+    /* See tls_kernel.c; if this fails it is tried all the same. */
     if (s->is_in_kernel && !s->pending && !zk__tls_kernel_has_room(s)) (void)zk__tls_await_inner(s);
     zk__tls_begin(s);
     ERR_clear_error();
