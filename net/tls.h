@@ -30,6 +30,8 @@ enum {
     ZK__TLS_OUT_BYTES = ZK__TLS_BATCH_BYTES + 4 * 1024,
     ZK__TLS_IN_BYTES = 64 * 1024,
     ZK__TLS_HOST_BYTES = ZK__TLS_NAME_MAX + 1,
+    ZK__TLS_KERNEL_BYTES = 256 * 1024, /* that the kernel is given at once */
+    ZK__TLS_KERNEL_PIECES = 32,        /* in, if that is not all */
 };
 
 /* ---- configuration ---- */

@@ -317,20 +317,18 @@ static size_t write_some(zk__tls_stream *s, const char *data, size_t size, int *
 static void pending_send(zk__tls_stream *s)
 {
     zk__tls_pending *p = s->pending;
-    for (;;) {
+    while (p->begin < p->end) { /* none if only room was awaited */
         int rc;
         p->begin += write_some(s, p->bytes + p->begin, p->end - p->begin, &rc);
-        if (!rc && p->begin == p->end) {
-            zk__tls_pending_free(s);
-            drained(s);
-            return;
-        }
+        if (!rc && p->begin == p->end) break;
         if (!rc) rc = s->inner->ops->await_room(s->inner, &p->room);
         p->is_awaiting = rc == 0;
         if (rc > 0) continue;
         if (rc < 0) write_failed(s, rc);
         return;
     }
+    zk__tls_pending_free(s);
+    drained(s);
 }
 
 static void on_room(zk__room *room)

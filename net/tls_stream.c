@@ -272,10 +272,27 @@ static int kernel_wait(zk__tls_stream *s)
     return zk__tls_wait_drained(s);
 }
 
+/* The pieces for one call, which must not keep the worker from others. returns how many. */
+static int kernel_batch(const struct iovec **iov, int count, struct iovec *some)
+{
+    size_t left = ZK__TLS_KERNEL_BYTES;
+    int all = 0;
+    while (all < count && (*iov)[all].iov_len <= left)
+        left -= (*iov)[all++].iov_len;
+    if (ZK_LIKELY(all == count)) return count;
+    int n = all < ZK__TLS_KERNEL_PIECES ? all : ZK__TLS_KERNEL_PIECES - 1;
+    memcpy(some, *iov, (size_t)n * sizeof *some);
+    if (n == all && left) some[n++] = (struct iovec){(*iov)[all].iov_base, left};
+    *iov = some;
+    return n;
+}
+
 /* Past the engine: what has ended it ends this, too. */
 static ssize_t kernel_writev(zk__tls_stream *s, const struct iovec *iov, int iov_count,
                              bool try_only)
 {
+    struct iovec some[ZK__TLS_KERNEL_PIECES];
+    iov_count = kernel_batch(&iov, iov_count, some);
     for (;;) {
         int rc = write_begin(s, try_only);
         if (rc < 0) return rc;
