@@ -45,6 +45,8 @@ zk_task zk__task_outside = {.site = &outside_site};
 
 __thread struct zk__lane zk__lane = {.current = &zk__task_outside};
 
+ZK__DEFINE_RETURN_BY_JUMP
+
 /* ---- the run queue ---- */
 
 static bool ring_grow(zk__worker *w)
@@ -208,7 +210,7 @@ __attribute__((noinline)) void zk__leave_hook(zk__stack *stack)
     fn(stack->on_leave_context);
 }
 
-ssize_t zk__wait_for(zk__wait *wait)
+ZK__RETURNS_BY_JUMP ssize_t zk__wait_for(zk__wait *wait)
 {
     return zk__wait_here(zk__lane.worker, wait, wait->cancel != NULL);
 }
@@ -225,6 +227,14 @@ void zk__on_suspend(void (*fn)(void *context), void *context)
     stack->on_leave = fn;
 }
 
+static __attribute__((noinline)) ZK__RETURNS_BY_JUMP int yield(zk__worker *w)
+{
+    zk_task *me = zk__lane.current;
+    zk__ready(w, me);
+    zk__suspend(w, me, NULL);
+    return 0;
+}
+
 int zk_yield(void)
 {
     int rc = zk__wait_begin();
@@ -236,9 +246,7 @@ int zk_yield(void)
         return 0;
     }
     if (zk__lane.pending) zk__pending_flush(w); /* they go first: this is their turn */
-    zk__ready(w, zk__lane.current);
-    zk__suspend(w, zk__lane.current, NULL);
-    return 0;
+    return yield(w);
 }
 
 /* ---- finishing ---- */
@@ -417,7 +425,7 @@ ZK__INLINE void join_as(zk_task **ret_waiter, const zk_scope *scope, const zk__w
     ZK__PROBE(resume, wait.wait.task, 0);
 }
 
-void zk__join(zk_task **ret_waiter, const zk_scope *scope)
+ZK__RETURNS_BY_JUMP void zk__join(zk_task **ret_waiter, const zk_scope *scope)
 {
     static const zk__wait_kind other = {.name = "the end of something"};
     join_as(ret_waiter, scope, scope ? &zk__tasks_kind : &other);
@@ -594,6 +602,13 @@ static __attribute__((noinline)) void await_unstarted(zk__worker *w, zk_future *
     }
 }
 
+static __attribute__((noinline)) ZK__RETURNS_BY_JUMP int await_end(zk_future *future)
+{
+    join_as(&future->awaiter, NULL, &zk__future_kind);
+    if (ZK_UNLIKELY(future->flags)) zk__await_flags(future);
+    return future->result;
+}
+
 int zk__await_slow(zk_future *future)
 {
     /* While it is away its state is the other worker's. */
@@ -603,7 +618,7 @@ int zk__await_slow(zk_future *future)
     }
     if (!zk__task_is_done(future)) {
         zk__check_sole_awaiter(future);
-        join_as(&future->awaiter, NULL, &zk__future_kind);
+        return await_end(future);
     }
     if (ZK_UNLIKELY(future->flags)) zk__await_flags(future);
     return future->result;
