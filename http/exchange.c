@@ -72,13 +72,14 @@ static zk_handler *connect_find(zk_request *req, zk_middleware *const **ret_with
 static zk_handler *handler_find(zk_request *req, zk_middleware *const **ret_with)
 {
     zk_str path = req->target.path;
-    if (path.size == 1 && path.data[0] == '*') return other_method;
     if (ZK_UNLIKELY(!path.size)) return connect_find(req, ret_with);
     int index = zk__route_table_match(req->shard->routes, req->method, path, &req->match);
-    if (index >= 0) {
-        *ret_with = req->shard->config->routes[index].with;
-        return req->shard->config->routes[index].handler;
+    if (ZK_LIKELY(index >= 0)) {
+        const zk_route *route = &req->shard->config->routes[index];
+        *ret_with = route->with;
+        return route->handler;
     }
+    if (path.data[0] == '*') return other_method;
     return req->match.path_exists ? other_method : not_found;
 }
 

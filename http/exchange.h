@@ -113,7 +113,9 @@ static inline void zk__exchange_init(zk_request *req, zk_response *res,
     res->length = 0;
     res->written = 0;
     res->content_type = (zk_str){NULL, 0};
-    res->fields = res->trailers = (zk__field_list){NULL, 0, 0};
+    /* One by one: gcc would load the second from the first, just stored in parts, which stalls. */
+    res->fields = (zk__field_list){NULL, 0, 0};
+    res->trailers = (zk__field_list){NULL, 0, 0};
 }
 
 /*

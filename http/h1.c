@@ -54,7 +54,9 @@ struct parse {
 /* Member by member, for gcc clears a structure of this size with a `rep stos`: 10 ns. */
 static void parse_init(struct parse *p, const zk__h1 *h1, zk_field *fields, bool is_trailers)
 {
-    p->target = p->host = p->name = (zk_str){NULL, 0};
+    p->target = (zk_str){NULL, 0};
+    p->host = (zk_str){NULL, 0};
+    p->name = (zk_str){NULL, 0};
     p->fields = fields;
     p->field_count = 0;
     p->fields_max = h1->limits.fields_max;

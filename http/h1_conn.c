@@ -143,12 +143,16 @@ void zk__conn_cancel(zk__conn *c)
 
 /* ---- serving ---- */
 
-/* head: x->head, or what that is a copy of. Inline, for a plain head is still in registers then. */
+/* Inline, for a plain head is still in registers then. */
 static inline __attribute__((always_inline)) int request_fill(zk__session *x,
                                                               const zk__h1_head *head)
 {
     zk__conn *c = x->conn;
     zk_request *req = &x->req;
+    x->minor = head->minor;
+    x->framing = head->framing;
+    x->keep_alive = head->keep_alive;
+    x->is_upgrade = head->is_upgrade;
     zk__exchange_init(req, &x->res, &zk__h1_transport, c->shard, c->stream);
     req->method = head->method;
     req->raw_target = head->target;
@@ -199,7 +203,9 @@ static void request_fill_nothing(zk_request *req)
 /* Answers what is no request, or comes too late, and ends the connection. */
 static verdict refuse(zk__session *x, int rc, const char *why)
 {
-    x->head = (zk__h1_head){.minor = 1};
+    x->minor = 1;
+    x->framing = ZK__H1_NO_BODY;
+    x->keep_alive = x->is_upgrade = false;
     x->owes_continue = false;
     zk__exchange_init(&x->req, &x->res, &zk__h1_transport, x->conn->shard, x->conn->stream);
     request_fill_nothing(&x->req);
@@ -246,12 +252,12 @@ static inline __attribute__((always_inline)) bool serve_request(zk__session *x, 
     /* Responses before a broken one must arrive, too. */
     int flushed = zk__h1_flush(x);
     /* A client that has not asked for the end may be sending more. */
-    bool is_surprise = !is_read || x->in_begin < x->in_end || x->head.keep_alive;
+    bool is_surprise = !is_read || x->in_begin < x->in_end || x->keep_alive;
     if (rc >= 0 && flushed >= 0 && is_surprise) *ret = LINGER;
     /* The end of the connection would be the end of the body: nothing but a reset says that it is
      * not. */
     bool is_cut = rc < 0 && x->res.state == ZK__RESPONSE_BEGUN && x->res.length < 0;
-    if (is_cut && x->head.minor == 0) *ret = ABORT;
+    if (is_cut && x->minor == 0) *ret = ABORT;
     return false;
 }
 
@@ -262,19 +268,19 @@ static void shift(zk_str *s, size_t by)
 
 /* Moves a head to where there is room behind it for the framing of its body, unless there is
  * already. */
-static void head_to_front(zk__session *x, size_t size)
+static void head_to_front(zk__session *x, zk__h1_head *head, size_t size)
 {
     size_t by = x->in_begin;
     if (!by || x->in_capacity - by - size >= ZK__H1_IN_EXTRA_BYTES) return;
     memmove(x->in, x->in + by, x->in_end - by);
     x->in_begin = 0;
     x->in_end -= by;
-    shift(&x->head.method, by);
-    shift(&x->head.target, by);
-    shift(&x->head.host, by);
-    for (size_t i = 0; i < x->head.field_count; i++) {
-        shift(&x->head.fields[i].name, by);
-        shift(&x->head.fields[i].value, by);
+    shift(&head->method, by);
+    shift(&head->target, by);
+    shift(&head->host, by);
+    for (size_t i = 0; i < head->field_count; i++) {
+        shift(&head->fields[i].name, by);
+        shift(&head->fields[i].value, by);
     }
 }
 
@@ -289,24 +295,29 @@ static bool serve_buffered(zk__session *x, verdict *ret)
         zk__h1_head plain;
         int rc;
         ptrdiff_t n = zk__h1_quick_head(&x->h1, data, size, x->fields, &plain, false);
-        if (ZK_LIKELY(n > 0)) {
-            x->head = plain;
+        bool is_plain = n > 0;
+        if (ZK_LIKELY(is_plain)) {
             x->in_begin += (size_t)n;
             rc = request_fill(x, &plain);
         } else {
-            n = zk__h1_slow_head(&x->h1, data, size, x->fields, &x->head);
+            zk__h1_head head; /* were it the same one, both would have to be in memory */
+            n = zk__h1_slow_head(&x->h1, data, size, x->fields, &head);
             if (n == 0) break;
             if (n < 0) {
                 *ret = refuse(x, (int)n, zk__h1_reason(&x->h1));
                 return false;
             }
-            if (x->head.framing == ZK__H1_CHUNKED) head_to_front(x, (size_t)n);
+            if (head.framing == ZK__H1_CHUNKED) head_to_front(x, &head, (size_t)n);
             x->in_begin += (size_t)n;
-            rc = request_fill(x, &x->head);
+            rc = request_fill(x, &head);
         }
         c->has_head_begun = false;
         if (!serve_request(x, rc, ret)) return false;
-        zk__h1_next(&x->h1);
+        if (ZK_LIKELY(is_plain)) {
+            zk__h1_quick_next(&x->h1);
+        } else {
+            zk__h1_next(&x->h1);
+        }
     }
     size_t rest = x->in_end - x->in_begin;
     if (rest && x->in_begin) memmove(x->in, x->in + x->in_begin, rest);

@@ -70,7 +70,9 @@ struct zk__session {
     bool is_leader;   /* its task serves what has arrived together; see h1_batch.c */
     zk_scope scope;   /* of the task; cancelled when the client is gone */
     zk__h1 h1;
-    zk__h1_head head;
+    /* Of the request's head, what is asked for later. */
+    uint8_t minor, framing;
+    bool keep_alive, is_upgrade;
     zk_request req;
     zk_response res;
     size_t in_begin, in_end; /* received and not yet consumed */

@@ -120,7 +120,7 @@ ssize_t zk__h1_body_read(zk_request *req, void *buf, size_t size)
         if (rc < 0) return rc;
         if (rc) continue;
         if (x->owes_continue && (rc = continue_send(x)) < 0) return rc;
-        if (x->in_begin == x->in_end && x->head.framing == ZK__H1_LENGTH) {
+        if (x->in_begin == x->in_end && x->framing == ZK__H1_LENGTH) {
             return read_direct(x, buf, size);
         }
         rc = fill(x);
@@ -131,7 +131,7 @@ ssize_t zk__h1_body_read(zk_request *req, void *buf, size_t size)
 int zk__h1_body_view(zk_request *req, zk_str *ret)
 {
     zk__session *x = zk__session_of(req);
-    if (x->head.framing != ZK__H1_LENGTH || x->span.size ||
+    if (x->framing != ZK__H1_LENGTH || x->span.size ||
         x->h1.body_left > x->in_end - x->in_begin) {
         return 0;
     }
@@ -146,7 +146,7 @@ int zk__h1_body_view(zk_request *req, zk_str *ret)
 
 bool zk__h1_body_is_short(const zk__session *x)
 {
-    return x->head.framing != ZK__H1_LENGTH || x->h1.body_left <= DISCARD_MAX;
+    return x->framing != ZK__H1_LENGTH || x->h1.body_left <= DISCARD_MAX;
 }
 
 bool zk__h1_body_discard(zk__session *x)

@@ -122,23 +122,27 @@ static int put_body(zk__session *x, const void *data, size_t size)
 
 /* ---- numbers ---- */
 
-static inline size_t put_decimal(char *out, uint64_t n)
+static size_t put_decimal_long(char *out, uint64_t n)
 {
-    if (n < 10) {
-        *out = (char)('0' + n);
-        return 1;
-    }
-    if (n < 100) {
-        out[0] = (char)('0' + n / 10);
-        out[1] = (char)('0' + n % 10);
-        return 2;
-    }
     size_t count = 0;
     for (uint64_t rest = n; rest; rest /= 10)
         count++;
     for (size_t i = count; i-- > 0; n /= 10)
         out[i] = (char)('0' + n % 10);
     return count;
+}
+
+static inline size_t put_decimal(char *out, uint64_t n)
+{
+    if (ZK_UNLIKELY(n >= 100)) return put_decimal_long(out, n);
+    if (n < 10) {
+        *out = (char)('0' + n);
+        return 1;
+    }
+    unsigned tens = (unsigned)n * 205 >> 11; /* n / 10, for n < 1,029 */
+    out[0] = (char)('0' + tens);
+    out[1] = (char)('0' + (n - 10 * tens));
+    return 2;
 }
 
 static size_t put_hex(char *out, uint64_t n)
@@ -154,7 +158,7 @@ static size_t put_hex(char *out, uint64_t n)
 /* Whether the connection can carry another request behind this response. */
 static bool is_kept(const zk__session *x)
 {
-    return x->head.keep_alive && !x->res.is_closing && !x->conn->shard->is_draining &&
+    return x->keep_alive && !x->res.is_closing && !x->conn->shard->is_draining &&
            !x->owes_continue && !x->req.body_error &&
            (x->req.is_body_done || x->res.state != ZK__RESPONSE_ENDED || zk__h1_body_is_short(x));
 }
@@ -190,7 +194,7 @@ static size_t put_framing(zk__session *x, char *out)
             memcpy(out + at, "\r\n", 2);
             at += 2;
         }
-    } else if (x->head.minor == 1) {
+    } else if (x->minor == 1) {
         if (res->status != 204 && res->status != 304) {
             x->is_chunked = true;
             memcpy(out, "Transfer-Encoding: chunked\r\n", 28);
@@ -203,7 +207,7 @@ static size_t put_framing(zk__session *x, char *out)
         memcpy(out + at, "Connection: close\r\n", 19);
         at += 19;
         x->res.is_closing = true;
-    } else if (ZK_UNLIKELY(x->head.minor == 0)) {
+    } else if (ZK_UNLIKELY(x->minor == 0)) {
         memcpy(out + at, "Connection: keep-alive\r\n", 24);
         at += 24;
     }
@@ -326,7 +330,7 @@ static int h1_begin(zk_response *res, const char *content_type, const void *body
                     bool is_whole)
 {
     zk__session *x = zk__session_of(res->req);
-    if (ZK_UNLIKELY(res->is_asked_oddly)) res->is_asked_oddly = x->head.minor == 0 || !is_kept(x);
+    if (ZK_UNLIKELY(res->is_asked_oddly)) res->is_asked_oddly = x->minor == 0 || !is_kept(x);
     bool is_special = res->specials || res->status != 200 || !is_whole || !content_type ||
                       x->conn->shard->is_draining;
     size_t room = ZK__H1_OUT_BYTES - x->out_size;

@@ -75,7 +75,7 @@ static zk__h2_stream *stream_open(zk__h2 *h2, int32_t id)
     s->out.size = 0;
     s->out.is_last = s->out.is_begun = false;
     s->tunnel = NULL;
-    s->req.method = s->req.raw_target = s->req.host = (zk_str){"", 0};
+    s->req.method = s->req.raw_target = s->req.host = ZK_STR("");
     s->req.fields = NULL;
     s->req.field_count = 0;
     s->req.version = 20;

@@ -26,7 +26,7 @@
 #include <zokio/error.h>
 
 struct route {
-    uint64_t method_word; /* see word_of */
+    uint64_t method_word; /* see word_of; UINT64_MAX for those that have none */
     zk_str method;        /* empty: every method that the node's other routes do not name */
     int index;
     struct route *next;
@@ -74,6 +74,13 @@ static uint64_t load_8(const char *at)
     return word;
 }
 
+static uint64_t load_2(const char *at)
+{
+    uint16_t word;
+    memcpy(&word, at, sizeof(word));
+    return word;
+}
+
 static uint64_t load_4(const char *at)
 {
     uint32_t word;
@@ -81,10 +88,6 @@ static uint64_t load_4(const char *at)
     return word;
 }
 
-/*
- * Eight bytes a step; the last step overlaps the one before. The patterns are the program's own, so
- * a collision cannot be provoked from outside: a path only ever looks up.
- */
 /* A method of up to eight bytes as a number: methods of equal size and number are equal. 0 for
  * longer ones. */
 static inline uint64_t word_of(zk_str method)
@@ -95,14 +98,17 @@ static inline uint64_t word_of(zk_str method)
         return load_4(method.data) | load_4(method.data + method.size - 4) << 32;
     }
     if (ZK_LIKELY(method.size == 3)) { /* GET, PUT */
-        const uint8_t *at = (const uint8_t *)method.data;
-        return at[0] | (uint64_t)at[1] << 8 | (uint64_t)at[2] << 16;
+        return load_2(method.data) | (uint64_t)(uint8_t)method.data[2] << 16;
     }
     for (size_t i = 0; i < method.size; i++)
         word = word << 8 | (uint8_t)method.data[i];
     return word;
 }
 
+/*
+ * Eight bytes a step; the last step overlaps the one before. The patterns are the program's own, so
+ * a collision cannot be provoked from outside: a path only ever looks up.
+ */
 static uint64_t hash_edge(uint32_t from, zk_str text)
 {
     static const uint64_t k = 0x9e3779b97f4a7c15;
@@ -308,7 +314,8 @@ static int add_route(struct node *node, const struct pattern *pattern, zk_str me
     struct route *new_route = malloc(sizeof(*new_route) + pattern->param_count * sizeof(zk_str));
     if (new_route == NULL) return -ENOMEM;
 
-    *new_route = (struct route){.method_word = word_of(method),
+    uint64_t word = word_of(method);
+    *new_route = (struct route){.method_word = word ? word : UINT64_MAX,
                                 .method = method,
                                 .index = index,
                                 .next = node->routes,
@@ -431,8 +438,7 @@ static void list_methods(struct walk *walk, const struct node *node)
 /* Whether the route is the method's. May be false although it is. */
 static inline bool is_of(const struct route *route, uint64_t method_word, size_t method_size)
 {
-    return route->method_word == method_word && route->method.size == method_size &&
-           method_word != 0;
+    return route->method_word == method_word && route->method.size == method_size;
 }
 
 /* The node's route for the method: its own, GET's for HEAD, the one for every method; or NULL. */

@@ -13,7 +13,7 @@ zk_str zk__h1_protocol(const zk_request *req)
 {
     const zk__session *x = zk__session_of((zk_request *)(uintptr_t)req);
     /* CONNECT looks like one, and asks for something else. */
-    if (!x->head.is_upgrade || x->head.minor == 0 || !req->target.path.size) return ZK_STR("");
+    if (!x->is_upgrade || x->minor == 0 || !req->target.path.size) return ZK_STR("");
     return zk_request_header(req, "Upgrade");
 }
 
