@@ -74,8 +74,8 @@ static inline __attribute__((always_inline)) void zk__switch_sp(void **save, voi
 /*
  * For a function that has nearly always been to another stack when it returns: the processor
  * expects its `ret` to lead to the last caller, which was another stack's, so it is given an
- * indirect jump too, by way of a thunk that one file defines. (A channel's round trip: 68 ns -> 56.)
- * One that returns at once must not have it, for that spoils the `ret` of its caller.
+ * indirect jump too, by way of a thunk that one file defines. (A channel's round trip: 68 ns, with
+ * it 56.) One that returns at once must not have it, for that spoils the `ret` of its caller.
  */
 #if defined(__has_attribute) && __has_attribute(function_return)
 #define ZK__RETURNS_BY_JUMP __attribute__((function_return("thunk-extern")))

@@ -180,22 +180,28 @@ bool zk__loop_stack_reserve(zk__worker *w)
     return true;
 }
 
+/* Gives back a stack, and the memory of a task with it. */
+static void loop_stack_free(zk__worker *w)
+{
+    zk__stack_free(&w->stacks, zk__loop_stack_take(w));
+    if (w->task_count > ZK__TASKS_CACHED) zk__heap_free(w->heap, w->tasks[--w->task_count]);
+}
+
 void zk__loop_stacks_look(zk__worker *w)
 {
     if (w->loop_count <= LOOPS_KEPT || w->now < w->loops_look_at) return;
     uint32_t spare = w->loops_spare;
     uint32_t count = spare < LOOPS_FREED_AT_ONCE ? spare : LOOPS_FREED_AT_ONCE;
     for (uint32_t i = 0; i < count && w->loop_count > LOOPS_KEPT; i++)
-        zk__stack_free(&w->stacks, zk__loop_stack_take(w));
+        loop_stack_free(w);
     w->loops_spare = spare > count ? spare - count : w->loop_count;
     w->loops_look_at = w->now + (spare > count ? ZK_MS(10) : ZK_SEC(1));
 }
 
 void zk__loop_stacks_trim(zk__worker *w)
 {
-    while (w->loop_count > LOOPS_IDLE) {
-        zk__stack_free(&w->stacks, zk__loop_stack_take(w));
-    }
+    while (w->loop_count > LOOPS_IDLE)
+        loop_stack_free(w);
 }
 
 static inline void loop_stack_put(zk__worker *w, zk__stack *stack)
@@ -307,13 +313,28 @@ static inline bool is_plain(const zk_task *task)
     return ZK_LIKELY(*(const volatile uint16_t *)&task->zk__kind == KIND_PLAIN);
 }
 
+/* So many tasks were waiting that their memory is best kept with their stacks. */
+static __attribute__((noinline)) void task_free(zk__worker *w, zk_task *task)
+{
+    if (w->task_capacity < w->stacks.made_count) {
+        zk_task **tasks = realloc(w->tasks, 2 * (size_t)w->task_capacity * sizeof *tasks);
+        if (tasks) {
+            w->tasks = tasks;
+            w->task_capacity *= 2;
+            w->tasks[w->task_count++] = task;
+            return;
+        }
+    }
+    zk__heap_free(w->heap, task);
+}
+
 static inline void finish_plain(zk__worker *w, zk_task *task)
 {
     scope_child_finished(w, task->scope);
-    if (ZK_LIKELY(w->task_count < ZK__TASKS_CACHED)) {
+    if (ZK_LIKELY(w->task_count < w->task_capacity)) {
         w->tasks[w->task_count++] = task;
     } else {
-        zk__heap_free(w->heap, task);
+        task_free(w, task);
     }
 }
 
