@@ -27,7 +27,19 @@
 #include <unistd.h>
 
 #include "core/poller.h"
+#include "core/switch.h"
 #include "core/worker.h"
+
+/* By who does not know epoll_pwait2: Valgrind complains of it, and the thread sanitizer would hold
+ * signals back until it is over. */
+#if ZK__TSAN
+#define IS_WATCHED true
+#elif __has_include(<valgrind/valgrind.h>)
+#include <valgrind/valgrind.h>
+#define IS_WATCHED RUNNING_ON_VALGRIND
+#else
+#define IS_WATCHED false
+#endif
 
 enum { EVENTS = 256, TIMER_FD_FROM_MS = 50 };
 
@@ -38,7 +50,7 @@ typedef struct epoll_state {
     zk__io *current;  /* whose event is being handled; NULL once that has forgotten it */
     int next, count;  /* of events: those not handled yet */
     size_t registered;
-    bool is_in_ms;                         /* there is no epoll_pwait2 */
+    bool is_in_ms; /* there is no epoll_pwait2, or who watches us does not know it */
     struct epoll_event events[EVENTS + 1]; /* one may look at the one behind the last */
 } epoll_state;
 
@@ -67,7 +79,7 @@ static int epoll_open(zk__poller *poller)
     s->current = NULL;
     s->next = s->count = 0;
     s->registered = 0;
-    s->is_in_ms = false;
+    s->is_in_ms = IS_WATCHED;
     poller->state = s;
     return 0;
 }

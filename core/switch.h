@@ -83,13 +83,14 @@ static inline __attribute__((always_inline)) void zk__switch_sp(void **save, voi
     __asm__(".pushsection .text\n"                                                                 \
             ".weak __x86_return_thunk\n"                                                           \
             ".hidden __x86_return_thunk\n"                                                         \
+            ".p2align 4\n"                                                                         \
             ".type __x86_return_thunk, @function\n"                                                \
             "__x86_return_thunk:\n\t"                                                              \
             ".cfi_startproc\n\t"                                                                   \
             "popq %rcx\n\t"                                                                        \
             ".cfi_def_cfa_offset 0\n\t"                                                            \
             ".cfi_register rip, rcx\n\t"                                                           \
-            "jmp *%rcx\n\t"                                                                        \
+            "notrack jmp *%rcx\n\t"                                                                \
             ".cfi_endproc\n"                                                                       \
             ".size __x86_return_thunk, .-__x86_return_thunk\n"                                     \
             ".popsection");

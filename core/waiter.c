@@ -71,7 +71,8 @@ ZK__RETURNS_BY_JUMP int zk__line_wait_as(zk__guard *guard, zk__line *line, void 
     return line_wait(guard, line, data, kind, mode, true);
 }
 
-int zk__line_wait_always(zk__guard *guard, zk__line *line, void *data, const zk__wait_kind *kind)
+ZK__RETURNS_BY_JUMP int zk__line_wait_always(zk__guard *guard, zk__line *line, void *data,
+                                             const zk__wait_kind *kind)
 {
     return line_wait(guard, line, data, kind, 0, false);
 }
