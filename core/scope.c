@@ -279,13 +279,13 @@ ZK__INLINE int sleep_in(sleeper *s, zk_time span)
 }
 
 /* Apart, so that the other way has a small frame. */
-static __attribute__((noinline)) ZK__RETURNS_BY_JUMP int sleep_on_stack(zk_time span)
+static __attribute__((noinline)) int sleep_on_stack(zk_time span)
 {
     sleeper s;
     return sleep_in(&s, span);
 }
 
-static __attribute__((noinline)) ZK__RETURNS_BY_JUMP int sleep_for(zk_time span)
+static int sleep_for(zk_time span)
 {
     zk_task *me = zk__lane.current;
     if (!(me->flags & ZK__TASK_SPAWNED && me->has_room)) return sleep_on_stack(span);

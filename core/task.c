@@ -180,11 +180,16 @@ bool zk__loop_stack_reserve(zk__worker *w)
     return true;
 }
 
-/* Gives back a stack, and the memory of a task with it. */
+/* Gives back a stack, and the memory of a task with it; where few stacks are left, of more. */
 static void loop_stack_free(zk__worker *w)
 {
     zk__stack_free(&w->stacks, zk__loop_stack_take(w));
-    if (w->task_count > ZK__TASKS_CACHED) zk__heap_free(w->heap, w->tasks[--w->task_count]);
+    bool is_surplus = w->stacks.made_count < w->task_capacity / 4;
+    if (is_surplus && w->task_capacity > ZK__TASKS_CACHED) w->task_capacity /= 2;
+    if (w->task_count <= ZK__TASKS_CACHED) return;
+    do {
+        zk__heap_free(w->heap, w->tasks[--w->task_count]);
+    } while (w->task_count > w->task_capacity);
 }
 
 void zk__loop_stacks_look(zk__worker *w)
@@ -216,7 +221,7 @@ __attribute__((noinline)) void zk__leave_hook(zk__stack *stack)
     fn(stack->on_leave_context);
 }
 
-ZK__RETURNS_BY_JUMP ssize_t zk__wait_for(zk__wait *wait)
+ssize_t zk__wait_for(zk__wait *wait)
 {
     return zk__wait_here(zk__lane.worker, wait, wait->cancel != NULL);
 }
@@ -233,14 +238,6 @@ void zk__on_suspend(void (*fn)(void *context), void *context)
     stack->on_leave = fn;
 }
 
-static __attribute__((noinline)) ZK__RETURNS_BY_JUMP int yield(zk__worker *w)
-{
-    zk_task *me = zk__lane.current;
-    zk__ready(w, me);
-    zk__suspend(w, me, NULL);
-    return 0;
-}
-
 int zk_yield(void)
 {
     int rc = zk__wait_begin();
@@ -252,7 +249,9 @@ int zk_yield(void)
         return 0;
     }
     if (zk__lane.pending) zk__pending_flush(w); /* they go first: this is their turn */
-    return yield(w);
+    zk__ready(w, zk__lane.current);
+    zk__suspend(w, zk__lane.current, NULL);
+    return 0;
 }
 
 /* ---- finishing ---- */
@@ -446,7 +445,7 @@ ZK__INLINE void join_as(zk_task **ret_waiter, const zk_scope *scope, const zk__w
     ZK__PROBE(resume, wait.wait.task, 0);
 }
 
-ZK__RETURNS_BY_JUMP void zk__join(zk_task **ret_waiter, const zk_scope *scope)
+void zk__join(zk_task **ret_waiter, const zk_scope *scope)
 {
     static const zk__wait_kind other = {.name = "the end of something"};
     join_as(ret_waiter, scope, scope ? &zk__tasks_kind : &other);
@@ -623,13 +622,6 @@ static __attribute__((noinline)) void await_unstarted(zk__worker *w, zk_future *
     }
 }
 
-static __attribute__((noinline)) ZK__RETURNS_BY_JUMP int await_end(zk_future *future)
-{
-    join_as(&future->awaiter, NULL, &zk__future_kind);
-    if (ZK_UNLIKELY(future->flags)) zk__await_flags(future);
-    return future->result;
-}
-
 int zk__await_slow(zk_future *future)
 {
     /* While it is away its state is the other worker's. */
@@ -639,7 +631,7 @@ int zk__await_slow(zk_future *future)
     }
     if (!zk__task_is_done(future)) {
         zk__check_sole_awaiter(future);
-        return await_end(future);
+        join_as(&future->awaiter, NULL, &zk__future_kind);
     }
     if (ZK_UNLIKELY(future->flags)) zk__await_flags(future);
     return future->result;
