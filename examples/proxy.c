@@ -64,7 +64,8 @@ static void on_resolve(void *context, const char *upstream, int count, const cha
     if (count < 0) {
         fprintf(stderr, "proxy: upstream %s keeps its addresses: %s\n", upstream, reason);
     } else {
-        fprintf(stderr, "proxy: upstream %s: %d addresses\n", upstream, count);
+        fprintf(stderr, "proxy: upstream %s: %d address%s\n", upstream, count,
+                count == 1 ? "" : "es");
     }
 }
 

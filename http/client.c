@@ -44,9 +44,38 @@ static int complete(const zk_client_options *o, zk_client *c)
     c->body_bytes_max = o->body_bytes_max ? o->body_bytes_max : 16 * 1024 * 1024;
     c->no_decoding = o->no_decoding;
     c->is_h2c = o->h2c;
+    c->has_h2 = ZK__H2 && !o->no_h2;
     if (o->h2c && (!ZK__H2 || o->no_h2)) return zk_fail(ZK_E_CONFIG, "h2c without HTTP/2");
     c->cookies = o->cookies;
     c->redirects_max = span(o->redirects_max, 10);
+    return 0;
+}
+
+static int tls_new(const zk_client *c, const zk_tls_client *options, zk_tls **ret_tls)
+{
+    static const char *const both[] = {"h2", "http/1.1", NULL};
+    zk_tls_client tls = *options;
+    tls.alpn = c->has_h2 ? both : both + 1;
+    return zk__dial_tls_new(&tls, ret_tls);
+}
+
+/* What secures a connection for that URL; NULL: nothing does. The system's store of certificates
+ * takes tens of milliseconds to read, so a client that was given none does that when it first needs
+ * it. Any worker may be here. */
+static int tls_for(zk_client *c, const zk_url *url, zk_tls **ret_tls)
+{
+    bool is_secure = url->is_secure && !c->local;
+    *ret_tls = is_secure ? __atomic_load_n(&c->tls, __ATOMIC_ACQUIRE) : NULL;
+    if (!is_secure || *ret_tls) return 0;
+    zk_tls *made;
+    int rc = tls_new(c, &(zk_tls_client){0}, &made);
+    if (rc < 0) return rc;
+    if (__atomic_compare_exchange_n(&c->tls, ret_tls, made, false, __ATOMIC_ACQ_REL,
+                                    __ATOMIC_ACQUIRE)) {
+        *ret_tls = made;
+    } else { /* another worker was quicker: *ret_tls is its */
+        zk__dial_tls_free(made);
+    }
     return 0;
 }
 
@@ -63,14 +92,8 @@ static int client_new(const zk_client_options *o, zk_client **ret_client)
     if (!rc && !(zk__h1_is_field_value((zk_str){agent, agent_size - 1}))) {
         rc = zk_fail(ZK_E_CONFIG, "user_agent is no field value");
     }
-    if (!rc) {
-        static const char *const both[] = {"h2", "http/1.1", NULL};
-        const char *const *alpn = ZK__H2 && !o->no_h2 ? both : both + 1;
-        zk_tls_client tls = o->tls ? *o->tls : (zk_tls_client){0};
-        tls.alpn = alpn;
-        rc = zk__dial_tls_new(&tls, &c->tls);
-        if (rc == -EOPNOTSUPP) rc = 0; /* built without: https fails later */
-    }
+    if (!rc && o->tls) rc = tls_new(c, o->tls, &c->tls);
+    if (rc == -EOPNOTSUPP) rc = 0; /* built without: https fails later */
     if (!rc) rc = zk__vias_init(&c->vias, o->server ? "" : o->proxy);
     if (!rc && o->server) rc = zk__local_new(o->server, &c->local);
     if (rc < 0) {
@@ -112,32 +135,40 @@ zk__pool *zk__client_pool(zk_client *c)
     return pool;
 }
 
-zk__origin *zk__client_origin(zk_client *c, zk__pool *pool, const zk_url *url, const char *connect,
-                              const zk__via **ret_via)
+int zk__client_origin(zk_client *c, zk__pool *pool, const zk_url *url, const char *connect,
+                      const zk__via **ret_via, zk__origin **ret_origin)
 {
+    zk_tls *tls;
+    int rc = tls_for(c, url, &tls);
+    if (rc < 0) return rc;
     const zk__via *via = connect ? NULL : zk__via_for(&c->vias, url);
     char address[ZK_URL_AUTHORITY_BYTES];
     zk__url_address(url, address);
-    zk_tls *tls = url->is_secure && !c->local ? c->tls : NULL;
     /* Through a proxy plain requests go to that itself, whatever their origin. */
     *ret_via = tls ? NULL : via;
     const char *to = connect ? connect : *ret_via ? via->address : address;
-    if (c->is_h2c && !tls && !via) return zk__pool_origin_h2c(pool, (zk_str){to, strlen(to)});
-    return zk__pool_origin(pool, (zk_str){to, strlen(to)}, tls, url->host, tls ? via : NULL);
+    zk_str at = {to, strlen(to)};
+    *ret_origin = c->is_h2c && !tls && !via
+                      ? zk__pool_origin_h2c(pool, at)
+                      : zk__pool_origin(pool, at, tls, url->host, tls ? via : NULL);
+    return *ret_origin ? 0 : -ENOMEM;
 }
 
-zk__origin *zk__client_origin_ws(zk_client *c, zk__pool *pool, const zk_url *url,
-                                 const char *connect, bool is_http1)
+int zk__client_origin_ws(zk_client *c, zk__pool *pool, const zk_url *url, const char *connect,
+                         bool is_http1, zk__origin **ret_origin)
 {
+    zk_tls *tls;
+    int rc = tls_for(c, url, &tls);
+    if (rc < 0) return rc;
     const zk__via *via = connect ? NULL : zk__via_for(&c->vias, url);
     char address[ZK_URL_AUTHORITY_BYTES];
     zk__url_address(url, address);
-    zk_tls *tls = url->is_secure && !c->local ? c->tls : NULL;
     const char *to = connect ? connect : address;
     zk_str at = {to, strlen(to)};
-    if (!tls && !via && c->is_h2c && !is_http1) return zk__pool_origin_h2c(pool, at);
-    return is_http1 ? zk__pool_origin_http1(pool, at, tls, url->host, via)
-                    : zk__pool_origin(pool, at, tls, url->host, via);
+    *ret_origin = is_http1                    ? zk__pool_origin_http1(pool, at, tls, url->host, via)
+                  : !tls && !via && c->is_h2c ? zk__pool_origin_h2c(pool, at)
+                                              : zk__pool_origin(pool, at, tls, url->host, via);
+    return *ret_origin ? 0 : -ENOMEM;
 }
 
 /* Called when the worker ends, behind its pools. */

@@ -17,11 +17,11 @@ struct zk_client {
     zk__hop_limits limits;
     uint64_t body_bytes_max;
     int redirects_max;
-    bool no_decoding, is_h2c;
+    bool no_decoding, is_h2c, has_h2;
     zk_cookies *cookies; /* NULL: none are kept */
     zk__vias vias;
     char *user_agent; /* empty: none */
-    zk_tls *tls;      /* NULL: the library is built without */
+    zk_tls *tls;      /* NULL: not made yet, or the library is built without */
     zk__local *local; /* NULL, or the server in memory */
     int worker_count;
     zk__pool *pools[]; /* by worker, each touched by its own */
@@ -76,14 +76,15 @@ int zk__client_limits(const zk_client_options *options, zk__hop_limits *ret_limi
 
 /* The current worker's pool of the client. NULL: there is no memory. */
 zk__pool *zk__client_pool(zk_client *client);
-/* Where a request goes to; *ret_via: the proxy that it is sent to in plain, or NULL. returns NULL:
- * there is no memory. */
-zk__origin *zk__client_origin(zk_client *client, zk__pool *pool, const zk_url *url,
-                              const char *connect, const zk__via **ret_via);
+/* Where a request goes to; *ret_via: the proxy that it is sent to in plain, or NULL. returns 0;
+ * -ENOMEM; what zk_tls_client_new returns; -EOPNOTSUPP: https, and the library is built
+ * without. */
+int zk__client_origin(zk_client *client, zk__pool *pool, const zk_url *url, const char *connect,
+                      const zk__via **ret_via, zk__origin **ret_origin);
 /* The same for a WebSocket, which goes through proxies by CONNECT. is_http1: HTTP/2 is of no use
  * to it. */
-zk__origin *zk__client_origin_ws(zk_client *client, zk__pool *pool, const zk_url *url,
-                                 const char *connect, bool is_http1);
+int zk__client_origin_ws(zk_client *client, zk__pool *pool, const zk_url *url, const char *connect,
+                         bool is_http1, zk__origin **ret_origin);
 /* The client that the current worker has for those who bring none. */
 int zk__client_implicit(zk_client **ret_client);
 

@@ -73,12 +73,6 @@ static int head_send(zk__hop *l, const zk__ask *ask)
     return rc ? rc : zk__hop_put(l, "\r\n", 2);
 }
 
-/* Where the request goes to. NULL: there is no memory. */
-static zk__origin *origin_of(zk_fetch *f)
-{
-    return zk__client_origin(f->client, f->pool, &f->ask.url, f->connect, &f->ask.via);
-}
-
 /* The hop is not needed any more. */
 static void hop_part(zk_fetch *f)
 {
@@ -177,10 +171,10 @@ static int answer_wait(zk_fetch *f)
 /* Sends the request, and unless it is streamed waits for the answer. */
 static int try_once(zk_fetch *f, bool must_be_new)
 {
-    if (f->ask.url.is_secure && !f->client->tls && !f->client->local) return -EOPNOTSUPP;
-    zk__origin *o = origin_of(f);
-    if (!o) return -ENOMEM;
-    int rc = zk__origin_reach(o, NULL, must_be_new, &f->hop);
+    zk__origin *o;
+    int rc = zk__client_origin(f->client, f->pool, &f->ask.url, f->connect, &f->ask.via, &o);
+    if (rc < 0) return rc;
+    rc = zk__origin_reach(o, NULL, must_be_new, &f->hop);
     if (rc < 0) return rc;
     if (!f->hop) {
         rc = zk__h2_call_open(o->h2, &f->ask, &f->call);

@@ -33,6 +33,7 @@
 
 enum { CACHE_ENTRIES = 1024, RESOLVERS_MAX = 8, SERVERS_BYTES = 256, PATH_BYTES = 256 };
 enum { HOSTS_BYTES_MAX = 1 << 20, TIMEOUT_MS = 2000, TRIES = 3 };
+enum { LATE_MS = 50 }; /* RFC 8305 section 3 */
 static const char resolv_conf[] = "/etc/resolv.conf";
 
 /* By what a file is known to be unchanged. */
@@ -65,6 +66,8 @@ struct query {
     waiter *waiters;
     int pending;               /* callbacks to come, and one while it is being started */
     zk__dns_answer answers[2]; /* A, AAAA */
+    zk__timer late;            /* set when there are IPv4 addresses and the others are awaited */
+    bool is_late;              /* it has fired: those are the answer until the query ends */
     char name[ZK__HOST_NAME_MAX + 2];
 };
 
@@ -294,34 +297,63 @@ static void waiter_cancel(zk__wait *wait)
     zk__wait_end(wait, -ECANCELED);
 }
 
-static void query_finish(query *q)
+static void waiters_answer(query *q, const zk__dns_result *result)
 {
-    zk__dns_result result;
-    zk__dns_result_merge(&result, &q->answers[0], &q->answers[1]);
-    if (result.is_lasting) {
-        zk__dns_cache_put(&q->resolver->cache, q->name, result.rc, result.ips, result.count,
-                          result.lifetime, zk__clock());
-    }
     while (q->waiters) {
         waiter *w = q->waiters;
         waiter_leave(w);
-        int rc = result.rc;
-        if (rc == 0) rc = addrs_give(result.ips, result.count, w->addrs, w->capacity);
+        int rc = result->rc;
+        if (rc == 0) rc = addrs_give(result->ips, result->count, w->addrs, w->capacity);
         if (w->is_asleep) {
             zk__wait_end(&w->wait, rc);
         } else {
             w->wait.result = rc;
         }
     }
+}
+
+static void query_finish(query *q)
+{
+    zk__dns_result result;
+    zk__wheel_remove(&zk__worker_self()->wheel, &q->late);
+    zk__dns_result_merge(&result, &q->answers[0], &q->answers[1]);
+    if (result.is_lasting) {
+        zk__dns_cache_put(&q->resolver->cache, q->name, result.rc, result.ips, result.count,
+                          result.lifetime, zk__clock());
+    }
+    waiters_answer(q, &result);
     *q->link = q->next;
     if (q->next) q->next->link = q->link;
     zk_free(q);
 }
 
+/* There are servers that never answer a question for IPv6. They must not hold up who could connect
+ * already. */
+static void on_late(zk__timer *timer)
+{
+    query *q = (query *)(void *)((char *)timer - offsetof(query, late));
+    resolver *r = q->resolver;
+    zk__dns_result result;
+    q->pending++; /* it may be this worker that is late, and the answer be there */
+    sockets_process(r);
+    timer_update(r);
+    if (--q->pending == 0) {
+        query_finish(q);
+        return;
+    }
+    zk__dns_result_merge(&result, &q->answers[0], &q->answers[1]);
+    q->is_late = true;
+    waiters_answer(q, &result);
+}
+
 static void query_answered(query *q, int which, int status, const uint8_t *data, int size)
 {
     zk__dns_answer_read(&q->answers[which], which == 1, status, data, size > 0 ? (size_t)size : 0);
-    if (--q->pending == 0) query_finish(q);
+    if (--q->pending == 0) {
+        query_finish(q);
+    } else if (which == 0 && q->answers[0].count) {
+        zk__wheel_add(&zk__worker_self()->wheel, &q->late, zk__clock() + ZK_MS(LATE_MS));
+    }
 }
 
 static void on_a(void *context, int status, int timeouts, unsigned char *data, int size)
@@ -363,6 +395,7 @@ static query *query_new(resolver *r, const char *name)
     if (!q) return NULL;
     q->resolver = r;
     memcpy(q->name, name, strlen(name) + 1);
+    q->late.fire = on_late;
     q->next = r->queries;
     q->link = &r->queries;
     if (q->next) q->next->link = &q->next;
@@ -376,6 +409,7 @@ static int query_wait(resolver *r, const char *name, zk_addr *addrs, size_t capa
     if (rc >= 0) rc = zk__wait_begin();
     if (rc < 0) return rc;
     query *q = query_find(r, name);
+    if (q && q->is_late) return addrs_give(q->answers[0].ips, q->answers[0].count, addrs, capacity);
     bool is_new = !q;
     if (is_new) q = query_new(r, name);
     if (!q) return -ENOMEM;

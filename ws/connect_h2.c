@@ -49,9 +49,9 @@ int zk__ws_reach(zk__ws_connecting *c)
     bool is_http1 = false;
     for (int tries = 0; tries < TRIES_MAX;) {
         zk__hop *hop;
-        zk__origin *o = zk__client_origin_ws(client, pool, c->url, c->options->connect, is_http1);
-        if (!o) return -ENOMEM;
-        int rc = zk__origin_reach(o, NULL, true, &hop);
+        zk__origin *o;
+        int rc = zk__client_origin_ws(client, pool, c->url, c->options->connect, is_http1, &o);
+        if (!rc) rc = zk__origin_reach(o, NULL, true, &hop);
         if (rc < 0) return rc == ZK_E_HTTP_TIMEOUT ? ZK_E_WS_TIMEOUT : rc;
         if (hop) {
             c->stream = zk__hop_leave(hop);

@@ -23,7 +23,9 @@ typedef struct zk_resolve_options {
  * A numeric address is its own answer. Then the hosts file is asked, which is read again whenever
  * it has changed; the file is local, so that is done in place. "localhost" and names that end in
  * ".localhost" never leave the machine. Else the servers are asked for IPv6 and IPv4 addresses at
- * once. Addresses that this machine has a route to come first, IPv6 before IPv4 among these.
+ * once. Addresses that this machine has a route to come first, IPv6 before IPv4 among these. When
+ * the answer for IPv6 comes more than 50 ms behind that for IPv4, it is not waited for (RFC 8305
+ * section 3).
  *
  * Answers are kept per worker for as long as their records live, a second at least and an hour at
  * most; that there is no such name or address for five minutes at most. Tasks of a worker that ask

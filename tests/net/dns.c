@@ -24,7 +24,8 @@ typedef struct server {
 /*
  * The first label says what is answered: "two" A and AAAA, "four" A only, "none" NXDOMAIN with an
  * SOA record, "empty" no data, "fail" SERVFAIL, "refuse" REFUSED, "junk" a cut message, "mute"
- * nothing, "tcp" the truncated bit over UDP and both addresses over TCP.
+ * nothing, "half" A, and nothing to AAAA, "tcp" the truncated bit over UDP and both addresses over
+ * TCP.
  */
 static size_t answer(const uint8_t *q, size_t size, uint8_t *a, bool is_tcp)
 {
@@ -56,7 +57,8 @@ static size_t answer(const uint8_t *q, size_t size, uint8_t *a, bool is_tcp)
         return end + sizeof soa;
     }
     bool has_v6 = !strcmp(label, "two") || (!strcmp(label, "tcp") && is_tcp);
-    bool has_v4 = has_v6 || !strcmp(label, "four");
+    bool has_v4 = has_v6 || !strcmp(label, "four") || !strcmp(label, "half");
+    if (!strcmp(label, "half") && type == 28) return 0;
     if (type == 1 && has_v4) {
         static const uint8_t record[] = {0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 127, 0, 0, 1};
         a[7] = 1;
@@ -269,6 +271,24 @@ ZK_ASYNC_TEST(dns, tasks_share_a_query)
             cr_assert_ok(zk_spawn(&scope, resolve_one, &a));
         cr_assert_ok(zk_scope_wait(&scope));
     }
+    cr_assert_eq(atomic_load(&s.queries), 2);
+}
+
+/* A server that does not answer for IPv6 holds nobody up, neither who asked first nor who asks
+ * while the query is still under way. */
+ZK_ASYNC_TEST(dns, addresses_do_not_wait_for_the_other_family)
+{
+    static server s; /* its threads outlive the test's stack */
+    server_start(&s);
+    zk_resolve_options options = asking(&s);
+    options.timeout_ms = 100 * 1000; /* the test would be too late */
+    ask a = {&options, "half.test"};
+    ZK_SCOPE(scope) {
+        for (int i = 0; i < 3; i++)
+            cr_assert_ok(zk_spawn(&scope, resolve_one, &a));
+        cr_assert_ok(zk_scope_wait(&scope));
+    }
+    cr_assert_rc(resolve_one(&a), 1);
     cr_assert_eq(atomic_load(&s.queries), 2);
 }
 
