@@ -1,129 +1,164 @@
 /*
  * Join, race and any: the calls are made in place, in a scope of their own, one after the other,
  * for as long as none waits. While they are, a single folded task in the list of pending ones
- * stands for those that have not begun; as soon as a call waits it is unfolded into a future for
- * each. The first call that decides the matter cancels the scope; all are awaited.
+ * stands for those that have not begun; as soon as a call waits it is unfolded into a task for
+ * each. These count as tasks of the scope, but their records lie in the frame of the join, which
+ * waits for the scope. The first call that decides the matter cancels the scope.
  */
 #include <errno.h>
 
 #include <zokio/call.h>
 
 #include "core/scope.h"
-#include "core/task.h"
+#include "core/suspend.h"
 
-enum { RUNNERS_IN_FRAME = 8 };
+enum { TASKS_IN_FRAME = 8 };
 enum decides { BY_FAILURE = 1 << 0, BY_SUCCESS = 1 << 1 };
 
-typedef struct runner runner;
-
 typedef struct together {
-    zk_scope scope;
-    zk_task folded;
+    zk_scope scope;                    /* first: that of each call's task, which so finds this */
+    zk_task folded;                    /* only `next` and `state` of it are used */
+    const zk_call *calls, *next, *end; /* next: the first that has not been made in place */
+    int *results;                      /* or NULL */
     unsigned decided_by;
-    int decided;     /* the index of the call that decided; -1 */
-    bool is_success; /* and how that ended */
-    int error;       /* the first one; 0 */
-    const zk_call *calls;
-    int *results; /* or NULL */
-    size_t count, begun;
-    size_t unfolded_from; /* calls from here on have futures; 0: none has */
-    runner *runners;      /* of the calls after the first */
+    int decided; /* the index of the call that decided; -1 */
+    int error;   /* the first one; 0 */
+    bool is_unfolded;
+    bool is_success; /* how the call that decided has ended */
+    zk_task tasks[]; /* of the calls from `next` on, once unfolded */
 } together;
 
-struct runner {
-    zk_future future;
-    together *all;
-    int index;
-};
+/* Most are of a few calls. */
+typedef union together_few {
+    together all;
+    char bytes[sizeof(together) + TASKS_IN_FRAME * sizeof(zk_task)];
+} together_few;
 
 static const zk_site site = {"(joined call)", "", 0};
 
-static __attribute__((noinline)) void decide(together *all, int index, int rc)
+/* A call that `task` has made is over, and that may decide the matter. */
+static __attribute__((noinline)) void decide(together *all, zk_task *task, size_t index, int rc)
 {
     bool is_first_error = rc < 0 && !all->error;
     if (is_first_error) all->error = rc;
     /* One error is told; so is one trail. */
-    if (rc < 0 && !is_first_error) zk__trail_drop(zk__lane.current);
+    if (rc < 0 && !is_first_error) zk__trail_drop(task);
     if (all->decided < 0 && all->decided_by & (rc < 0 ? BY_FAILURE : BY_SUCCESS)) {
-        all->decided = index;
+        all->decided = (int)index;
         all->is_success = rc >= 0;
         zk__scope_cancel_as(&all->scope, -ECANCELED);
     }
 }
 
-/* What follows `all` is what it holds, where that is known. */
-ZK__INLINE int call_make(together *all, size_t index, const zk_call *calls, unsigned decided_by,
-                         int *ret_results)
+static inline void task_make(together *all, zk_task *task, const zk_call *call)
 {
-    int rc = calls[index].fn(calls[index].arg);
-    if (ret_results) ret_results[index] = rc;
-    if (ZK_UNLIKELY(rc < 0) || decided_by & BY_SUCCESS) decide(all, (int)index, rc);
-    return rc;
+    task->fn = call->fn;
+    task->arg = call->arg;
+    task->scope = &all->scope;
+    task->site = &site;
+    task->zk__word = (uint64_t)ZK__TASK_QUEUED << 32 | (uint64_t)ZK__TASK_JOINED << 40;
+    task->awaiter = NULL;
 }
 
-static int run(void *arg)
+static __attribute__((noinline)) void unfold_slow(zk__worker *w, together *all)
 {
-    runner *r = arg;
-    together *all = r->all;
-    return call_make(all, (size_t)r->index, all->calls, all->decided_by, all->results);
-}
-
-static int unfold(void *arg)
-{
-    together *all = arg;
-    all->unfolded_from = all->begun;
-    for (size_t i = all->begun; i < all->count; i++) {
-        runner *r = &all->runners[i - 1];
-        r->all = all;
-        r->index = (int)i;
-        zk_async_at(&r->future, run, r, &site);
-        r->future.scope = &all->scope; /* the call that waits may be in a scope of its own */
+    zk_task *task = all->tasks;
+    for (const zk_call *call = all->next; call < all->end; call++, task++) {
+        task_make(all, task, call);
+        zk__ready(w, task);
     }
-    return 0;
+}
+
+void zk__unfold(zk__worker *w, zk_task *folded)
+{
+    together *all = (together *)(void *)((char *)folded - offsetof(together, folded));
+    const zk_call *call = all->next, *end = all->end;
+    size_t count = (size_t)(end - call);
+    all->is_unfolded = true;
+    all->scope.live += (uint32_t)count;
+    if (ZK_UNLIKELY(w->overflow || count > w->ring_mask + 1 - (w->tail - w->head))) {
+        unfold_slow(w, all);
+        return;
+    }
+    zk_task *task = all->tasks, **ring = w->ring;
+    uint32_t tail = w->tail, mask = w->ring_mask;
+    for (; call < end; call++, task++) {
+        task_make(all, task, call);
+        ring[tail++ & mask] = task;
+    }
+    w->tail = tail;
+}
+
+/* The trail of the first error waits in the scope. */
+static void trail_keep(together *all, zk_task *task, int rc)
+{
+    if (rc < 0 && !all->scope.trail) {
+        all->scope.trail = task->trail;
+        task->flags &= (uint8_t)~ZK__TASK_TRAIL;
+    }
+    zk__trail_drop(task);
+}
+
+static __attribute__((noinline)) void finished_slow(zk__worker *w, together *all, zk_task *task,
+                                                    int rc)
+{
+    size_t index = (size_t)(all->next - all->calls) + (size_t)(task - all->tasks);
+    if (all->results) all->results[index] = rc;
+    if (rc < 0 || all->decided_by & BY_SUCCESS) decide(all, task, index, rc);
+    if (task->flags & ZK__TASK_TRAIL) trail_keep(all, task, rc);
+    zk__scope_child_finished(w, &all->scope);
+}
+
+void zk__joined_finished(zk__worker *w, zk_task *task, int rc)
+{
+    together *all = (together *)(void *)task->scope;
+    if (ZK_UNLIKELY(rc < 0 || all->results || all->decided_by & BY_SUCCESS ||
+                    task->flags & ZK__TASK_TRAIL)) {
+        finished_slow(w, all, task, rc);
+        return;
+    }
+    zk__scope_child_finished(w, &all->scope);
 }
 
 ZK__INLINE void run_all(together *all, const zk_call *calls, size_t count, unsigned decided_by,
                         int *ret_results)
 {
-    zk_task *folded = &all->folded;
-    folded->fn = unfold;
-    folded->arg = all;
+    zk_task *me = zk__lane.current, *folded = &all->folded;
     folded->next = zk__lane.pending;
-    folded->scope = &all->scope;
-    folded->site = &site;
     folded->state = ZK__TASK_FOLDED;
     zk__lane.pending = folded;
-    all->unfolded_from = 0;
-    for (size_t i = 0; i < count;) {
-        size_t index = i++;
-        all->begun = i;
-        int rc = call_make(all, index, calls, decided_by, ret_results);
-        /* After a failure each has a future, and with it an error trail of its own. */
-        if (ZK_UNLIKELY(rc < 0) && !all->unfolded_from) zk__pending_flush(zk__lane.worker);
-        if (ZK_UNLIKELY(all->unfolded_from)) break;
+    for (size_t index = 0; index < count; index++) {
+        all->next = &calls[index + 1];
+        int rc = calls[index].fn(calls[index].arg);
+        if (ret_results) ret_results[index] = rc;
+        if (ZK_UNLIKELY(rc < 0) || decided_by & BY_SUCCESS) decide(all, me, index, rc);
+        /* After a failure each has a task, and with it an error trail of its own. */
+        if (ZK_UNLIKELY(rc < 0) && !all->is_unfolded) zk__pending_flush(zk__lane.worker);
+        if (ZK_UNLIKELY(all->is_unfolded)) break;
     }
     /* Else a call has left a future, and leaving the scope will tell. */
     if (ZK_LIKELY(zk__lane.pending == folded)) zk__lane.pending = folded->next;
-    if (ZK_LIKELY(!all->unfolded_from)) return;
-    for (size_t i = all->unfolded_from; i < count; i++) {
-        zk_future *future = &all->runners[i - 1].future;
-        if (!zk__task_is_done(future) || future->flags) zk_await(future);
+    if (all->scope.live) {
+        zk__join_here(&all->scope.joiner, &all->scope, &zk__tasks_kind);
+        all->scope.joiner = NULL;
     }
+    if (ZK_UNLIKELY(all->scope.trail != NULL)) zk__scope_trail_take(&all->scope, me);
 }
 
-ZK__INLINE void together_run(together *all, const zk_call *calls, runner *runners, size_t count,
-                             unsigned decided_by, int *ret_results)
+ZK__INLINE int together_run(together *all, const zk_call *calls, size_t count, unsigned decided_by,
+                            int *ret_results)
 {
     zk_task *me = zk__lane.current;
     zk_scope *outer = me->scope;
     zk__scope_enter_here(&all->scope, me, outer);
+    all->calls = calls;
+    all->end = calls + count;
+    all->results = ret_results;
     all->decided_by = decided_by;
     all->decided = -1;
     all->error = 0;
-    all->calls = calls;
-    all->results = ret_results;
-    all->count = count;
-    all->runners = runners;
+    all->is_unfolded = false;
+    all->is_success = false;
     run_all(all, calls, count, decided_by, ret_results);
     /* For this call, unlike for those that it made, the deadline around it is its own. */
     int reason = outer->reason;
@@ -131,53 +166,43 @@ ZK__INLINE void together_run(together *all, const zk_call *calls, runner *runner
         all->error = reason;
     }
     zk__scope_leave_here(&all->scope, me);
+    bool is_error = decided_by == BY_FAILURE || all->decided < 0 || !all->is_success;
+    return is_error ? all->error : all->decided;
 }
 
-static __attribute__((noinline)) int run_many(together *all, const zk_call *calls, size_t count,
+static __attribute__((noinline)) int run_many(const zk_call *calls, size_t count,
                                               unsigned decided_by, int *ret_results)
 {
-    runner *runners = zk_alloc((count - 1) * sizeof *runners);
-    if (!runners) return -ENOMEM;
-    together_run(all, calls, runners, count, decided_by, ret_results);
-    zk_free(runners);
-    return 0;
+    together *all = zk_alloc(sizeof *all + (count - 1) * sizeof(zk_task));
+    if (!all) return -ENOMEM;
+    int rc = together_run(all, calls, count, decided_by, ret_results);
+    zk_free(all);
+    return rc;
 }
 
-/* Makes the calls. returns 0, -ENOMEM. */
-ZK__INLINE int run_together(together *all, const zk_call *calls, size_t count, unsigned decided_by,
+/* Makes the calls. returns 0 or the index of the call that decided; the error. */
+ZK__INLINE int run_together(const zk_call *calls, size_t count, unsigned decided_by,
                             int *ret_results)
 {
-    runner runners[RUNNERS_IN_FRAME];
-    if (!zk__lane.worker) return ZK_E_NO_RUNTIME;
-    if (ZK_UNLIKELY(count > RUNNERS_IN_FRAME + 1)) {
-        return run_many(all, calls, count, decided_by, ret_results);
+    together_few few;
+    if (ZK_UNLIKELY(!zk__lane.worker)) return ZK_E_NO_RUNTIME;
+    if (ZK_UNLIKELY(count > TASKS_IN_FRAME + 1)) {
+        return run_many(calls, count, decided_by, ret_results);
     }
-    together_run(all, calls, runners, count, decided_by, ret_results);
-    return 0;
+    return together_run(&few.all, calls, count, decided_by, ret_results);
 }
 
 int zk_join_calls(const zk_call *calls, size_t count, int *ret_results)
 {
-    together all;
-    if (!count) return 0;
-    int rc = run_together(&all, calls, count, BY_FAILURE, ret_results);
-    return rc < 0 ? rc : all.error;
+    return count ? run_together(calls, count, BY_FAILURE, ret_results) : 0;
 }
 
 int zk_race_calls(const zk_call *calls, size_t count, int *ret_results)
 {
-    together all;
-    if (!count) return -EINVAL;
-    int rc = run_together(&all, calls, count, BY_FAILURE | BY_SUCCESS, ret_results);
-    if (rc < 0) return rc;
-    return all.is_success ? all.decided : all.error;
+    return count ? run_together(calls, count, BY_FAILURE | BY_SUCCESS, ret_results) : -EINVAL;
 }
 
 int zk_any_calls(const zk_call *calls, size_t count, int *ret_results)
 {
-    together all;
-    if (!count) return -EINVAL;
-    int rc = run_together(&all, calls, count, BY_SUCCESS, ret_results);
-    if (rc < 0) return rc;
-    return all.decided >= 0 ? all.decided : all.error;
+    return count ? run_together(calls, count, BY_SUCCESS, ret_results) : -EINVAL;
 }

@@ -103,7 +103,8 @@ static const zk_task *future_queued(const zk_scope *scope)
 static __attribute__((noinline)) void left_behind_check(const zk_scope *scope)
 {
     const zk_task *left = NULL;
-    if (zk__lane.pending && zk__lane.pending->scope == scope) left = zk__lane.pending;
+    const zk_task *pending = zk__lane.pending;
+    if (pending && pending->state != ZK__TASK_FOLDED && pending->scope == scope) left = pending;
     if (!left && scope->waits) left = scope->waits->task;
     if (!left && zk__leaks_current) left = future_queued(scope);
     if (left) {
@@ -138,16 +139,19 @@ void zk__scope_leave(zk_scope *scope)
     if (scope->trail) zk_free(scope->trail);
 }
 
+void zk__scope_trail_take(zk_scope *scope, zk_task *to)
+{
+    zk_task carrier = {.flags = ZK__TASK_TRAIL, .trail = scope->trail};
+    scope->trail = NULL;
+    zk__trail_take(&carrier, to);
+}
+
 int zk_scope_wait(zk_scope *scope)
 {
     if (scope->worker != zk__lane.worker) return -EINVAL;
     scope_join(scope);
     if (!scope->error) return scope->reason;
-    if (scope->trail) {
-        zk_task carrier = {.flags = ZK__TASK_TRAIL, .trail = scope->trail};
-        scope->trail = NULL;
-        zk__trail_take(&carrier, zk__lane.current);
-    }
+    if (scope->trail) zk__scope_trail_take(scope, zk__lane.current);
     return scope->error;
 }
 

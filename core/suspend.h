@@ -9,7 +9,7 @@
 
 #include "core/probe.h"
 #include "core/switch.h"
-#include "core/worker.h"
+#include "core/task.h"
 
 #define ZK__INLINE static inline __attribute__((always_inline))
 
@@ -53,12 +53,11 @@ ZK__INLINE zk__stack *zk__loop_stack_take(zk__worker *w)
     return stack;
 }
 
-/* Leaves the current stack to the current task, `me`, until that is taken from the ring again.
- * wait: for dumps; NULL for a yield. */
-ZK__INLINE void zk__suspend(zk__worker *w, zk_task *me, const zk__wait *wait)
+/* Leaves the current stack to the current task, `me`, until that is taken from the ring again. No
+ * future is pending. wait: for dumps; NULL for a yield. */
+ZK__INLINE void zk__leave(zk__worker *w, zk_task *me, const zk__wait *wait)
 {
     zk__stack *mine = w->stack, *to;
-    if (ZK_UNLIKELY(zk__lane.pending != NULL)) zk__pending_flush(w);
     if (ZK_UNLIKELY(mine->on_leave != NULL)) zk__leave_hook(mine);
     me->stack = mine;
     me->state = ZK__TASK_STARTED;
@@ -79,6 +78,12 @@ ZK__INLINE void zk__suspend(zk__worker *w, zk_task *me, const zk__wait *wait)
     }
     w->stack = to;
     zk__switch(mine, &me->sp, to, to_sp, false);
+}
+
+ZK__INLINE void zk__suspend(zk__worker *w, zk_task *me, const zk__wait *wait)
+{
+    if (ZK_UNLIKELY(zk__lane.pending != NULL)) zk__pending_flush(w);
+    zk__leave(w, me, wait);
 }
 
 /* zk__wait_for. can_cancel: whether wait->cancel is set. */
@@ -104,6 +109,29 @@ ZK__INLINE ssize_t zk__wait_here(zk__worker *w, zk__wait *wait, bool can_cancel)
     if (ZK_LIKELY(result != -ECANCELED)) return result;
     int reason = wait->task->scope->reason;
     return reason ? reason : result;
+}
+
+/* zk__join. */
+ZK__INLINE void zk__join_here(zk_task **ret_waiter, const zk_scope *scope,
+                              const zk__wait_kind *kind)
+{
+    zk__worker *w = zk__lane.worker;
+    *ret_waiter = zk__lane.current;
+    if (ZK_UNLIKELY(!w->loop_count && !zk__loop_stack_reserve(w))) {
+        /* It may be made ready before it has been left; then it just goes on. */
+        zk__lane.current->state = ZK__TASK_STARTED;
+        if (zk__lane.pending) zk__pending_flush(w);
+        zk__join_without_memory(w, scope);
+    }
+    zk__join_wait wait;
+    wait.waiter = ret_waiter;
+    wait.wait.kind = kind;
+    wait.wait.task = zk__lane.current;
+    wait.wait.since = w->now;
+    zk__count(&w->waits, 1);
+    ZK__PROBE(park, wait.wait.task, &wait.wait);
+    zk__suspend(w, wait.wait.task, &wait.wait);
+    ZK__PROBE(resume, wait.wait.task, 0);
 }
 
 #endif

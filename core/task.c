@@ -128,23 +128,23 @@ void zk__overflow_drain(zk__worker *w)
     }
 }
 
-void zk__pending_flush(zk__worker *w)
+static __attribute__((noinline)) void pending_flush_all(zk__worker *w)
 {
-    /* Newest first in the list, oldest first in the ring. */
     zk_task *reversed = NULL;
+    /* Newest first in the list, oldest first in the ring. */
     while (zk__lane.pending) {
         zk_task *task = zk__lane.pending;
         zk__lane.pending = task->next;
-        if (ZK_UNLIKELY(task->state == ZK__TASK_FOLDED)) {
-            task->fn(task->arg);
-            continue;
-        }
         task->next = reversed;
         reversed = task;
     }
     while (reversed) {
         zk_task *task = reversed;
         reversed = task->next;
+        if (task->state == ZK__TASK_FOLDED) {
+            zk__unfold(w, task);
+            continue;
+        }
         task->state = ZK__TASK_QUEUED;
         task->awaiter = NULL;
         if (w->tail - w->head > w->ring_mask && !ring_grow(w)) {
@@ -154,6 +154,17 @@ void zk__pending_flush(zk__worker *w)
         }
         task->ring_index = w->tail;
         w->ring[w->tail++ & w->ring_mask] = task;
+    }
+}
+
+void zk__pending_flush(zk__worker *w)
+{
+    zk_task *last = zk__lane.pending;
+    if (last && last->state == ZK__TASK_FOLDED && !last->next) {
+        zk__lane.pending = NULL;
+        zk__unfold(w, last);
+    } else {
+        pending_flush_all(w);
     }
 }
 
@@ -238,6 +249,14 @@ void zk__on_suspend(void (*fn)(void *context), void *context)
     stack->on_leave = fn;
 }
 
+/* Apart, so that the other way need not look again at what zk__ready_slow may have changed. */
+static __attribute__((noinline)) int yield_slow(zk__worker *w, zk_task *me)
+{
+    zk__ready_slow(w, me);
+    zk__leave(w, me, NULL);
+    return 0;
+}
+
 int zk_yield(void)
 {
     int rc = zk__wait_begin();
@@ -249,8 +268,10 @@ int zk_yield(void)
         return 0;
     }
     if (zk__lane.pending) zk__pending_flush(w); /* they go first: this is their turn */
-    zk__ready(w, zk__lane.current);
-    zk__suspend(w, zk__lane.current, NULL);
+    zk_task *me = zk__lane.current;
+    if (!zk__ready_is_quick(w, me)) return yield_slow(w, me);
+    zk__ready_quickly(w, me);
+    zk__leave(w, me, NULL);
     return 0;
 }
 
@@ -267,11 +288,6 @@ static void scope_child_failed(zk_scope *scope, zk_task *task, int rc)
     zk__scope_cancel_as(scope, -ECANCELED);
 }
 
-static inline void scope_child_finished(zk__worker *w, zk_scope *scope)
-{
-    if (--scope->live == 0 && scope->joiner) zk__ready(w, scope->joiner);
-}
-
 /* What is not a plain spawned task that succeeded. */
 static __attribute__((noinline)) void finish_slow(zk__worker *w, zk_task *task, int rc)
 {
@@ -280,6 +296,10 @@ static __attribute__((noinline)) void finish_slow(zk__worker *w, zk_task *task, 
         return;
     }
     if (!(task->flags & ZK__TASK_SPAWNED)) {
+        if (task->flags & ZK__TASK_JOINED) {
+            zk__joined_finished(w, task, rc);
+            return;
+        }
         /* A future. Once it is FINISHED its owner may be gone, so that comes last. */
         zk_task *awaiter = task->awaiter;
         bool is_selected = task->is_selected;
@@ -296,7 +316,7 @@ static __attribute__((noinline)) void finish_slow(zk__worker *w, zk_task *task, 
     zk_scope *scope = task->scope;
     if (rc < 0) scope_child_failed(scope, task, rc);
     zk__trail_drop(task);
-    scope_child_finished(w, scope);
+    zk__scope_child_finished(w, scope);
     zk__heap_free(w->heap, task);
 }
 
@@ -329,7 +349,7 @@ static __attribute__((noinline)) void task_free(zk__worker *w, zk_task *task)
 
 static inline void finish_plain(zk__worker *w, zk_task *task)
 {
-    scope_child_finished(w, task->scope);
+    zk__scope_child_finished(w, task->scope);
     if (ZK_LIKELY(w->task_count < w->task_capacity)) {
         w->tasks[w->task_count++] = task;
     } else {
@@ -344,12 +364,14 @@ static inline void finish(zk__worker *w, zk_task *task, int rc)
         zk__panic("task %s (%s:%d) ended without awaiting a future that it had started",
                   task->site->name, task->site->file, task->site->line);
     }
-    if (ZK_UNLIKELY((task->flags & ~(ZK__TASK_PINNED | ZK__TASK_URGENT)) != ZK__TASK_SPAWNED ||
-                    rc < 0)) {
+    unsigned flags = task->flags & ~(unsigned)(ZK__TASK_PINNED | ZK__TASK_URGENT);
+    if (flags == ZK__TASK_JOINED) {
+        zk__joined_finished(w, task, rc);
+    } else if (ZK_UNLIKELY(flags != ZK__TASK_SPAWNED || rc < 0)) {
         finish_slow(w, task, rc);
-        return;
+    } else {
+        finish_plain(w, task);
     }
-    finish_plain(w, task);
 }
 
 /* ---- joining ---- */
@@ -392,7 +414,7 @@ static bool child_run_in_place(zk__worker *w, const zk_scope *scope)
     for (uint32_t i = w->head; i != w->tail; i++) {
         zk_task **slot = &w->ring[i & w->ring_mask], *task = *slot;
         if (!task || task->state != ZK__TASK_QUEUED || task->scope != scope) continue;
-        if (!(task->flags & ZK__TASK_SPAWNED)) continue;
+        if (!(task->flags & (ZK__TASK_SPAWNED | ZK__TASK_JOINED))) continue;
         *slot = NULL;
         int rc = -ENOMEM; /* for a task that wants a stack of its own */
         if (!(task->flags & ZK__TASK_OWN_STACK)) {
@@ -410,7 +432,7 @@ static bool child_run_in_place(zk__worker *w, const zk_scope *scope)
  * on this one, which has nothing to do before that has ended; or it is left for a task that has a
  * stack, and until such a task is ready the loop's turns are made here.
  */
-static __attribute__((noinline)) void join_without_memory(zk__worker *w, const zk_scope *scope)
+__attribute__((noinline)) void zk__join_without_memory(zk__worker *w, const zk_scope *scope)
 {
     zk_task *me = zk__lane.current;
     while (!started_to_front(w) && !zk__loop_stack_reserve(w)) {
@@ -424,31 +446,10 @@ static __attribute__((noinline)) void join_without_memory(zk__worker *w, const z
     if (w->turn_end == w->head) w->turn_goal = ++w->turn_end;
 }
 
-ZK__INLINE void join_as(zk_task **ret_waiter, const zk_scope *scope, const zk__wait_kind *kind)
-{
-    zk__worker *w = zk__lane.worker;
-    *ret_waiter = zk__lane.current;
-    if (ZK_UNLIKELY(!w->loop_count && !zk__loop_stack_reserve(w))) {
-        /* It may be made ready before it has been left; then it just goes on. */
-        zk__lane.current->state = ZK__TASK_STARTED;
-        if (zk__lane.pending) zk__pending_flush(w);
-        join_without_memory(w, scope);
-    }
-    zk__join_wait wait;
-    wait.waiter = ret_waiter;
-    wait.wait.kind = kind;
-    wait.wait.task = zk__lane.current;
-    wait.wait.since = w->now;
-    zk__count(&w->waits, 1);
-    ZK__PROBE(park, wait.wait.task, &wait.wait);
-    zk__suspend(w, wait.wait.task, &wait.wait);
-    ZK__PROBE(resume, wait.wait.task, 0);
-}
-
 void zk__join(zk_task **ret_waiter, const zk_scope *scope)
 {
     static const zk__wait_kind other = {.name = "the end of something"};
-    join_as(ret_waiter, scope, scope ? &zk__tasks_kind : &other);
+    zk__join_here(ret_waiter, scope, scope ? &zk__tasks_kind : &other);
 }
 
 void zk__wait_begin_always(void)
@@ -540,22 +541,17 @@ _Noreturn void zk__loop(void)
         if (ZK_UNLIKELY(atomic_load_explicit(&rt->idle_workers, memory_order_relaxed))) {
             zk__donate(w);
         }
-        if (is_plain(task)) {
-            zk__lane.current = task;
-            int rc = task->fn(task->arg);
-            if (is_plain(task) && ZK_LIKELY(rc >= 0 && !zk__lane.pending)) {
-                finish_plain(w, task);
-            } else {
-                finish(w, task, rc);
-            }
-            continue;
-        }
         if (ZK_UNLIKELY(task->flags & ZK__TASK_OWN_STACK)) {
             loop_start_on_own_stack(w, mine, task);
             continue;
         }
         zk__lane.current = task;
-        finish(w, task, task->fn(task->arg));
+        int rc = task->fn(task->arg);
+        if (is_plain(task) && ZK_LIKELY(rc >= 0 && !zk__lane.pending)) {
+            finish_plain(w, task);
+        } else {
+            finish(w, task, rc);
+        }
     }
 }
 
@@ -631,7 +627,7 @@ int zk__await_slow(zk_future *future)
     }
     if (!zk__task_is_done(future)) {
         zk__check_sole_awaiter(future);
-        join_as(&future->awaiter, NULL, &zk__future_kind);
+        zk__join_here(&future->awaiter, NULL, &zk__future_kind);
     }
     if (ZK_UNLIKELY(future->flags)) zk__await_flags(future);
     return future->result;

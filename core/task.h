@@ -26,12 +26,26 @@ void zk__join(zk_task **ret_waiter, const zk_scope *scope);
  * 0, -ENOMEM. */
 int zk__spawn_pinned(zk_scope *scope, zk_fn *fn, void *arg, const zk_site *site);
 
+/* Puts the tasks of a join's calls that have not begun into the run queue. */
+void zk__unfold(zk__worker *w, zk_task *folded);
+/* One of them has ended, on the worker of its scope. */
+void zk__joined_finished(zk__worker *w, zk_task *task, int rc);
+
+/* A task of the scope has ended. */
+static inline void zk__scope_child_finished(zk__worker *w, zk_scope *scope)
+{
+    if (--scope->live == 0 && scope->joiner) zk__ready(w, scope->joiner);
+}
+
 /* What such a task waits on. */
 typedef struct zk__join_wait {
     zk__wait wait;
     zk_task **waiter;
 } zk__join_wait;
 extern const zk__wait_kind zk__future_kind, zk__tasks_kind;
+
+/* For a join that cannot have a stack to go on with: sees to it that there is one. */
+void zk__join_without_memory(zk__worker *w, const zk_scope *scope);
 
 void zk__overflow_drain(zk__worker *w);
 

@@ -39,7 +39,7 @@ struct zk__msg {
     void (*run)(zk__msg *msg);
 };
 
-/* FOLDED stands for several pending ones, which fn(arg) puts in its place. */
+/* FOLDED stands for calls of a join that have not begun, see call.c. */
 enum zk__task_state {
     ZK__TASK_PENDING,
     ZK__TASK_QUEUED,
@@ -53,7 +53,8 @@ enum {
     ZK__TASK_SPAWNED = 1 << 2,    /* of a scope, memory from the slab; else a future */
     ZK__TASK_PINNED = 1 << 3,     /* never donated */
     ZK__TASK_OWN_STACK = 1 << 4,  /* to be started on a stack of task.stack_bytes */
-    ZK__TASK_LARGE = 1 << 5,      /* its memory is larger than ZK__TASK_BYTES */
+    ZK__TASK_LARGE = 1 << 5,      /* spawned: its memory is larger than ZK__TASK_BYTES */
+    ZK__TASK_JOINED = 1 << 5,     /* a future: a call of a join, in whose scope it counts */
     ZK__TASK_OVERFLOWED = 1 << 6, /* in worker.overflow, not in the ring */
     ZK__TASK_URGENT = 1 << 7,     /* runs before others that are ready */
 };
@@ -334,6 +335,8 @@ static inline void zk__scope_unlink(zk_scope *scope)
 /* Moves the error trail of a task to the current one, or frees it. */
 void zk__trail_take(zk_task *from, zk_task *to);
 void zk__trail_drop(zk_task *task);
+/* Moves the trail that a scope has (it has one) to a task. */
+void zk__scope_trail_take(zk_scope *scope, zk_task *to);
 /* Keeps a copy that zk_trail gives outside zk_run. */
 void zk__trail_keep(zk_task *task);
 /* Takes what this thread has said outside of tasks about an error; "" if that is nothing. */

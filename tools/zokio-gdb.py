@@ -11,7 +11,7 @@ library's debug information. Backtraces of tasks that do not run go by frame poi
 
 import gdb
 
-PENDING, QUEUED, STARTED, FINISHED = range(4)  # zk__task_state
+PENDING, QUEUED, STARTED, FINISHED, FOLDED = range(5)  # zk__task_state
 SPAWNED = 1 << 2  # ZK__TASK_SPAWNED
 CALLERS_MAX = 1000  # against circles in memory that is damaged
 FRAMES_MAX = 64
@@ -168,6 +168,8 @@ def tasks_of(worker):
         yield Task(current, index, "running")
         yield from callers(current, index, worker["stack"])
     for task in ready_tasks(worker):
+        if int(task["state"]) == FOLDED:
+            continue
         if int(task["state"]) != STARTED:
             yield Task(task, index, "queued")
             continue

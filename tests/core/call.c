@@ -59,6 +59,47 @@ ZK_ASYNC_TEST(join, the_first_error_cancels_the_rest)
     cr_assert_ok(zk_sleep(1)); /* the caller itself is not cancelled */
 }
 
+static int recover_after_ms(void *arg)
+{
+    int rc = fail_after_ms(arg);
+    return rc == -EIO ? 0 : rc;
+}
+
+/* What calls that succeeded have said of errors is not told, nor what failed later has said. */
+ZK_ASYNC_TEST(join, the_trail_is_that_of_the_error_it_returns)
+{
+    cr_assert_rc(zk_join({give, ms(1)}, {recover_after_ms, ms(1)}, {fail_after_ms, ms(3)},
+                         {recover_after_ms, ms(2)}, {fail_after_ms, ms(3)}),
+                 -EIO);
+    cr_assert_str_eq(zk_trail(), "failing after 3 ms: EIO (Input/output error)");
+}
+
+static int yield_times(void *arg)
+{
+    intptr_t n = (intptr_t)arg;
+    for (intptr_t i = 0; i < n; i++) {
+        int rc = zk_yield();
+        if (rc < 0) return rc;
+    }
+    return (int)n;
+}
+
+/* Futures of the caller's and of the calls' own are queued along with the calls, each once. */
+ZK_ASYNC_TEST(join, calls_mix_with_futures)
+{
+    zk_future a, b;
+    int results[3];
+    zk_call calls[] = {{yield_times, ms(2)}, {yield_times, ms(0)}, {yield_times, ms(1)}};
+    for (int i = 0; i < 3; i++) {
+        zk_async(&a, yield_times, ms(3));
+        cr_assert_rc(zk_join_calls(calls, 3, results), 0);
+        cr_assert(results[0] == 2 && results[1] == 0 && results[2] == 1);
+        zk_async(&b, yield_times, ms(1));
+        cr_assert_rc(zk_await(&b), 1);
+        cr_assert_rc(zk_await(&a), 3);
+    }
+}
+
 ZK_ASYNC_TEST(race, the_first_to_end_wins)
 {
     cr_assert_rc(zk_race({after_ms, ms(100000)}, {after_ms, ms(2)}, {after_ms, ms(100000)}), 1);

@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include <zokio/call.h>
 #include <zokio/tcp.h>
 
 #include "core/worker.h"
@@ -377,13 +378,20 @@ static int join_a_child(void *arg)
     return rc == -ENOMEM ? 0 : rc;
 }
 
-/* Each takes two stacks, until one that has the last stack has to wait for its child. */
+static int join_calls(void *arg)
+{
+    int rc = zk_join({wait_in_the_crowd, arg}, {wait_in_the_crowd, arg}, {wait_in_the_crowd, arg});
+    return rc == -ENOMEM ? 0 : rc;
+}
+
+/* Each takes two stacks or more, until one that has the last stack has to wait for the others. */
 static int join_without_memory(void *arg)
 {
+    zk_fn *const *fn = arg;
     int rc = 0;
     ZK_SCOPE(s) {
         for (int i = 0; i < 200 && !rc; i++)
-            rc = zk_spawn(&s, join_a_child, arg);
+            rc = zk_spawn(&s, *fn, NULL);
         memory_forbid();
         if (!rc) rc = zk_scope_wait(&s);
         memory_allow();
@@ -396,8 +404,11 @@ static int run_join_without_memory(void *arg) { return zk_test_run(1, join_witho
 ZK_TEST(runtime, a_join_without_memory_for_a_stack_still_ends)
 {
     if (ZK_TEST_ASAN || ZK_TEST_TSAN) return;
-    zk_test_child child = zk_test_fork(run_join_without_memory, NULL);
-    cr_assert_child_ok(child);
+    zk_fn *fns[] = {join_a_child, join_calls};
+    for (int i = 0; i < 2; i++) {
+        zk_test_child child = zk_test_fork(run_join_without_memory, &fns[i]);
+        cr_assert_child_ok(child);
+    }
 }
 
 static int start_without_memory(void *arg)
