@@ -1,9 +1,10 @@
 /*
  * A tour of the server: plain answers, JSON, streaming both ways, parameters, waiting.
  *
- *   demo [ADDR:PORT] [--tls CERT KEY] [--files DIR]      127.0.0.1:8080 if not given
+ *   demo [ADDR:PORT] [--ktls] [--tls CERT KEY] [--files DIR]   127.0.0.1:8080 if not given
  *
  * Plain it serves HTTP/1.1 and, to clients that know, HTTP/2; with TLS both, as the client wants.
+ * --ktls has the kernel encrypt, if it can.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -231,22 +232,24 @@ int main(int argc, char **argv)
 {
     zk_tls_certificate certificates[2] = {{0}};
     const char *listen = NULL;
-    bool is_secure = false;
+    bool is_secure = false, wants_kernel = false;
     for (int i = 1; i < argc; i++) {
         if (!strcmp(argv[i], "--tls") && argc - i >= 3) {
             certificates[0] = (zk_tls_certificate){.cert_file = argv[i + 1], argv[i + 2], NULL};
             is_secure = true;
             i += 2;
+        } else if (!strcmp(argv[i], "--ktls")) {
+            wants_kernel = true;
         } else if (!strcmp(argv[i], "--files") && argc - i >= 2) {
             files_root = argv[++i];
         } else if (argv[i][0] != '-' && !listen) {
             listen = argv[i];
         } else {
-            fprintf(stderr, "usage: demo [ADDR:PORT] [--tls CERT KEY] [--files DIR]\n");
+            fprintf(stderr, "usage: demo [ADDR:PORT] [--ktls] [--tls CERT KEY] [--files DIR]\n");
             return 2;
         }
     }
-    zk_tls_server tls = {.certificates = certificates};
+    zk_tls_server tls = {.certificates = certificates, .ktls = wants_kernel};
     int rc = zk_serve(&(zk_server){
         .listen = listen,
         .routes = routes,

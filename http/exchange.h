@@ -24,6 +24,9 @@ struct zk__transport {
     int (*begin)(zk_response *res, const char *content_type, const void *body, size_t size,
                  bool is_whole);
     int (*write)(zk_response *res, const void *data, size_t size);
+    /* NULL, or: some of what follows in the body, from a file and by the kernel. returns how much;
+     * -EOPNOTSUPP if it has to be written. */
+    ssize_t (*send_file)(zk_response *res, zk_file *file, int64_t offset, uint64_t size);
     int (*flush)(zk_response *res);
     int (*end)(zk_response *res);
     /* The protocol that the client asks to go on with; empty: none. See upgrade.h. */
@@ -124,6 +127,12 @@ static inline void zk__exchange_init(zk_request *req, zk_response *res,
  * returns 0; an error that leaves the connection unusable.
  */
 int zk__exchange_run(zk_request *req, zk_response *res);
+
+/*
+ * As zk_response_write, for bytes of a file that the kernel can send by itself: some of them.
+ * returns how many; -EOPNOTSUPP if they have to be written instead.
+ */
+ssize_t zk__response_send_file(zk_response *res, zk_file *file, int64_t offset, uint64_t size);
 
 /* zk_response_header_n for the fields that are the library's own. */
 int zk__response_header(zk_response *res, const char *name, zk_str value);

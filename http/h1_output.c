@@ -360,6 +360,17 @@ static int h1_write(zk_response *res, const void *data, size_t size)
     return gathered(x, rc);
 }
 
+static ssize_t h1_send_file(zk_response *res, zk_file *file, int64_t offset, uint64_t size)
+{
+    zk__session *x = zk__session_of(res->req);
+    if (x->is_chunked || !zk__stream_takes_files(x->conn->stream)) return -EOPNOTSUPP;
+    int rc = zk__h1_flush(x);
+    if (rc < 0) return rc;
+    ssize_t n = zk__send_file_within(x->conn->stream, file, offset, size,
+                                     x->conn->shard->config->write_timeout_ms);
+    return n == -ENODATA ? ZK_E_HTTP_LENGTH : n; /* it has become shorter */
+}
+
 static int h1_flush(zk_response *res) { return zk__h1_flush(zk__session_of(res->req)); }
 
 static int h1_end(zk_response *res)
@@ -377,6 +388,7 @@ const struct zk__transport zk__h1_transport = {
     .body_view = zk__h1_body_view,
     .begin = h1_begin,
     .write = h1_write,
+    .send_file = h1_send_file,
     .flush = h1_flush,
     .end = h1_end,
     .protocol = zk__h1_protocol,

@@ -169,6 +169,18 @@ int zk_response_write(zk_response *res, const void *data, size_t size)
     return sent(res, res->req->transport->write(res, data, size));
 }
 
+ssize_t zk__response_send_file(zk_response *res, zk_file *file, int64_t offset, uint64_t size)
+{
+    if (res->error) return res->error;
+    ZK_ASSERT(res->state == ZK__RESPONSE_BEGUN && !res->is_bodiless);
+    ZK_ASSERT(res->length >= 0 && size <= (uint64_t)res->length - res->written);
+    if (!res->req->transport->send_file) return -EOPNOTSUPP;
+    ssize_t n = res->req->transport->send_file(res, file, offset, size);
+    if (n == -EOPNOTSUPP) return n;
+    if (n > 0) res->written += (uint64_t)n;
+    return n < 0 ? sent(res, (int)n) : n;
+}
+
 int zk_response_flush(zk_response *res)
 {
     if (res->error) return res->error;

@@ -33,6 +33,15 @@ static inline ssize_t zk__write_within(zk_stream *stream, const struct iovec *io
     return zk__wait_outcome(&wait, stream->ops->writev(stream, iov, count, false));
 }
 
+/* The same for bytes of a file. returns bytes; ZK_E_HTTP_TIMEOUT; as zk__stream_send_file_some. */
+static inline ssize_t zk__send_file_within(zk_stream *stream, zk_file *file, int64_t offset,
+                                           uint64_t size, int timeout_ms)
+{
+    zk_scope wait __attribute__((cleanup(zk__scope_leave)));
+    zk__scope_enter_within(&wait, zk__wait_span(timeout_ms));
+    return zk__wait_outcome(&wait, zk__stream_send_file_some(stream, file, offset, size));
+}
+
 /* Leaves out the first n bytes, and what is empty. returns how many are left of `count`, which
  * begin at *iov. */
 static inline int zk__iov_advance(struct iovec **iov, int count, size_t n)

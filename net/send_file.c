@@ -42,6 +42,15 @@ static int wait_readable(zk__io *io)
     return (int)zk__op_run(&op);
 }
 
+/* The descriptor that takes what follows. */
+static int sink_of(zk_stream *stream, bool is_full, zk__io **ret_io)
+{
+    if (stream->ops->sink) return stream->ops->sink(stream, is_full, ret_io);
+    *ret_io = io_of(stream);
+    if (!*ret_io) return ZK__SINK_NONE;
+    return is_full ? wait_writable(*ret_io) : 0;
+}
+
 static bool is_unfit(int rc) { return rc == -EINVAL || rc == -ENOSYS || rc == -EOPNOTSUPP; }
 
 /* ---- files ---- */
@@ -93,22 +102,39 @@ static ssize_t sendfile_once(int to, const piece *p)
     return rc < 0 ? rc : n;
 }
 
-/* returns 0; NOT_THIS_WAY if the kernel cannot do it with these; an error. */
-static int send_by_kernel(zk__io *io, int fd, int64_t *offset, uint64_t *left)
+bool zk__stream_takes_files(zk_stream *stream)
 {
-    while (*left) {
+    if (zk__worker_self()->poller.ops->kernel != &zk__kernel_system) return false;
+    return stream->ops->sink ? stream->ops->sink(stream, false, NULL) == 0
+                             : stream->ops->io != NULL;
+}
+
+ssize_t zk__stream_send_file_some(zk_stream *stream, zk_file *file, int64_t offset, uint64_t size)
+{
+    piece p = {zk__file_fd(file), offset, size < FILE_PIECE ? (size_t)size : FILE_PIECE};
+    if (!zk__stream_takes_files(stream)) return -EOPNOTSUPP;
+    bool is_full = false;
+    for (;;) {
+        zk__io *io;
         int rc = zk__spend();
-        if (rc < 0) return rc;
-        piece p = {fd, *offset, *left < FILE_PIECE ? (size_t)*left : FILE_PIECE};
-        rc = warm(&p);
+        if (rc >= 0) rc = warm(&p);
+        if (rc >= 0) rc = sink_of(stream, is_full, &io);
+        if (rc == ZK__SINK_NONE) return -EOPNOTSUPP;
         if (rc < 0) return rc;
         ssize_t n = sendfile_once(io->fd, &p);
-        if (n == -EAGAIN)
-            n = wait_writable(io);
-        else if (n == 0)
-            return -ENODATA;
-        if (is_unfit((int)n)) return NOT_THIS_WAY;
-        if (n == -EINTR) continue;
+        if (n == 0 && size) return -ENODATA;
+        if (is_unfit((int)n)) return -EOPNOTSUPP;
+        if (n != -EAGAIN && n != -EINTR) return n;
+        is_full = n == -EAGAIN;
+    }
+}
+
+/* returns 0; NOT_THIS_WAY if the kernel cannot do it with these; an error. */
+static int send_by_kernel(zk_stream *stream, zk_file *file, int64_t *offset, uint64_t *left)
+{
+    while (*left) {
+        ssize_t n = zk__stream_send_file_some(stream, file, *offset, *left);
+        if (n == -EOPNOTSUPP) return NOT_THIS_WAY;
         if (n < 0) return (int)n;
         *offset += n;
         *left -= (uint64_t)n;
@@ -138,8 +164,7 @@ int zk_stream_send_file(zk_stream *stream, zk_file *file, int64_t offset, uint64
     int rc = claim(stream);
     if (rc < 0) return rc;
     if (offset < 0 || size > (uint64_t)(INT64_MAX - offset)) return -EINVAL;
-    zk__io *io = io_of(stream);
-    rc = io ? send_by_kernel(io, zk__file_fd(file), &offset, &size) : NOT_THIS_WAY;
+    rc = send_by_kernel(stream, file, &offset, &size);
     return rc == NOT_THIS_WAY ? send_by_buffer(stream, file, offset, size) : rc;
 }
 
@@ -170,16 +195,18 @@ static ssize_t pipe_fill(zk__io *from, int pipe_end, size_t size, bool *ret_unfi
 }
 
 /* All that the pipe holds out of it. */
-static int pipe_drain(int pipe_end, zk__io *to, size_t held, bool *ret_unfit)
+static int pipe_drain(int pipe_end, zk_stream *to, size_t held, bool *ret_unfit)
 {
+    bool is_full = false;
     while (held) {
-        ssize_t n = splice_once(pipe_end, to->fd, held);
+        zk__io *io;
+        int rc = sink_of(to, is_full, &io);
+        if (rc < 0) return rc;
+        ssize_t n = splice_once(pipe_end, io->fd, held);
         *ret_unfit = is_unfit((int)n);
-        if (n == -EAGAIN)
-            n = wait_writable(to);
-        else if (n > 0)
-            held -= (size_t)n;
-        if (n < 0 && n != -EINTR) return (int)n;
+        is_full = n == -EAGAIN;
+        if (n > 0) held -= (size_t)n;
+        if (n < 0 && n != -EAGAIN && n != -EINTR) return (int)n;
     }
     return 0;
 }
@@ -211,7 +238,7 @@ static int move_by_kernel(zk_stream *from, zk_stream *to, int64_t bytes_max, int
                       &is_kernel_unfit);
         if (n <= 0) break;
         size_t held = (size_t)n;
-        int rc = pipe_drain(ends[0], io_of(to), held, &is_kernel_unfit);
+        int rc = pipe_drain(ends[0], to, held, &is_kernel_unfit);
         /* It is the kind of the destination, so it has taken nothing. */
         if (rc < 0 && is_kernel_unfit) rc = pipe_drain_by_buffer(ends[0], to, held);
         if (rc < 0) n = rc;
@@ -252,8 +279,9 @@ int64_t zk_stream_splice(zk_stream *from, zk_stream *to, int64_t bytes_max)
     bool is_received_ahead =
         source && source->bits & ZK__IO_STREAM && zk__worker_self()->poller.ops->receives_ahead;
     int64_t moved = 0;
-    rc = source && io_of(to) && !is_received_ahead ? move_by_kernel(from, to, bytes_max, &moved)
-                                                   : NOT_THIS_WAY;
+    rc = source && zk__stream_takes_files(to) && !is_received_ahead
+             ? move_by_kernel(from, to, bytes_max, &moved)
+             : NOT_THIS_WAY;
     if (rc == NOT_THIS_WAY) rc = move_by_buffer(from, to, bytes_max, &moved);
     return rc < 0 ? rc : moved;
 }

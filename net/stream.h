@@ -17,6 +17,8 @@ struct zk__room {
     zk__op op;           /* the stream's */
 };
 
+enum { ZK__SINK_NONE = 1 };
+
 struct zk__stream_ops {
     const char *kind;
     /* Some bytes; suspends unless try_only, then -EAGAIN. */
@@ -38,6 +40,10 @@ struct zk__stream_ops {
     void (*watch)(zk_stream *stream);
     /* NULL, or the descriptor that carries the bytes as they are, for copying by the kernel */
     struct zk__io *(*io)(zk_stream *stream);
+    /* NULL: as io. Else the descriptor that takes what follows on what was written, as it is, for
+     * copying by the kernel; waits until it does, if it is_full. ret_io may be NULL: then it only
+     * tells whether there is one. 0; ZK__SINK_NONE; an error. */
+    int (*sink)(zk_stream *stream, bool is_full, struct zk__io **ret_io);
     int (*address)(const zk_stream *stream, bool is_peer, zk_addr *ret_addr);
 };
 
@@ -49,6 +55,16 @@ struct zk_stream {
     void (*on_hangup)(void *context, zk_hangup how);
     void *context;
 };
+
+/*
+ * Sends some of a file's bytes by sendfile, waits until the stream takes any.
+ * returns how many; -EOPNOTSUPP if it cannot be done with these; -ENODATA if the file is shorter;
+ * as zk_stream_write
+ */
+ssize_t zk__stream_send_file_some(zk_stream *stream, zk_file *file, int64_t offset, uint64_t size);
+
+/* Whether that is likely to be possible. */
+bool zk__stream_takes_files(zk_stream *stream);
 
 /* From now on closing tells the peer that what it has got is not all. */
 static inline void zk__stream_reset_on_close(zk_stream *stream)

@@ -283,6 +283,7 @@ static int ctx_new(const zk_tls *tls, zk__tls_set *set, SSL_CTX **ret_ctx)
         SSL_CTX_set1_groups_list(ctx, groups) <= 0) {
         return zk__tls_error(NULL, NULL);
     }
+    if (tls->wants_kernel) SSL_CTX_set_options(ctx, SSL_OP_ENABLE_KTLS);
     if (tls->key_log_fd >= 0) SSL_CTX_set_keylog_callback(ctx, on_key_log);
     int rc = verify_set(tls, ctx);
     if (rc) return rc;
@@ -439,6 +440,7 @@ static int server_fill(zk_tls *tls, const zk_tls_server *options)
     tls->verify = options->client_verify;
     tls->handshake_timeout_ms = options->handshake_timeout_ms;
     tls->tickets = options->tickets ? options->tickets : 1;
+    tls->wants_kernel = options->ktls;
     int rc = files_copy(tls, options->certificates, count);
     if (!rc) rc = text_copy(&tls->ca_file, options->client_ca_file);
     if (!rc) rc = alpn_copy(tls, options->alpn);
@@ -454,6 +456,7 @@ static int client_fill(zk_tls *tls, const zk_tls_client *options)
         return zk_fail(ZK_E_CONFIG, "a TLS client's options");
     }
     tls->is_insecure = options->insecure_skip_verification;
+    tls->wants_kernel = options->ktls;
     tls->handshake_timeout_ms = options->handshake_timeout_ms;
     zk_tls_certificate own = {options->cert_file, options->key_file, NULL};
     int rc = own.cert_file ? files_copy(tls, &own, 1) : 0;

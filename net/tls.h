@@ -6,6 +6,7 @@
  *   tls_ticket.c, tls_session.c   resumption: a server's keys, a client's memory
  *   tls_io.c     bytes between the engine (OpenSSL's SSL) and the inner stream
  *   tls_stream.c the stream that lies above, handshakes
+ *   tls_kernel.c kTLS: the kernel encrypts what is sent
  *   tls_error.c  what OpenSSL says, as our codes
  *   tls_info.c   what a handshake has led to
  */
@@ -29,6 +30,8 @@ enum {
     ZK__TLS_OUT_BYTES = ZK__TLS_BATCH_BYTES + 4 * 1024,
     ZK__TLS_IN_BYTES = 64 * 1024,
     ZK__TLS_HOST_BYTES = ZK__TLS_NAME_MAX + 1,
+    ZK__TLS_KERNEL_BYTES = 256 * 1024, /* that the kernel is given at once */
+    ZK__TLS_KERNEL_PIECES = 32,        /* in, if that is not all */
 };
 
 /* ---- configuration ---- */
@@ -78,6 +81,7 @@ typedef struct zk__tls_sessions {
 struct zk_tls {
     atomic_uint refs;
     bool is_server, is_insecure;
+    bool wants_kernel;            /* to encrypt what is sent */
     zk_tls_verify verify;         /* a server's */
     int version_min, version_max; /* as OpenSSL numbers them */
     int handshake_timeout_ms, tickets;
@@ -152,6 +156,8 @@ struct zk__tls_stream {
     bool is_settled;     /* a client: something has come after the handshake */
     bool is_inner_ended; /* no more bytes come */
     bool is_reset;       /* is to be broken off */
+    bool is_in_kernel;   /* what is sent is encrypted there */
+    uint8_t record_type; /* of what the engine writes next, in the kernel; 0: data */
     char *host;          /* a client's */
 };
 
@@ -159,6 +165,7 @@ struct zk__tls_stream {
 typedef struct zk__tls_worker {
     struct zk__tls_worker *deeper; /* for connections on top of these */
     BIO *bio;                      /* of all its connections */
+    zk__tls_stream *current;       /* whose call that is */
     const char *source;            /* what the engine reads from */
     size_t source_size;
     bool is_source_ended; /* nothing will follow it */
@@ -166,7 +173,8 @@ typedef struct zk__tls_worker {
     zk__tls_stream *closed; /* but not done with the inner stream */
     struct zk__tls_settle_wait *settling;
     char in[ZK__TLS_IN_BYTES];
-    char out[ZK__TLS_OUT_BYTES];         /* what the engine has written */
+    /* what the engine has written: bytes, or for the kernel records as of zk__tls_kernel_add */
+    char out[ZK__TLS_OUT_BYTES];
     char gathered[ZK__TLS_RECORD_BYTES]; /* what a record is made of */
 } zk__tls_worker;
 
@@ -190,6 +198,9 @@ ssize_t zk__tls_pull(zk__tls_stream *s, size_t want);
  * -ENOMEM, the inner stream's errors. */
 int zk__tls_wait_readable(zk__tls_stream *s);
 int zk__tls_wait_drained(zk__tls_stream *s);
+/* Has nothing be pending until the inner stream takes bytes again, so that zk__tls_wait_drained
+ * waits for that. returns 0; 1: it takes some already; an error. */
+int zk__tls_await_inner(zk__tls_stream *s);
 
 /* returns NULL without memory. */
 zk__tls_stream *zk__tls_stream_new(zk_tls *tls, zk_stream *inner);
@@ -206,6 +217,21 @@ int zk__tls_settle(void);
 
 /* The stream if it is one of TLS, else NULL. */
 const zk__tls_stream *zk__tls_stream_of(const zk_stream *stream);
+
+/* ---- the kernel's part: all within calls into the engine, but for zk__tls_kernel_send ---- */
+
+/* Gives the keys of what is sent, as OpenSSL has them for the kernel, to the inner socket, behind
+ * what was written before. returns whether it has taken them; if not, all goes on as it was. */
+bool zk__tls_kernel_start(zk__tls_stream *s, const void *keys);
+/* Gathers a record that is not data. returns false if there is no room for it. */
+bool zk__tls_kernel_add(zk__tls_stream *s, const char *data, size_t size);
+/* Refuses what the engine has read if the kernel cannot do it. returns 0; read_rc. */
+int zk__tls_kernel_check(zk__tls_stream *s);
+/* Sends the first of the records gathered. returns how much of `data` that was; -EAGAIN; an error
+ * of the socket. */
+ssize_t zk__tls_kernel_send(zk__tls_stream *s, const char *data, size_t size);
+/* Whether a record fits now, and all before it has left the kernel's TLS. */
+bool zk__tls_kernel_has_room(zk__tls_stream *s);
 
 /* ---- errors ---- */
 

@@ -33,6 +33,7 @@ int zk_tls_info_get(const zk_stream *stream, zk_tls_info *ret_info)
         .server_name = text(SSL_get_servername(s->ssl, TLSEXT_NAMETYPE_host_name)),
         .is_resumed = SSL_session_reused(s->ssl),
         .is_peer_verified = is_verified(s),
+        .is_sent_by_kernel = s->is_in_kernel,
     };
     return 0;
 }

@@ -52,6 +52,10 @@ static int bio_write(BIO *bio, const char *data, size_t size, size_t *ret_size)
     zk__tls_worker *w = BIO_get_data(bio);
     size_t room = ZK__TLS_OUT_BYTES - w->out_size;
     BIO_clear_retry_flags(bio);
+    if (w->current && w->current->is_in_kernel) {
+        *ret_size = size;
+        return zk__tls_kernel_add(w->current, data, size);
+    }
     if (size > room) size = room;
     *ret_size = size;
     if (!size) {
@@ -63,12 +67,27 @@ static int bio_write(BIO *bio, const char *data, size_t size, size_t *ret_size)
     return 1;
 }
 
+/* OpenSSL's own names for these are not public; their numbers are the same in all of 3.x. */
+enum {
+    CTRL_KTLS_KEYS = 72, /* number: whether for sending */
+    CTRL_KTLS_IS_SENDING = 73,
+    CTRL_KTLS_RECORD_TYPE = 74, /* of what is written next */
+};
+
 static long bio_ctrl(BIO *bio, int command, long number, void *pointer)
 {
-    (void)number, (void)pointer;
     zk__tls_worker *w = BIO_get_data(bio);
-    if (command == BIO_CTRL_EOF) return w->is_source_ended && !w->source_size;
-    return command == BIO_CTRL_FLUSH;
+    zk__tls_stream *s = w->current;
+    switch (command) {
+    case BIO_CTRL_EOF: return w->is_source_ended && !w->source_size;
+    case BIO_CTRL_FLUSH: return 1;
+    case CTRL_KTLS_KEYS: return s && number && zk__tls_kernel_start(s, pointer);
+    case CTRL_KTLS_IS_SENDING: return s && s->is_in_kernel;
+    case CTRL_KTLS_RECORD_TYPE:
+        if (s) s->record_type = (uint8_t)number;
+        return 0;
+    default: return 0;
+    }
 }
 
 static BIO_METHOD *method;
@@ -156,6 +175,7 @@ static zk__tls_worker *worker_new(void)
     w->closed = NULL;
     w->settling = NULL;
     w->deeper = NULL;
+    w->current = NULL;
     return w;
 }
 
@@ -271,13 +291,19 @@ static void write_failed(zk__tls_stream *s, int rc)
     drained(s);
 }
 
+static ssize_t write_once(zk__tls_stream *s, const char *data, size_t size)
+{
+    if (ZK_UNLIKELY(s->is_in_kernel)) return zk__tls_kernel_send(s, data, size);
+    return zk_stream_try_write(s->inner, data, size);
+}
+
 /* Writes what the inner stream takes. returns how much; an error but for -EAGAIN is in *ret_rc. */
 static size_t write_some(zk__tls_stream *s, const char *data, size_t size, int *ret_rc)
 {
     size_t done = 0;
     *ret_rc = 0;
     while (done < size) {
-        ssize_t n = zk_stream_try_write(s->inner, data + done, size - done);
+        ssize_t n = write_once(s, data + done, size - done);
         if (n < 0) {
             if (n != -EAGAIN) *ret_rc = (int)n;
             break;
@@ -291,20 +317,18 @@ static size_t write_some(zk__tls_stream *s, const char *data, size_t size, int *
 static void pending_send(zk__tls_stream *s)
 {
     zk__tls_pending *p = s->pending;
-    for (;;) {
+    while (p->begin < p->end) { /* none if only room was awaited */
         int rc;
         p->begin += write_some(s, p->bytes + p->begin, p->end - p->begin, &rc);
-        if (!rc && p->begin == p->end) {
-            zk__tls_pending_free(s);
-            drained(s);
-            return;
-        }
+        if (!rc && p->begin == p->end) break;
         if (!rc) rc = s->inner->ops->await_room(s->inner, &p->room);
         p->is_awaiting = rc == 0;
         if (rc > 0) continue;
         if (rc < 0) write_failed(s, rc);
         return;
     }
+    zk__tls_pending_free(s);
+    drained(s);
 }
 
 static void on_room(zk__room *room)
@@ -342,6 +366,16 @@ static int pending_new(zk__tls_stream *s)
     return 0;
 }
 
+int zk__tls_await_inner(zk__tls_stream *s)
+{
+    int rc = pending_new(s);
+    if (rc < 0) return rc;
+    rc = s->inner->ops->await_room(s->inner, &s->pending->room);
+    s->pending->is_awaiting = rc == 0;
+    if (rc) zk__tls_pending_free(s);
+    return rc;
+}
+
 /* Sends what the engine has written. */
 static void out_send(zk__tls_stream *s, const char *data, size_t size)
 {
@@ -369,6 +403,7 @@ void zk__tls_begin(zk__tls_stream *s)
     w->source_size = s->in ? s->in_end - s->in_begin : 0;
     w->is_source_ended = s->is_inner_ended;
     w->out_size = 0;
+    w->current = s;
 }
 
 static void in_free(zk__tls_stream *s)
@@ -404,6 +439,7 @@ void zk__tls_end(zk__tls_stream *s)
     in_keep(s, w);
     size_t size = w->out_size;
     w->source_size = w->out_size = 0;
+    w->current = NULL;
     if (!size || s->write_rc) return;
     if (s->inner->ops->io) {
         out_send(s, w->out, size);

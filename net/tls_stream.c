@@ -67,21 +67,28 @@ static ssize_t fill(zk__tls_stream *s, char *buf, size_t size, bool is_peek)
             if (n < 0) break;
         }
         n = engine_read(s, buf + got, size - got, is_peek);
-        if (n == -EAGAIN) continue;
+        int refused = s->is_in_kernel && !s->read_rc ? zk__tls_kernel_check(s) : 0;
+        if (n == -EAGAIN && !refused) continue;
+        if (n < 0 && refused) n = refused;
         if (n <= 0) break;
         got += (size_t)n;
         s->barren_bytes = 0;
-        if (is_peek) break;
+        if (is_peek || refused) break;
     }
     zk__tls_end(s);
     return got ? (ssize_t)got : n > 0 ? -EAGAIN : n;
 }
 
+/* What ended reading in a bad way has ended writing, too. */
+static int write_rc_of_read(const zk__tls_stream *s)
+{
+    return s->read_rc == ZK_E_TLS_TRUNCATED ? -EPIPE : s->read_rc;
+}
+
 static int write_error(zk__tls_stream *s)
 {
     int rc = zk__tls_error(s->ssl, &s->reason);
-    /* What ended reading in a bad way has ended writing, too. */
-    return !s->read_rc ? rc : s->read_rc == ZK_E_TLS_TRUNCATED ? -EPIPE : s->read_rc;
+    return s->read_rc ? write_rc_of_read(s) : rc;
 }
 
 static int engine_write(zk__tls_stream *s, const char *data, size_t size)
@@ -244,18 +251,67 @@ static ssize_t tls_read(zk_stream *stream, void *buf, size_t size, bool try_only
     }
 }
 
+/* Waits until nothing is pending, so that what is written next can follow. */
+static int write_begin(zk__tls_stream *s, bool try_only)
+{
+    while (s->pending && !s->write_rc) {
+        if (try_only) return -EAGAIN;
+        int rc = zk__tls_wait_drained(s);
+        if (rc < 0) return rc;
+    }
+    if (ZK_UNLIKELY(s->write_rc)) return s->write_rc;
+    return ZK_UNLIKELY(s->is_shut) ? -EPIPE : 0;
+}
+
+/* Waits for the socket. */
+static int kernel_wait(zk__tls_stream *s)
+{
+    int rc = zk__spend();
+    if (rc >= 0 && !s->pending) rc = zk__tls_await_inner(s);
+    if (rc < 0) return rc;
+    return zk__tls_wait_drained(s);
+}
+
+/* The pieces for one call, which must not keep the worker from others. returns how many. */
+static int kernel_batch(const struct iovec **iov, int count, struct iovec *some)
+{
+    size_t left = ZK__TLS_KERNEL_BYTES;
+    int all = 0;
+    while (all < count && (*iov)[all].iov_len <= left)
+        left -= (*iov)[all++].iov_len;
+    if (ZK_LIKELY(all == count)) return count;
+    int n = all < ZK__TLS_KERNEL_PIECES ? all : ZK__TLS_KERNEL_PIECES - 1;
+    memcpy(some, *iov, (size_t)n * sizeof *some);
+    if (n == all && left) some[n++] = (struct iovec){(*iov)[all].iov_base, left};
+    *iov = some;
+    return n;
+}
+
+/* Past the engine: what has ended it ends this, too. */
+static ssize_t kernel_writev(zk__tls_stream *s, const struct iovec *iov, int iov_count,
+                             bool try_only)
+{
+    struct iovec some[ZK__TLS_KERNEL_PIECES];
+    iov_count = kernel_batch(&iov, iov_count, some);
+    for (;;) {
+        int rc = write_begin(s, try_only);
+        if (rc < 0) return rc;
+        if (s->read_rc) return s->write_rc = write_rc_of_read(s);
+        ssize_t n = s->inner->ops->writev(s->inner, iov, iov_count, true);
+        if (n != -EAGAIN || try_only) return n;
+        rc = kernel_wait(s);
+        if (rc < 0) return rc;
+    }
+}
+
 static ssize_t tls_writev(zk_stream *stream, const struct iovec *iov, int iov_count, bool try_only)
 {
     zk__tls_stream *s = of(stream);
     int rc = try_only ? 0 : zk__spend();
     if (rc < 0) return rc;
-    while (s->pending && !s->write_rc) {
-        if (try_only) return -EAGAIN;
-        rc = zk__tls_wait_drained(s);
-        if (rc < 0) return rc;
-    }
-    if (ZK_UNLIKELY(s->write_rc)) return s->write_rc;
-    if (ZK_UNLIKELY(s->is_shut)) return -EPIPE;
+    if (s->is_in_kernel) return kernel_writev(s, iov, iov_count, try_only);
+    rc = write_begin(s, try_only);
+    if (ZK_UNLIKELY(rc < 0)) return rc;
     zk__tls_begin(s);
     ssize_t n = encrypt(s, iov, iov_count);
     zk__tls_end(s);
@@ -268,6 +324,8 @@ static void notify(zk__tls_stream *s)
     s->is_shut = true;
     /* After a failure it has sent an alert, or must not be called any more. */
     if (s->write_rc || s->read_rc) return;
+    /* See tls_kernel.c; if this fails it is tried all the same. */
+    if (s->is_in_kernel && !s->pending && !zk__tls_kernel_has_room(s)) (void)zk__tls_await_inner(s);
     zk__tls_begin(s);
     ERR_clear_error();
     if (SSL_shutdown(s->ssl) < 0) ERR_clear_error();
@@ -314,7 +372,11 @@ static void tls_unpark(zk_stream *stream) { zk_stream_unpark(of(stream)->inner);
 static int tls_await_room(zk_stream *stream, zk__room *room)
 {
     zk__tls_stream *s = of(stream);
-    if (!s->pending || s->write_rc) return 1;
+    if (s->write_rc) return 1;
+    if (!s->pending) {
+        int rc = s->is_in_kernel ? zk__tls_await_inner(s) : 1;
+        if (rc) return rc;
+    }
     s->room = room;
     return 0;
 }
@@ -344,6 +406,18 @@ static int tls_address(const zk_stream *stream, bool is_peer, zk_addr *ret_addr)
     return inner->ops->address(inner, is_peer, ret_addr);
 }
 
+static int tls_sink(zk_stream *stream, bool is_full, struct zk__io **ret_io)
+{
+    zk__tls_stream *s = of(stream);
+    if (!s->is_in_kernel) return ZK__SINK_NONE;
+    if (!ret_io) return 0;
+    int rc = is_full ? kernel_wait(s) : 0;
+    if (!rc) rc = write_begin(s, false);
+    if (!rc && s->read_rc) rc = s->write_rc = write_rc_of_read(s);
+    if (!rc) *ret_io = s->inner->ops->io(s->inner);
+    return rc;
+}
+
 static const struct zk__stream_ops tls_ops = {
     .kind = "TLS",
     .read = tls_read,
@@ -356,6 +430,7 @@ static const struct zk__stream_ops tls_ops = {
     .await_room = tls_await_room,
     .forget_room = tls_forget_room,
     .watch = tls_watch,
+    .sink = tls_sink,
     .address = tls_address,
 };
 

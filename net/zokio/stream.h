@@ -61,10 +61,10 @@ ZK_API int zk_stream_writev(zk_stream *stream, struct iovec *iov, int iov_count)
 ZK_API ssize_t zk_stream_try_write(zk_stream *stream, const void *data, size_t size);
 
 /**
- * Writes `size` bytes of a file from `offset` on. Sockets and pipes have the kernel copy them from
- * its cache (sendfile); what is not in the cache is read there by a thread of zk_blocking first, as
- * far as the file system can tell. Other streams get them through a buffer. Suspends as
- * zk_stream_write does.
+ * Writes `size` bytes of a file from `offset` on. Sockets and pipes, and TLS that the kernel
+ * encrypts (zk_tls_server.ktls), have the kernel copy them from its cache (sendfile); what is not
+ * in the cache is read there by a thread of zk_blocking first, as far as the file system can tell.
+ * Other streams get them through a buffer. Suspends as zk_stream_write does.
  *
  * @return 0; -ENODATA: the file has ended before; -EINVAL: a negative offset; what zk_stream_write
  *   and zk_file_read_at return. Unless it is 0, part of it may have been sent.

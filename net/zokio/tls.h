@@ -52,6 +52,11 @@ typedef struct zk_tls_server {
     int ticket_rotation_s;
     int tickets;              /* per full TLS 1.3 handshake; 0: 1 */
     const char *key_log_file; /* the connections' secrets are appended, as SSLKEYLOGFILE */
+    /* have the kernel encrypt what is sent on TCP sockets, if it can: then zk_stream_send_file and
+     * large files by zk_respond_file do not pass through user space. Where it cannot nothing is
+     * different; zk_tls_info says it. A peer that wants new keys (KeyUpdate) is then refused: its
+     * connection ends, reading gives -EOPNOTSUPP */
+    bool ktls;
 } zk_tls_server;
 
 /** How a client's side does TLS. Zero-initialised is a good choice. */
@@ -66,6 +71,7 @@ typedef struct zk_tls_client {
     int handshake_timeout_ms;                /* 0: 10,000; < 0: none */
     int sessions_max; /* hosts whose sessions are kept for resumption; 0: 256; < 0: none */
     const char *key_log_file;
+    bool ktls; /* as a server's */
 } zk_tls_client;
 
 /**
@@ -133,7 +139,8 @@ typedef struct zk_tls_info {
     zk_str alpn;        /* empty: none */
     zk_str server_name; /* that the client has asked for; empty: none */
     bool is_resumed;
-    bool is_peer_verified; /* it has shown a certificate that was found good */
+    bool is_peer_verified;  /* it has shown a certificate that was found good */
+    bool is_sent_by_kernel; /* the kernel encrypts what is sent: see the option `ktls` */
 } zk_tls_info;
 
 /** Tells about a TLS stream. Never suspends. @return 0; -EINVAL (another kind of stream) */

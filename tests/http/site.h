@@ -78,6 +78,7 @@ typedef struct site {
 /* Everything but the server itself. */
 static inline void site_init(site *x, zk_tls_server tls)
 {
+    tls.ktls = getenv("ZOKIO_TEST_KTLS") != NULL; /* see ./dev test --ktls */
     x->ca = issue("ca", NULL, NULL);
     x->leaf = issue("leaf", &x->ca, "DNS:localhost");
     x->certificates[0] = (zk_tls_certificate){x->leaf.cert_file, x->leaf.key_file, NULL};
@@ -114,6 +115,7 @@ static inline void settle_long(void)
 
 static inline zk_tls *client_new(zk_tls_client options)
 {
+    options.ktls = getenv("ZOKIO_TEST_KTLS") != NULL;
     zk_tls *tls;
     cr_assert_rc(zk_tls_client_new(&options, &tls), 0, "%.200s", zk_trail());
     return tls;
