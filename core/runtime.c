@@ -181,6 +181,7 @@ void zk__worker_turn(zk__worker *w)
     if (w->wheel.pending) zk__wheel_advance(&w->wheel, w->now);
     zk__inbox_run(w);
     zk__loop_stacks_look(w);
+    zk__look_far_ahead(w);
     turn_begin(w);
     ZK__PROBE(poll, w->index, w->tail - w->head);
     if (!is_idle(w)) w->is_trimmed = false;
@@ -235,6 +236,7 @@ static int worker_open(zk__worker *w)
     zk__wheel_init(&w->wheel, w->now);
     w->poller.worker = w;
     w->tasks = malloc(ZK__TASKS_CACHED * sizeof *w->tasks);
+    w->task_capacity = ZK__TASKS_CACHED;
     int rc = w->ring && w->tasks && zk__loop_stack_reserve(w) ? 0 : -ENOMEM;
     if (!rc && w->index) rc = worker_pin(w);
     if (!rc) rc = zk__poller_open(&w->poller, w->runtime->config.poller);

@@ -244,14 +244,41 @@ int zk_timeout(zk_time span, zk_fn *fn, void *arg)
 
 /* ---- sleeping ---- */
 
-typedef struct sleeper {
+typedef struct sleeper sleeper;
+struct sleeper {
     zk__wait wait;
     zk__timer timer;
-} sleeper;
+    const sleeper *ahead; /* as the timers lay when it began: the one after the next; a hint only */
+};
 
+static sleeper *sleeper_of(zk__timer *timer)
+{
+    return (sleeper *)(void *)((char *)timer - offsetof(sleeper, timer));
+}
+
+static void sleep_over(zk__timer *timer);
+
+/* The one that fires after this one, if it is a sleep. */
+static sleeper *sleeper_next(const sleeper *s)
+{
+    zk__timer *next = s->timer.next;
+    return next && next->fire == sleep_over ? sleeper_of(next) : NULL;
+}
+
+/*
+ * Sleepers that fire together are cache misses each, and the wheel's list tells the address of the
+ * next one only: so each knows one more, and asks for what the third from here will touch.
+ */
 static void sleep_over(zk__timer *timer)
 {
-    sleeper *s = (sleeper *)(void *)((char *)timer - offsetof(sleeper, timer));
+    sleeper *s = sleeper_of(timer);
+    const sleeper *next = sleeper_next(s);
+    if (next) {
+        uintptr_t third = (uintptr_t)next->ahead;
+        __builtin_prefetch((const void *)(third - ZK__LINE_BYTES), 1); /* its task */
+        __builtin_prefetch((const void *)third, 1);
+        __builtin_prefetch((const void *)(third + ZK__LINE_BYTES), 1);
+    }
     zk__wait_end_on(zk__lane.worker, &s->wait, 0);
 }
 
@@ -275,6 +302,8 @@ ZK__INLINE int sleep_in(sleeper *s, zk_time span)
     s->wait.kind = &sleeping;
     s->timer.fire = sleep_over;
     zk__wheel_add(&w->wheel, &s->timer, zk__moment_in(span));
+    const sleeper *next = sleeper_next(s);
+    s->ahead = next ? sleeper_next(next) : NULL;
     return (int)zk__wait_here(w, &s->wait, true);
 }
 

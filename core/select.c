@@ -235,6 +235,13 @@ static __attribute__((noinline)) int select_wait_many(zk_case *cases, size_t cou
     return rc;
 }
 
+static __attribute__((noinline)) ZK__RETURNS_BY_JUMP int
+select_wait_few(zk_case *cases, size_t count, size_t start, bool is_known, int default_index)
+{
+    zk__place places[PLACES_IN_FRAME];
+    return select_wait(cases, count, start, is_known, default_index, places);
+}
+
 /* is_known: poll_quickly has just said that no case is ready. */
 static __attribute__((noinline)) int select_slow(zk_case *cases, size_t count, size_t start,
                                                  bool is_known)
@@ -249,8 +256,7 @@ static __attribute__((noinline)) int select_slow(zk_case *cases, size_t count, s
     if (ZK_UNLIKELY(count > PLACES_IN_FRAME)) {
         return select_wait_many(cases, count, start, default_index);
     }
-    zk__place places[PLACES_IN_FRAME];
-    return select_wait(cases, count, start, is_known, default_index, places);
+    return select_wait_few(cases, count, start, is_known, default_index);
 }
 
 /* ---- the public functions ---- */

@@ -71,6 +71,33 @@ static inline __attribute__((always_inline)) void zk__switch_sp(void **save, voi
                        "xmm15");
 }
 
+/*
+ * For a function that returns after tasks with other code have run, as at the two ends of a
+ * channel: the processor expects its `ret` to lead to the last caller, which was another one, so it
+ * is given an indirect jump too, by way of a thunk that one file defines. (A round trip over
+ * channels: 67 ns, with it 50.) Where the others have the same code, as in a crowd that yields or
+ * reads from connections, they have come from the same callers, and `ret` is right. Nor is it for
+ * what returns at once, for it spoils the `ret` of the caller.
+ */
+#if defined(__has_attribute) && __has_attribute(function_return)
+#define ZK__RETURNS_BY_JUMP __attribute__((function_return("thunk-extern")))
+#define ZK__DEFINE_RETURN_BY_JUMP                                                                  \
+    __asm__(".pushsection .text\n"                                                                 \
+            ".weak __x86_return_thunk\n"                                                           \
+            ".hidden __x86_return_thunk\n"                                                         \
+            ".p2align 4\n"                                                                         \
+            ".type __x86_return_thunk, @function\n"                                                \
+            "__x86_return_thunk:\n\t"                                                              \
+            ".cfi_startproc\n\t"                                                                   \
+            "popq %rcx\n\t"                                                                        \
+            ".cfi_def_cfa_offset 0\n\t"                                                            \
+            ".cfi_register rip, rcx\n\t"                                                           \
+            "notrack jmp *%rcx\n\t"                                                                \
+            ".cfi_endproc\n"                                                                       \
+            ".size __x86_return_thunk, .-__x86_return_thunk\n"                                     \
+            ".popsection");
+#endif
+
 /* Lays out a stack so that the first switch to it calls `entry`, which must not return. */
 static inline void *zk__switch_prepare(void *top, void (*entry)(void))
 {
@@ -133,6 +160,11 @@ static inline void *zk__switch_prepare(void *top, void (*entry)(void))
 
 #else
 #error "Zokio runs on x86-64 and AArch64"
+#endif
+
+#ifndef ZK__RETURNS_BY_JUMP
+#define ZK__RETURNS_BY_JUMP
+#define ZK__DEFINE_RETURN_BY_JUMP
 #endif
 
 /* To be called first thing on a stack that is entered for the first time. */

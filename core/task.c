@@ -45,6 +45,8 @@ zk_task zk__task_outside = {.site = &outside_site};
 
 __thread struct zk__lane zk__lane = {.current = &zk__task_outside};
 
+ZK__DEFINE_RETURN_BY_JUMP
+
 /* ---- the run queue ---- */
 
 static bool ring_grow(zk__worker *w)
@@ -189,22 +191,33 @@ bool zk__loop_stack_reserve(zk__worker *w)
     return true;
 }
 
+/* Gives back a stack, and the memory of a task with it; where few stacks are left, of more. */
+static void loop_stack_free(zk__worker *w)
+{
+    zk__stack_free(&w->stacks, zk__loop_stack_take(w));
+    bool is_surplus = w->stacks.made_count < w->task_capacity / 4;
+    if (is_surplus && w->task_capacity > ZK__TASKS_CACHED) w->task_capacity /= 2;
+    if (w->task_count <= ZK__TASKS_CACHED) return;
+    do {
+        zk__heap_free(w->heap, w->tasks[--w->task_count]);
+    } while (w->task_count > w->task_capacity);
+}
+
 void zk__loop_stacks_look(zk__worker *w)
 {
     if (w->loop_count <= LOOPS_KEPT || w->now < w->loops_look_at) return;
     uint32_t spare = w->loops_spare;
     uint32_t count = spare < LOOPS_FREED_AT_ONCE ? spare : LOOPS_FREED_AT_ONCE;
     for (uint32_t i = 0; i < count && w->loop_count > LOOPS_KEPT; i++)
-        zk__stack_free(&w->stacks, zk__loop_stack_take(w));
+        loop_stack_free(w);
     w->loops_spare = spare > count ? spare - count : w->loop_count;
     w->loops_look_at = w->now + (spare > count ? ZK_MS(10) : ZK_SEC(1));
 }
 
 void zk__loop_stacks_trim(zk__worker *w)
 {
-    while (w->loop_count > LOOPS_IDLE) {
-        zk__stack_free(&w->stacks, zk__loop_stack_take(w));
-    }
+    while (w->loop_count > LOOPS_IDLE)
+        loop_stack_free(w);
 }
 
 static inline void loop_stack_put(zk__worker *w, zk__stack *stack)
@@ -319,13 +332,28 @@ static inline bool is_plain(const zk_task *task)
     return ZK_LIKELY(*(const volatile uint16_t *)&task->zk__kind == KIND_PLAIN);
 }
 
+/* So many tasks were waiting that their memory is best kept with their stacks. */
+static __attribute__((noinline)) void task_free(zk__worker *w, zk_task *task)
+{
+    if (w->task_capacity < w->stacks.made_count) {
+        zk_task **tasks = realloc(w->tasks, 2 * (size_t)w->task_capacity * sizeof *tasks);
+        if (tasks) {
+            w->tasks = tasks;
+            w->task_capacity *= 2;
+            w->tasks[w->task_count++] = task;
+            return;
+        }
+    }
+    zk__heap_free(w->heap, task);
+}
+
 static inline void finish_plain(zk__worker *w, zk_task *task)
 {
     zk__scope_child_finished(w, task->scope);
-    if (ZK_LIKELY(w->task_count < ZK__TASKS_CACHED)) {
+    if (ZK_LIKELY(w->task_count < w->task_capacity)) {
         w->tasks[w->task_count++] = task;
     } else {
-        zk__heap_free(w->heap, task);
+        task_free(w, task);
     }
 }
 

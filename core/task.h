@@ -49,6 +49,9 @@ void zk__join_without_memory(zk__worker *w, const zk_scope *scope);
 
 void zk__overflow_drain(zk__worker *w);
 
+/* Before a turn's tasks run: prefetches what they will need, where there are very many. */
+void zk__look_far_ahead(const zk__worker *w);
+
 /* Gives some of the loop stacks back that have not been needed for a while. */
 void zk__loop_stacks_look(zk__worker *w);
 /* Gives surplus loop stacks back, for a worker that has been idle for a while. */

@@ -59,18 +59,20 @@ ZK__INLINE int line_wait(zk__guard *guard, zk__line *line, void *data, const zk_
     return (int)zk__wait_here(w, &s.selection.wait, can_cancel);
 }
 
-int zk__line_wait(zk__guard *guard, zk__line *line, void *data, const zk__wait_kind *kind)
+ZK__RETURNS_BY_JUMP int zk__line_wait(zk__guard *guard, zk__line *line, void *data,
+                                      const zk__wait_kind *kind)
 {
     return line_wait(guard, line, data, kind, 0, true);
 }
 
-int zk__line_wait_as(zk__guard *guard, zk__line *line, void *data, const zk__wait_kind *kind,
-                     int mode)
+ZK__RETURNS_BY_JUMP int zk__line_wait_as(zk__guard *guard, zk__line *line, void *data,
+                                         const zk__wait_kind *kind, int mode)
 {
     return line_wait(guard, line, data, kind, mode, true);
 }
 
-int zk__line_wait_always(zk__guard *guard, zk__line *line, void *data, const zk__wait_kind *kind)
+ZK__RETURNS_BY_JUMP int zk__line_wait_always(zk__guard *guard, zk__line *line, void *data,
+                                             const zk__wait_kind *kind)
 {
     return line_wait(guard, line, data, kind, 0, false);
 }

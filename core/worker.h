@@ -101,8 +101,8 @@ struct zk__worker {
     uint32_t head, tail;
     zk_task *overflow, **overflow_tail; /* when the ring could not grow */
 
-    zk_task **tasks; /* free ones, a stack */
-    uint32_t task_count;
+    zk_task **tasks; /* free ones, a stack; as many as there are stacks, or ZK__TASKS_CACHED */
+    uint32_t task_count, task_capacity;
 
     zk__stack *stack; /* the one in use */
     /* Those with a parked loop frame, or fresh: an array, with room for all stacks that there are;

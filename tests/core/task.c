@@ -418,6 +418,31 @@ ZK_ASYNC_TEST(task, a_hundred_thousand_tasks_wait_and_give_their_memory_back)
               after >> 20);
 }
 
+static int let_others_run(void *arg)
+{
+    (void)arg;
+    return zk_yield();
+}
+
+/* It is kept for the next burst with their stacks, and goes when they go. */
+ZK_ASYNC_TEST(task, the_memory_of_many_tasks_that_waited_goes_back_with_their_stacks)
+{
+    enum { TASKS = ZK__TASKS_CACHED + 500 };
+    zk__worker *w = zk__worker_self();
+    ZK_SCOPE(s) {
+        for (int i = 0; i < TASKS; i++)
+            cr_assert_ok(zk_spawn(&s, let_others_run, NULL));
+        cr_assert_ok(zk_scope_wait(&s));
+    }
+    cr_assert_gt(w->task_count, ZK__TASKS_CACHED);
+    for (int looks = 0; w->loop_count > 256; looks++) {
+        cr_assert_lt(looks, 200);
+        w->loops_look_at = 0;
+        zk__loop_stacks_look(w);
+    }
+    cr_assert_leq(w->task_count, ZK__TASKS_CACHED);
+}
+
 /* ---- misuse ---- */
 
 static int forget_a_future(void *arg)
