@@ -4,14 +4,6 @@
  */
 #include "tests/http/h2_frames.h"
 
-static char pattern[400 * 1024];
-
-static void pattern_fill(void)
-{
-    for (size_t i = 0; i < sizeof pattern; i++)
-        pattern[i] = (char)('a' + i % 26);
-}
-
 static int hello(zk_request *req, zk_response *res)
 {
     (void)req;
@@ -30,8 +22,7 @@ static int big(zk_request *req, zk_response *res)
     uint64_t size;
     int rc = zk_request_param_u64(req, "size", &size);
     if (rc < 0) return rc;
-    pattern_fill();
-    return zk_respond(res, 200, NULL, pattern, size);
+    return zk_respond(res, 200, NULL, h2_pattern(), size);
 }
 
 /* The same in pieces. */
@@ -39,11 +30,10 @@ static int pieces(zk_request *req, zk_response *res)
 {
     uint64_t size;
     int rc = zk_request_param_u64(req, "size", &size);
-    pattern_fill();
     if (rc >= 0) rc = zk_response_begin(res, 200, NULL, ZK_LENGTH_UNKNOWN);
     for (size_t at = 0, n; rc >= 0 && at < size; at += n) {
         n = size - at < 1000 ? size - at : 1000;
-        rc = zk_response_write(res, pattern + at, n);
+        rc = zk_response_write(res, h2_pattern() + at, n);
     }
     return rc;
 }
@@ -475,7 +465,7 @@ static void put_data(h2_bytes *b, uint32_t id, size_t size, bool is_last, int pa
         int flags = (padding >= 0 ? H2_PADDED : 0) | (is_last && n == size ? H2_END : 0);
         h2_put_head(b, n + pad, 0, flags, id);
         if (padding >= 0) h2_put_number(b, (uint64_t)padding, 1);
-        h2_put(b, pattern, n);
+        h2_put(b, h2_pattern(), n);
         for (int i = 0; i < padding; i++)
             h2_put_number(b, 0, 1);
     }
@@ -485,7 +475,6 @@ static void put_data(h2_bytes *b, uint32_t id, size_t size, bool is_last, int pa
 ZK_HTTP_TEST(h2, rfc_9113_5_2_uploads_larger_than_the_windows_go_on, .routes = routes)
 {
     static const int paddings[] = {-1, 0, 255};
-    pattern_fill();
     for (size_t i = 0; i < ROWS(paddings); i++) {
         h2_client c;
         h2_open(&c, f);
@@ -521,7 +510,6 @@ ZK_HTTP_TEST(h2, rfc_9113_5_2_uploads_larger_than_the_windows_go_on, .routes = r
 ZK_HTTP_TEST(h2, rfc_9113_5_2_bodies_that_nobody_reads_cost_no_window, .routes = routes)
 {
     h2_client c;
-    pattern_fill();
     h2_open(&c, f);
     int64_t window = 65535 + 983041;
     for (uint32_t id = 1; id < 100; id += 2) {
@@ -561,7 +549,6 @@ ZK_HTTP_TEST(h2, rfc_9113_5_2_bodies_that_nobody_reads_cost_no_window, .routes =
 ZK_HTTP_TEST(h2, rfc_9113_6_9_1_more_than_the_window_is_an_error, .routes = routes)
 {
     h2_client c;
-    pattern_fill();
     h2_open(&c, f);
     h2_send(&c, "headers.h 1 GET:/sleeps");
     h2_bytes b = {0};

@@ -4,14 +4,6 @@
  */
 #include "tests/http/siege.h"
 
-static char pattern[400 * 1024];
-
-static void pattern_fill(void)
-{
-    for (size_t i = 0; i < sizeof pattern; i++)
-        pattern[i] = (char)('a' + i % 26);
-}
-
 /* What the last handler has seen. */
 static int seen;
 static int running;
@@ -61,8 +53,7 @@ static int big(zk_request *req, zk_response *res)
     uint64_t size;
     int rc = zk_request_param_u64(req, "size", &size);
     running++;
-    pattern_fill();
-    return ended(rc < 0 ? rc : zk_respond(res, 200, NULL, pattern, size));
+    return ended(rc < 0 ? rc : zk_respond(res, 200, NULL, h2_pattern(), size));
 }
 
 /* More than is gathered, in pieces that are smaller. */
@@ -70,10 +61,9 @@ static int pieces(zk_request *req, zk_response *res)
 {
     (void)req;
     running++;
-    pattern_fill();
     int rc = zk_response_begin(res, 200, NULL, ZK_LENGTH_UNKNOWN);
     for (int i = 0; rc >= 0 && i < 100; i++)
-        rc = zk_response_write(res, pattern + 1000 * i, 1000);
+        rc = zk_response_write(res, h2_pattern() + 1000 * i, 1000);
     return ended(rc);
 }
 
@@ -97,9 +87,8 @@ static int hurries_out(zk_request *req, zk_response *res)
     int rc = 0;
     (void)req;
     running++;
-    pattern_fill();
     ZK_WITHIN(ZK_MS(50)) {
-        rc = zk_respond(res, 200, NULL, pattern, 100000);
+        rc = zk_respond(res, 200, NULL, h2_pattern(), 100000);
     }
     return ended(rc);
 }
@@ -173,10 +162,9 @@ ZK_HTTP_TEST(h2_exchange, a_window_that_is_closed_holds_up_both_directions, .rou
     h2_open_with(&c, f, "u16:4 u32:10");
     h2_send(&c, "headers.h 1 POST:/echo");
     cr_assert_h2(&c, "headers 1 200\n");
-    pattern_fill();
     h2_bytes b = {0};
     for (int i = 0; i < 26; i++)
-        h2_put_frame(&b, 0, 0, 1, pattern, 10000);
+        h2_put_frame(&b, 0, 0, 1, h2_pattern(), 10000);
     wire_send_n(&c.w, b.data, b.size, 0);
     free(b.data);
     const char *log = h2_take(&c);

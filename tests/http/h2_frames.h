@@ -21,6 +21,15 @@
 
 #include <nghttp2/nghttp2.h>
 
+/* Letters, of which bodies are made: is_in_pattern says whether those that came are. */
+static inline const char *h2_pattern(void)
+{
+    static char letters[400 * 1024];
+    for (size_t i = 0; !letters[sizeof letters - 1] && i < sizeof letters; i++)
+        letters[i] = (char)('a' + i % 26);
+    return letters;
+}
+
 #define H2_PREFACE "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 /* What the server says first: its SETTINGS, and the connection's window above 64 KiB. The
  * acknowledgement of the client's comes between if those have come together with the preface. */
