@@ -230,7 +230,7 @@ static int measure_row(void *arg)
         if (ns < best) best = ns;
     }
     if (best > 0) {
-        printf("%s\t%.*f\n", r->name, r->is_single ? 0 : 2, best);
+        printf("%s\t%.*f\n", r->name, r->is_single ? best < 100 : 2, best);
     } else {
         fprintf(stderr, "micro: %s: not here\n", r->name);
     }

@@ -14,7 +14,7 @@
 typedef struct row {
     const char *name;
     double (*measure)(void); /* one round: ns per operation */
-    bool is_single;          /* one round says it, and it prints as it is */
+    bool is_single;          /* one round says it */
     int workers;             /* 0: one; 2: in a runtime of its own, its workers pinned */
 } row;
 
