@@ -212,7 +212,7 @@ static ssize_t zs_run(zk__decoder *d, zk_str *in, void *out, size_t size)
 
 static int start(zk__decoder *d, zk_str in)
 {
-    (void)in;
+    (void)d, (void)in;
 #if ZK__BROTLI
     if (d->coding == BROTLI) {
         d->br = BrotliDecoderCreateInstance(br_alloc, br_free, NULL);
@@ -232,6 +232,7 @@ static int start(zk__decoder *d, zk_str in)
 
 ssize_t zk__decoder_run(zk__decoder *d, zk_str *in, bool is_last, void *out, size_t size)
 {
+    (void)out, (void)size; /* without any library there is nothing to decode */
     if (!d->is_started) {
         /* An empty body is one, whatever its coding is said to be. */
         if (!in->size) return 0;

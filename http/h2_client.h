@@ -82,17 +82,17 @@ int zk__h2_call_tunnel(zk__h2_call *call, zk_stream **ret_stream);
 
 #else
 
-static inline int zk__h2_link_new(struct zk__origin *origin, zk_stream *stream)
+static inline int zk__h2_link_new(struct zk__origin *to, zk_stream *stream)
 {
-    (void)origin;
+    (void)to;
     zk_stream_close(stream);
     return ZK_E_HTTP_VERSION;
 }
 static inline void zk__h2_link_end(zk__h2_link *link, int error) { (void)link, (void)error; }
-static inline void zk__h2_links_leave(struct zk__origin *origin) { (void)origin; }
-static inline bool zk__h2_has_room(struct zk__origin *origin, uint32_t places_held)
+static inline void zk__h2_links_leave(struct zk__origin *to) { (void)to; }
+static inline bool zk__h2_has_room(struct zk__origin *to, uint32_t places_held)
 {
-    (void)origin, (void)places_held;
+    (void)to, (void)places_held;
     return false;
 }
 static inline int zk__h2_call_open(zk__h2_link *link, const struct zk__ask *ask,

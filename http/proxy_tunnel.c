@@ -130,7 +130,7 @@ static int key_answer(zk_response *res, zk_str protocol)
 
 int zk__proxy_tunnel_h2(const zk_proxy *p, zk__h2_call *call, zk_str protocol, zk_response *res)
 {
-    zk_stream *upstream;
+    zk_stream *upstream = NULL;
     int rc = zk__proxy_head_take(p, &call->answer, true, res);
     if (!rc) rc = key_answer(res, protocol);
     if (!rc) rc = zk__h2_call_tunnel(call, &upstream);
