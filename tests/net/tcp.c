@@ -267,7 +267,7 @@ static int serve_echo(void *arg)
     return rc;
 }
 
-static int talk(void *arg)
+static int send_and_check(void *arg)
 {
     const zk_addr *addr = arg;
     zk_stream *stream;
@@ -292,7 +292,7 @@ static void talk_to_many(int workers)
         cr_assert_ok(zk_spawn_with(&s, &here, serve_echo, &server));
         for (int i = 0; i < server.connections; i++) {
             zk_spawn_options options = {.worker = 1 + i % workers, .arg_bytes = sizeof addr};
-            cr_assert_ok(zk_spawn_with(&s, &options, talk, &addr));
+            cr_assert_ok(zk_spawn_with(&s, &options, send_and_check, &addr));
         }
         cr_assert_ok(zk_scope_wait(&s));
     }

@@ -21,23 +21,7 @@ static SSL *engine_of(zk_stream *stream) { return ((zk__tls_stream *)(void *)str
 
 static ends connected(zk_tls_server server, zk_tls_client client)
 {
-    pki p = pki_new(server, client);
-    handshake h = shake_hands(p.server, p.client, "localhost", open_pair());
-    cr_assert_rc(h.client, 0, "%.200s", h.client_trail);
-    cr_assert_rc(h.server, 0, "%.200s", h.server_trail);
-    pki_done(&p);
-    return h.e;
-}
-
-static void talk(ends *e)
-{
-    char buf[16];
-    cr_assert_ok(zk_stream_write(e->a, "hello", 5));
-    cr_assert_ok(read_exactly(e->b, buf, 5));
-    cr_assert(!memcmp(buf, "hello", 5));
-    cr_assert_ok(zk_stream_write(e->b, "back", 4));
-    cr_assert_ok(read_exactly(e->a, buf, 4));
-    cr_assert(!memcmp(buf, "back", 4));
+    return connect_tls(server, client, open_pair());
 }
 
 /* ---- handshakes ---- */

@@ -83,14 +83,31 @@ static inline void pki_done(pki *p)
 }
 
 /* Connected TLS streams over `inner`. */
-static inline ends open_tls_over(ends inner)
+static inline ends connect_tls(zk_tls_server server, zk_tls_client client, ends inner)
 {
-    pki p = pki_new((zk_tls_server){0}, (zk_tls_client){0});
+    pki p = pki_new(server, client);
     handshake h = shake_hands(p.server, p.client, "localhost", inner);
     cr_assert_rc(h.client, 0, "%.200s", h.client_trail);
     cr_assert_rc(h.server, 0, "%.200s", h.server_trail);
     pki_done(&p);
     return h.e;
+}
+
+static inline ends open_tls_over(ends inner)
+{
+    return connect_tls((zk_tls_server){0}, (zk_tls_client){0}, inner);
+}
+
+/* A few words each way. */
+static inline void talk(ends *e)
+{
+    char buf[16];
+    cr_assert_ok(zk_stream_write(e->a, "hello", 5));
+    cr_assert_ok(read_exactly(e->b, buf, 5));
+    cr_assert(!memcmp(buf, "hello", 5));
+    cr_assert_ok(zk_stream_write(e->b, "back", 4));
+    cr_assert_ok(read_exactly(e->a, buf, 4));
+    cr_assert(!memcmp(buf, "back", 4));
 }
 
 #endif

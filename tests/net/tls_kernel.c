@@ -44,21 +44,11 @@ static bool kernel_has_it(void)
     return has_it;
 }
 
-static ends connected(zk_tls_server server, zk_tls_client client, ends inner)
-{
-    pki p = pki_new(server, client);
-    handshake h = shake_hands(p.server, p.client, "localhost", inner);
-    cr_assert_rc(h.client, 0, "%.200s", h.client_trail);
-    cr_assert_rc(h.server, 0, "%.200s", h.server_trail);
-    pki_done(&p);
-    return h.e;
-}
-
 /* Both sides may have the kernel encrypt. */
 static ends open_both(zk_tls_version version)
 {
-    ends e = connected((zk_tls_server){.ktls = true},
-                       (zk_tls_client){.ktls = true, .version_max = version}, open_tcp());
+    ends e = connect_tls((zk_tls_server){.ktls = true},
+                         (zk_tls_client){.ktls = true, .version_max = version}, open_tcp());
     bool has_it = kernel_has_it();
     cr_assert(is_sent_by_kernel(e.a) == has_it && is_sent_by_kernel(e.b) == has_it);
     return e;
@@ -66,17 +56,6 @@ static ends open_both(zk_tls_version version)
 
 static const zk_tls_version versions[] = {ZK_TLS_1_2, ZK_TLS_1_3};
 enum { VERSIONS = sizeof versions / sizeof *versions };
-
-static void talk(ends *e)
-{
-    char buf[16];
-    cr_assert_ok(zk_stream_write(e->a, "hello", 5));
-    cr_assert_ok(read_exactly(e->b, buf, 5));
-    cr_assert(!memcmp(buf, "hello", 5));
-    cr_assert_ok(zk_stream_write(e->b, "back", 4));
-    cr_assert_ok(read_exactly(e->a, buf, 4));
-    cr_assert(!memcmp(buf, "back", 4));
-}
 
 /* ---- who encrypts ---- */
 
@@ -104,9 +83,9 @@ ZK_ASYNC_TEST(tls_kernel, other_streams_and_the_default_are_as_ever)
     zk_tls_server server = {.ktls = true};
     zk_tls_client client = {.ktls = true};
     ends all[] = {
-        connected(server, client, open_pair()),
-        connected(server, client, open_unix()),
-        connected(server, client, open_tls_over(open_tcp())),
+        connect_tls(server, client, open_pair()),
+        connect_tls(server, client, open_unix()),
+        connect_tls(server, client, open_tls_over(open_tcp())),
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         cr_assert(!is_sent_by_kernel(all[i].a) && !is_sent_by_kernel(all[i].b), "%zu", i);
@@ -114,7 +93,7 @@ ZK_ASYNC_TEST(tls_kernel, other_streams_and_the_default_are_as_ever)
         ends_close(&all[i]);
     }
     if (getenv("ZOKIO_TEST_KTLS")) return; /* there it is the default */
-    ends e = connected((zk_tls_server){0}, client, open_tcp());
+    ends e = connect_tls((zk_tls_server){0}, client, open_tcp());
     cr_assert(!is_sent_by_kernel(e.b) && is_sent_by_kernel(e.a) == kernel_has_it());
     talk(&e);
     ends_close(&e);
@@ -364,7 +343,7 @@ ZK_ASYNC_TEST(tls_kernel, new_keys_are_taken_but_not_made)
     if (getenv("ZOKIO_TEST_KTLS")) unsetenv("ZOKIO_TEST_KTLS"); /* the client asks its engine */
     bool has_it = kernel_has_it();
     char byte;
-    ends e = connected((zk_tls_server){.ktls = true}, (zk_tls_client){0}, open_tcp());
+    ends e = connect_tls((zk_tls_server){.ktls = true}, (zk_tls_client){0}, open_tcp());
     cr_assert(is_sent_by_kernel(e.b) == has_it && !is_sent_by_kernel(e.a));
     update_keys(e.a, SSL_KEY_UPDATE_NOT_REQUESTED);
     talk(&e);
