@@ -256,9 +256,15 @@ void zk__donate(zk__worker *w)
         w->donate_wait--;
         return;
     }
-    uint32_t queued = w->tail - w->head, count = 0;
-    for (uint32_t i = 0; i < queued && count < DONATE_MAX; i++) {
-        count += is_donatable(w->ring[(w->head + i) & w->ring_mask]);
+    /* Thousands may be queued that have to stay, so each is looked at once. */
+    bool is_ahead = w->donate_seen - w->head <= w->tail - w->head;
+    uint32_t at = is_ahead ? w->donate_seen : w->head, count = 0;
+    for (; at != w->tail && count < DONATE_MAX; at++) {
+        if (is_donatable(w->ring[at & w->ring_mask])) {
+            count++;
+        } else if (!count) {
+            w->donate_seen = at + 1;
+        }
     }
     if (!count) return;
     zk__worker *to = idle_worker_claim(w);
@@ -266,9 +272,8 @@ void zk__donate(zk__worker *w)
     zk__lane.current = &w->root_task; /* the task that was may be over */
     /* The caller is about to run one task itself, so of what is queued behind it half, rounded up,
      * goes. */
-    count = (count + 1) / 2;
-    for (uint32_t i = queued; i-- > 0 && count;) {
-        zk_task **slot = &w->ring[(w->head + i) & w->ring_mask];
+    for (count = (count + 1) / 2; count;) {
+        zk_task **slot = &w->ring[--at & w->ring_mask];
         if (!is_donatable(*slot)) continue;
         if (task_send(w, *slot, to, true) < 0) break;
         *slot = NULL;

@@ -580,8 +580,10 @@ static bool ring_has(const zk__worker *w, const zk_task *task)
 static void ring_remove(zk__worker *w, zk_task *task)
 {
     w->ring[task->ring_index & w->ring_mask] = NULL;
-    while (w->tail != w->head && !w->ring[(w->tail - 1) & w->ring_mask])
+    while (w->tail != w->head && !w->ring[(w->tail - 1) & w->ring_mask]) {
+        if (w->donate_seen == w->tail) w->donate_seen--;
         w->tail--;
+    }
 }
 
 void zk__check_sole_awaiter(const zk_future *future)

@@ -140,8 +140,8 @@ struct zk__worker {
     uint64_t random;              /* see zk__random */
 
     /* Donation, see donate.c. */
-    uint32_t fresh_run, donate_at, donate_skip, donate_wait;
-    zk_time donate_clock;
+    uint32_t donate_seen; /* nothing in the ring before this can be donated */
+    uint32_t donate_skip, donate_wait;
 
     /* For zk_metrics_read, by zk__count. */
     uint64_t waits, sleeps, messages, tasks_sent, tasks_received;

@@ -159,6 +159,32 @@ ZK_ASYNC_TEST_ON(donate, a_pinned_task_stays, 2)
     cr_assert_eq(m.workers, 1u);
 }
 
+static int await_idle_worker(void *arg)
+{
+    (void)arg;
+    while (!zk__worker_self()->runtime->idle_workers)
+        continue;
+    return 0;
+}
+
+static int check_all_are_seen(void *arg)
+{
+    (void)arg;
+    const zk__worker *w = zk__worker_self();
+    return w->donate_seen == w->tail ? 0 : -EINVAL;
+}
+
+ZK_ASYNC_TEST_ON(donate, what_has_to_stay_is_looked_at_once, 2)
+{
+    ZK_SCOPE(s) {
+        zk_spawn_options options = {.is_pinned = true};
+        cr_assert_ok(zk_spawn_with(&s, &options, await_idle_worker, NULL));
+        for (int i = 0; i < 100; i++)
+            cr_assert_ok(zk_spawn_with(&s, &options, check_all_are_seen, NULL));
+        cr_assert_ok(zk_scope_wait(&s));
+    }
+}
+
 /* ---- errors and cancellation ---- */
 
 static int sleep_long(void *arg)
