@@ -137,7 +137,6 @@ typedef struct side {
 } side;
 
 static side asking, answering;
-static uv_timer_t pause_timer;
 static uint64_t asked_at;
 static double spans[WAKE_UPS];
 static int span_count;
@@ -162,9 +161,9 @@ static void pin_to(int cpu)
     must(sched_setaffinity(0, sizeof set, &set) ? UV_EINVAL : 0);
 }
 
-static void ask(uv_timer_t *timer)
+static void ask(void)
 {
-    (void)timer;
+    usleep(1000);
     asked_at = uv_hrtime();
     must(uv_async_send(&answering.event));
 }
@@ -173,10 +172,9 @@ static void on_answer(uv_async_t *event)
 {
     spans[span_count++] = (double)(uv_hrtime() - asked_at) / 2;
     if (span_count < WAKE_UPS) {
-        must(uv_timer_start(&pause_timer, ask, 1, 0));
+        ask();
         return;
     }
-    uv_close((uv_handle_t *)&pause_timer, NULL);
     uv_close((uv_handle_t *)event, NULL);
 }
 
@@ -209,9 +207,8 @@ static double measure_wakeup_2w(void)
     must(uv_loop_init(&answering.loop));
     must(uv_async_init(&asking.loop, &asking.event, on_answer));
     must(uv_async_init(&answering.loop, &answering.event, on_question));
-    must(uv_timer_init(&asking.loop, &pause_timer));
-    must(uv_timer_start(&pause_timer, ask, 1, 0));
     must(uv_thread_create(&thread, run_side, &answering));
+    ask();
     run_side(&asking);
     must(uv_thread_join(&thread));
     must(uv_loop_close(&asking.loop));

@@ -343,7 +343,7 @@ fn wakeup_2w() -> f64 {
     let mut spans = runtime(1).block_on(async move {
         let mut spans = Vec::with_capacity(n);
         for i in 0..n as i64 {
-            sleep(Duration::from_micros(900)).await;
+            std::thread::sleep(Duration::from_millis(1));
             let start = Instant::now();
             to.send(i).await.unwrap();
             from_them.recv().await.unwrap();
