@@ -33,11 +33,11 @@ static inline int zk__spend(void)
     return ZK_LIKELY(--w->budget) ? 0 : zk__budget_renew(w);
 }
 
-/* zk__spend in the usual case; else returns false, and has done nothing. */
+/* zk__spend in the usual case; else returns false, and has done nothing. Who has to wait then sees
+ * to it that there is a stack to go on with. */
 static inline bool zk__spend_quickly(zk__worker *w)
 {
-    zk_task *me = zk__lane.current;
-    if (ZK_UNLIKELY(me->scope->reason || !w->loop_count || me == &w->root_task)) return false;
+    if (ZK_UNLIKELY(zk__lane.current->scope->reason)) return false;
     uint32_t head = w->head, budget = w->budget;
     if (w->budget_head != head) {
         w->budget_head = head;

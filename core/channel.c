@@ -22,7 +22,7 @@ int zk_channel_new(size_t item_bytes, size_t capacity, zk_channel **ret_channel)
     }
     zk_channel *c = zk_alloc(sizeof *c + bytes);
     if (!c) return -ENOMEM;
-    *c = (zk_channel){.item_bytes = item_bytes, .capacity = capacity};
+    *c = (zk_channel){.item_bytes = item_bytes, .capacity = capacity, .is_quick = item_bytes == 8};
     zk__leak_name(c, "channel", -1);
     *ret_channel = c;
     return 0;
@@ -138,13 +138,16 @@ APART int zk_channel_send(zk_channel *channel, const void *item)
     zk_channel *c = channel;
     zk__worker *w = zk__lane.worker;
     if (ZK_UNLIKELY(!w || !zk__guard_own(w, &c->guard))) return send_slow(c, item);
-    if (ZK_UNLIKELY(c->item_bytes != 8 || c->is_closed || !zk__spend_quickly(w))) {
+    if (ZK_UNLIKELY(!c->is_quick || !zk__spend_quickly(w))) {
         zk__guard_disown(&c->guard);
         return send_slow(c, item);
     }
     int rc = zk__channel_send_quickly(w, c, item);
     if (ZK_LIKELY(!rc)) return 0;
-    if (rc > 0) return send_slow(c, item);
+    if (ZK_UNLIKELY(rc > 0 || !w->loop_count)) {
+        if (rc < 0) zk__guard_disown(&c->guard);
+        return send_slow(c, item);
+    }
     return zk__line_wait(&c->guard, &c->senders, (void *)item, &sending);
 }
 
@@ -159,7 +162,10 @@ APART int zk_channel_recv(zk_channel *channel, void *ret_item)
     }
     int rc = zk__channel_recv_quickly(w, c, ret_item);
     if (ZK_LIKELY(!rc)) return 0;
-    if (rc > 0) return recv_slow(c, ret_item);
+    if (ZK_UNLIKELY(rc > 0 || !w->loop_count)) {
+        if (rc < 0) zk__guard_disown(&c->guard);
+        return recv_slow(c, ret_item);
+    }
     return zk__line_wait(&c->guard, &c->receivers, ret_item, &receiving);
 }
 
@@ -183,6 +189,7 @@ void zk_channel_close(zk_channel *channel)
 {
     zk__guard_enter(&channel->guard);
     channel->is_closed = true;
+    channel->is_quick = false;
     zk__line_wake_all(&channel->receivers, ZK_E_CLOSED);
     zk__line_wake_all(&channel->senders, ZK_E_CLOSED);
     zk__guard_leave(&channel->guard);

@@ -22,6 +22,7 @@ struct zk_channel {
      * may be over. NULL: nobody has. */
     const zk_site *sender, *receiver;
     bool is_closed;
+    bool is_quick; /* open, and its items have 8 bytes */
     _Alignas(void *) char items[];
 };
 

@@ -172,6 +172,7 @@ void zk__worker_turn(zk__worker *w)
     }
     if (w->overflow) zk__overflow_drain(w);
     zk__inbox_run(w);
+    if (w->wheel.unsettled) zk__wheel_settle(&w->wheel, zk__clock());
     if (!is_idle(w)) {
         w->poller.ops->poll(&w->poller, 0);
     } else if (!w->is_stopping) {
@@ -224,8 +225,10 @@ static int worker_open(zk__worker *w)
 {
     static const zk_site root_site = {"(worker)", "", 0};
     w->root_task.site = &root_site;
-    w->root_task.scope = &w->root;
+    w->root_task.scope = &w->no_task;
     zk__scope_root_init(&w->root, NULL, w);
+    zk__scope_root_init(&w->no_task, NULL, w);
+    w->no_task.reason = ZK_E_NO_RUNTIME;
     zk__lane = (struct zk__lane){.current = &w->root_task, .worker = w};
     w->lane = &zk__lane;
     zk__stack_pool_init(&w->stacks, w->runtime->config.stack_bytes, zk__loop);

@@ -67,7 +67,7 @@ zk_scope *zk__scope_enter_within(zk_scope *scope, zk_time span)
         return scope;
     }
     scope->timer.fire = (void *)deadline_passed;
-    zk__wheel_add(&scope->worker->wheel, scope_timer(scope), zk__moment_in(span));
+    zk__wheel_add_span(&scope->worker->wheel, scope_timer(scope), span);
     return scope;
 }
 
@@ -229,7 +229,7 @@ void zk__member_leave(zk__member *member)
 int zk_cancelled(void)
 {
     zk_scope *scope = zk__lane.current->scope;
-    return scope ? scope->reason : 0;
+    return scope && scope->reason != ZK_E_NO_RUNTIME ? scope->reason : 0;
 }
 
 int zk_timeout(zk_time span, zk_fn *fn, void *arg)

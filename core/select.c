@@ -301,8 +301,7 @@ static inline int poll_quickly(zk__worker *w, zk_case *c)
     bool is_recv = quick == ZK__QUICK_RECV;
     bool is_ready = is_recv ? channel->count || channel->senders.first
                             : channel->count < channel->capacity || channel->receivers.first;
-    bool is_unusual = channel->is_closed || channel->item_bytes != 8;
-    if (!is_ready || ZK_UNLIKELY(is_unusual)) {
+    if (!is_ready || ZK_UNLIKELY(!channel->is_quick)) {
         bool is_known = !is_ready && !channel->is_closed;
         zk__guard_disown(&channel->guard);
         return is_known ? -EAGAIN : 1;
@@ -325,6 +324,7 @@ static inline int select_quickly(zk_case *cases, size_t count, size_t start)
         }
         if (rc > 0) return select_from(cases, count, start);
     }
+    if (ZK_UNLIKELY(!w->loop_count)) return select_from(cases, count, start);
     return select_slow(cases, count, start, true);
 }
 
@@ -399,7 +399,7 @@ static int after_enqueue(zk_case *c, zk__place *place)
 {
     place->timer.fire = after_fire;
     place->timer.link = NULL;
-    zk__wheel_add(&zk__lane.worker->wheel, &place->timer, zk__moment_in(span_of(c)));
+    zk__wheel_add_span(&zk__lane.worker->wheel, &place->timer, span_of(c));
     return -EAGAIN;
 }
 

@@ -158,15 +158,37 @@ void zk__wheel_init(zk__wheel *wheel, zk_time now)
     wheel->now = wheel->due_tick = tick_floor(now);
 }
 
-void zk__wheel_add(zk__wheel *wheel, zk__timer *timer, zk_time when)
+static void add(zk__wheel *wheel, zk__timer *timer, zk_time when)
 {
     timer->tick = tick_ceil(when);
-    wheel->pending++;
     if (ZK_UNLIKELY(timer->tick <= wheel->due_tick)) {
         timer->tick = wheel->due_tick; /* all in this list are equally late, so it needs no order */
         list_push(&wheel->overdue, timer);
     } else {
         place(wheel, timer);
+    }
+}
+
+void zk__wheel_add(zk__wheel *wheel, zk__timer *timer, zk_time when)
+{
+    wheel->pending++;
+    add(wheel, timer, when);
+}
+
+void zk__wheel_add_span(zk__wheel *wheel, zk__timer *timer, zk_time span)
+{
+    timer->tick = (uint64_t)span;
+    wheel->pending++;
+    list_push(&wheel->unsettled, timer);
+}
+
+void zk__wheel_settle(zk__wheel *wheel, zk_time now)
+{
+    while (wheel->unsettled) {
+        zk__timer *timer = wheel->unsettled;
+        zk_time span = (zk_time)timer->tick;
+        list_remove(timer);
+        add(wheel, timer, span > INT64_MAX - now ? INT64_MAX : now + span);
     }
 }
 

@@ -17,7 +17,7 @@
 typedef struct zk__timer zk__timer;
 struct zk__timer {
     zk__timer *next, **link; /* in its slot; link is NULL when the timer is not pending */
-    uint64_t tick;           /* when to fire */
+    uint64_t tick;           /* when to fire; the span of one that is not settled */
     /* Called by zk__wheel_advance. The timer is no longer pending and may be added again or freed;
      * any other timer may be added or removed, too. */
     void (*fire)(zk__timer *timer);
@@ -33,6 +33,7 @@ typedef struct zk__wheel {
     uint64_t next_tick; /* what an advance has to look at next; 0: it is to be searched for */
     zk__timer *overdue; /* were due when they were added */
     zk__timer *slots[ZK__WHEEL_SLOTS];
+    zk__timer *unsettled; /* added with a span; behind `slots`, see zk__wheel_remove */
 } zk__wheel;
 
 /* Empties the wheel; `now` is a moment of CLOCK_MONOTONIC. */
@@ -42,6 +43,14 @@ void zk__wheel_init(zk__wheel *wheel, zk_time now);
  * pending. A past `when` fires at the next advance.
  */
 void zk__wheel_add(zk__wheel *wheel, zk__timer *timer, zk_time when);
+/*
+ * Lets the timer fire `span` after the next zk__wheel_settle, which has to come before the wheel is
+ * advanced or asked for the next one. For what is mostly removed before: there is no clock to read,
+ * and no slot to be found.
+ */
+void zk__wheel_add_span(zk__wheel *wheel, zk__timer *timer, zk_time span);
+/* Gives each of those its place, counted from `now`. */
+void zk__wheel_settle(zk__wheel *wheel, zk_time now);
 /* Takes the timer out; nothing happens if it is not pending. */
 void zk__wheel_remove(zk__wheel *wheel, zk__timer *timer);
 /*

@@ -131,6 +131,7 @@ struct zk__worker {
     zk__stack thread_stack; /* of the thread itself; left while the loop runs */
     zk_scope root;          /* of what runs here for other workers */
     zk_task root_task;      /* what is current while no task is */
+    zk_scope no_task;       /* its scope: cancelled from the first, for it may not wait */
     zk__slot slots[ZK__SLOT_COUNT];
     uint64_t polls;  /* turns of the loop */
     zk__hook *hooks; /* to be called when the next turn begins */
@@ -194,7 +195,7 @@ bool zk__loop_stack_reserve(zk__worker *w);
 static inline int zk__wait_begin(void)
 {
     zk__worker *w = zk__lane.worker;
-    if (ZK_UNLIKELY(!w || zk__lane.current == &w->root_task)) return ZK_E_NO_RUNTIME;
+    if (ZK_UNLIKELY(!w)) return ZK_E_NO_RUNTIME;
     int reason = zk__lane.current->scope->reason;
     if (ZK_UNLIKELY(reason != 0)) return reason;
     return ZK_LIKELY(w->loop_count) || zk__loop_stack_reserve(w) ? 0 : -ENOMEM;

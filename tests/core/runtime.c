@@ -205,6 +205,7 @@ ZK_TEST(runtime, calls_from_outside_say_so)
 static void on_timer(zk__timer *timer)
 {
     (void)timer;
+    cr_assert_eq(zk_cancelled(), 0);
     cr_assert_rc(zk_yield(), ZK_E_NO_RUNTIME);
     cr_assert_rc(zk_sleep(1), ZK_E_NO_RUNTIME);
     cr_assert_rc(zk_blocking(succeed, NULL), ZK_E_NO_RUNTIME);

@@ -96,6 +96,35 @@ ZK_TEST(timer, a_removed_timer_does_not_fire)
     }
 }
 
+ZK_TEST(timer, a_span_begins_when_it_is_settled)
+{
+    static const zk_time spans[] = {1, ZK_MS(5), ZK_SEC(3), ZK_SEC(86400)};
+    for (size_t i = 0; i < sizeof spans / sizeof spans[0]; i++) {
+        for (size_t removed = 0; removed < 4; removed++) { /* 3: none */
+            start();
+            zk__timer timers[3] = {{.fire = note}, {.fire = note}, {.fire = note}};
+            for (size_t j = 0; j < 3; j++)
+                zk__wheel_add_span(&wheel, &timers[j], spans[i]);
+            cr_assert(zk__timer_is_pending(&timers[0]) && wheel.pending == 3);
+            if (removed < 3) zk__wheel_remove(&wheel, &timers[removed]);
+            zk_time now = START + ZK_MS(700);
+            zk__wheel_advance(&wheel, now - 1);
+            zk__wheel_settle(&wheel, now);
+            zk__wheel_advance(&wheel, now + spans[i] - 1);
+            cr_assert_eq(fired_count, 0, "row %zu: early", i);
+            zk__wheel_advance(&wheel, now + spans[i] + ZK__TICK_NS);
+            cr_assert_eq(fired_count, removed < 3 ? 2 : 3, "row %zu: late", i);
+            cr_assert_eq(wheel.pending, 0, "row %zu", i);
+        }
+    }
+    zk__timer timer = {.fire = note};
+    zk__wheel_add_span(&wheel, &timer, INT64_MAX);
+    zk__wheel_settle(&wheel, START + ZK_SEC(86400 * 3));
+    cr_assert_gt(timer.tick, (uint64_t)ZK_SEC(86400 * 365) / ZK__TICK_NS, "it does not overflow");
+    zk__wheel_remove(&wheel, &timer);
+    cr_assert_eq(wheel.pending, 0);
+}
+
 ZK_TEST(timer, an_emptied_wheel_needs_no_advance)
 {
     start();
