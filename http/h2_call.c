@@ -9,7 +9,7 @@
 #include "core/worker.h"
 #include "http/h2_link.h"
 
-enum { NV_MAX = 256 };
+enum { NV_MAX = 256, QUEUE_MAX = 64 };
 
 static nghttp2_nv pair(const char *name, size_t name_size, zk_str value)
 {
@@ -95,6 +95,16 @@ static int call_submit(zk__h2_link *l, zk__h2_call *c, const zk__ask *ask)
     return 0;
 }
 
+/* With what others have to send in this batch of tasks; or now, if that has become much. */
+static void send_soon(zk__h2_link *l)
+{
+    if (nghttp2_session_get_outbound_queue_size(l->session) >= QUEUE_MAX) {
+        (void)zk__h2_link_push(l); /* if it is lost, its calls know */
+    } else {
+        zk__hook_arm(zk__worker_self(), &l->hook);
+    }
+}
+
 int zk__h2_call_open(zk__h2_link *l, const zk__ask *ask, zk__h2_call **ret_call)
 {
     if (l->is_leaving) return ZK_E_CLOSED;
@@ -118,7 +128,7 @@ int zk__h2_call_open(zk__h2_link *l, const zk__ask *ask, zk__h2_call **ret_call)
     l->calls = c;
     l->call_count++;
     zk__wheel_remove(&zk__worker_self()->wheel, &l->timer);
-    (void)zk__h2_link_push(l); /* if it is lost, the call knows */
+    send_soon(l);
     *ret_call = c;
     return 0;
 }
@@ -134,7 +144,7 @@ void zk__h2_call_push(zk__h2_call *c, size_t taken)
     zk__h2_link *l = c->conn;
     if (taken) (void)nghttp2_session_consume(l->session, c->id, taken);
     if (c->out_size || c->is_out_last) (void)nghttp2_session_resume_data(l->session, c->id);
-    zk__hook_arm(zk__worker_self(), &l->hook);
+    send_soon(l);
 }
 
 zk_stream *zk__h2_call_carrier(const zk__h2_call *c) { return c->conn ? c->conn->stream : NULL; }
@@ -190,7 +200,7 @@ ssize_t zk__h2_call_read(zk__h2_call *c, void *buf, size_t size)
     size_t n = zk__received_take(&c->in, buf, size);
     if (c->conn) {
         (void)nghttp2_session_consume(c->conn->session, c->id, n);
-        (void)zk__h2_link_push(c->conn);
+        send_soon(c->conn);
     }
     return (ssize_t)n;
 }
@@ -206,7 +216,7 @@ void zk__h2_call_free(zk__h2_call *c)
         size_t unread = zk__received_size(&c->in);
         if (unread) (void)nghttp2_session_consume(l->session, c->id, unread);
         zk__h2_call_detach(c);
-        (void)zk__h2_link_push(l);
+        send_soon(l);
     }
     zk__received_free(&c->in);
     zk_arena_done(&c->arena);

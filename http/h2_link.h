@@ -23,7 +23,7 @@ struct zk__h2_link {
     uint32_t call_count;
     zk__timer timer; /* ends it when it has been idle for long */
     zk__room room;
-    zk__hook hook; /* sends what tunnels have written */
+    zk__hook hook; /* sends at the end of the batch of tasks what they have given */
     struct settings_wait *settings_waits;
     bool is_full;    /* waits for room */
     bool is_leaving; /* takes no more calls */
