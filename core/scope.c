@@ -342,7 +342,8 @@ zk_time zk__sleep_until(zk_time moment)
 
 int zk__pause(zk_time span)
 {
-    int reason = zk_cancelled();
+    const zk_scope *scope = zk__lane.current->scope;
+    int reason = scope ? scope->reason : ZK_E_NO_RUNTIME;
     if (reason) return reason;
     zk__wait_begin_always();
     return sleep_for(span);

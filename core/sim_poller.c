@@ -92,7 +92,9 @@ static ssize_t try_accept(sim_socket *listener)
     sim_socket *s = listener->shares ? listener->shares : listener;
     if (listener->state != SIM_LISTENING) return -EINVAL;
     if (!s->queue_count) return -EAGAIN;
-    if (zk__sim_fails(sim, sim->options.out_of_files_chance)) return -EMFILE;
+    if (zk__sim_fails(sim, sim->options.out_of_files_chance)) {
+        return s->queue_first % 2 ? -EMFILE : -ENFILE;
+    }
     sim_socket *connection = s->queue[s->queue_first++ % 64];
     s->queue_count--;
     return connection->fd;

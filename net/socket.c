@@ -206,21 +206,34 @@ static const struct zk__stream_ops socket_ops = {
     .address = socket_address,
 };
 
-int zk__fd_stream(int fd, uint32_t bits, zk_stream **ret_stream)
+static zk_stream *stream_begin(void *memory, int fd, uint32_t bits)
 {
-    socket_stream *s = zk_alloc(sizeof *s);
-    if (!s) {
-        poller()->ops->kernel->close(fd);
-        return -ENOMEM;
-    }
+    socket_stream *s = memory;
     s->head = (zk_stream){.ops = &socket_ops};
     s->peer_family = 0;
     zk__io_init(&s->io, fd, bits);
     s->park = (zk__op){.code = ZK__OP_READABLE, .io = &s->io, .complete = park_complete};
     zk__leak_name(s, "stream", fd);
     zk__bind_to_worker();
-    *ret_stream = &s->head;
+    return &s->head;
+}
+
+int zk__fd_stream(int fd, uint32_t bits, zk_stream **ret_stream)
+{
+    void *memory = zk_alloc(sizeof(socket_stream));
+    if (!memory) {
+        poller()->ops->kernel->close(fd);
+        return -ENOMEM;
+    }
+    *ret_stream = stream_begin(memory, fd, bits);
     return 0;
+}
+
+void *zk__socket_stream_memory(void) { return zk_alloc(sizeof(socket_stream)); }
+
+zk_stream *zk__socket_stream_begin(void *memory, int fd, uint32_t bits)
+{
+    return stream_begin(memory, fd, ZK__IO_SOCKET | ZK__IO_STREAM | bits);
 }
 
 int zk__socket_stream(int fd, uint32_t bits, zk_stream **ret_stream)

@@ -147,16 +147,22 @@ int zk_accept(zk_listener *listener, zk_stream **ret_stream)
     zk__worker *self = zk__worker_self();
     if (!listener->worker) listener->worker = self;
     if (listener->worker != self) return self ? ZK_E_WORKER : ZK_E_NO_RUNTIME;
-    for (;;) {
+    /* First the memory: a connection that there is none for stays in the kernel's queue. */
+    void *memory = NULL;
+    int rc;
+    do {
+        if (!memory) memory = zk__socket_stream_memory();
         zk__op op = {.code = ZK__OP_ACCEPT, .io = &listener->io};
-        ssize_t fd = zk__op_run(&op);
-        if (fd >= 0) ZK__PROBE(accept, listener->io.fd, fd);
-        int rc = (int)fd;
-        if (fd >= 0) rc = zk__socket_stream((int)fd, marked(&listener->addr), ret_stream);
-        if (!is_shortage(rc)) return rc;
-        rc = zk__pause(accept_pause);
-        if (rc < 0) return rc;
-    }
+        ssize_t fd = memory ? zk__op_run(&op) : -ENOMEM;
+        if (fd >= 0) {
+            ZK__PROBE(accept, listener->io.fd, fd);
+            *ret_stream = zk__socket_stream_begin(memory, (int)fd, marked(&listener->addr));
+            return 0;
+        }
+        rc = is_shortage((int)fd) ? zk__pause(accept_pause) : (int)fd;
+    } while (rc >= 0);
+    zk_free(memory);
+    return rc;
 }
 
 void zk_listener_close(zk_listener *listener)

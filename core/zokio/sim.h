@@ -32,7 +32,7 @@ typedef struct zk_sim_options {
     int short_write_chance;       /* fewer bytes than there is room for */
     int reset_chance;             /* of a write: the connection breaks */
     int refuse_chance;            /* of a connect: ECONNREFUSED */
-    int out_of_files_chance;      /* of an accept or a socket: EMFILE */
+    int out_of_files_chance;      /* of an accept or a socket: EMFILE; or ENFILE of an accept */
     int out_of_buffers_chance;    /* of a write: ENOBUFS */
     int out_of_memory_chance;     /* of an allocation */
     bool is_in_order;             /* tasks run in the order in which they became ready */

@@ -189,6 +189,48 @@ ZK_ASYNC_TEST(tcp, accepting_pauses_while_there_are_no_descriptors)
     zk_listener_close(s.listener);
 }
 
+static bool is_memory_gone;
+
+static void *scarce_alloc(void *context, size_t size)
+{
+    (void)context;
+    return is_memory_gone ? NULL : aligned_alloc(16, (size + 15) & ~(size_t)15);
+}
+
+static void scarce_free(void *context, void *ptr, size_t size)
+{
+    (void)context, (void)size;
+    free(ptr);
+}
+
+static int accept_while_memory_is_gone(void *arg)
+{
+    (void)arg;
+    zk_addr addr;
+    acceptor s = {.listener = listen_on("127.0.0.1:0", &addr)};
+    int client = connect_raw(&addr);
+    zk_future f;
+    is_memory_gone = true;
+    zk_async(&f, accept_one, &s);
+    cr_assert_ok(zk_sleep(ZK_MS(20)));
+    cr_assert_eq(s.accepted, 0);
+    is_memory_gone = false;
+    cr_assert_ok(zk_await(&f));
+    cr_assert_eq(s.accepted, 1, "the connection that came meanwhile");
+    char byte;
+    cr_assert_eq(read(client, &byte, 1), 0);
+    close(client);
+    zk_listener_close(s.listener);
+    return 0;
+}
+
+ZK_TEST(tcp, no_connection_is_lost_for_want_of_memory)
+{
+    static const zk_allocator scarce = {scarce_alloc, scarce_free, NULL};
+    zk_config config = {.workers = 1, .allocator = &scarce};
+    cr_assert_ok(zk_run(&config, accept_while_memory_is_gone, NULL));
+}
+
 ZK_ASYNC_TEST(tcp, a_pausing_accept_can_be_cancelled)
 {
     zk_addr addr;
