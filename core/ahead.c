@@ -23,12 +23,13 @@ void zk__look_far_ahead(const zk__worker *w)
     if (ZK_LIKELY(w->stacks.made_count < FAR_FROM)) return;
     uint32_t ready = w->tail - w->head, loops = w->loop_count;
     for (uint32_t i = 0; i < FAR_AHEAD && i < ready; i++) {
-        const zk_task *task = w->ring[(w->head + i) & w->ring_mask];
+        zk__entry entry = w->ring[(w->head + i) & w->ring_mask];
         if (i + FAR_AHEAD < ready) {
-            fetch(w->ring[(w->head + i + FAR_AHEAD) & w->ring_mask], 3);
+            fetch((void *)w->ring[(w->head + i + FAR_AHEAD) & w->ring_mask], 3);
         }
-        if (!task) continue;
-        if (task->state == ZK__TASK_STARTED) {
+        if (entry == ZK__ENTRY_GONE) continue;
+        const zk_task *task = zk__entry_task(entry);
+        if (task && task->state == ZK__TASK_STARTED) {
             fetch(task->sp, 3);
             fetch(task->stack, 1);
         } else if (loops) {

@@ -80,11 +80,12 @@ void zk__unfold(zk__worker *w, zk_task *folded)
         unfold_slow(w, all);
         return;
     }
-    zk_task *task = all->tasks, **ring = w->ring;
+    zk_task *task = all->tasks;
+    zk__entry *ring = w->ring;
     uint32_t tail = w->tail, mask = w->ring_mask;
     for (; call < end; call++, task++) {
         task_make(all, task, call);
-        ring[tail++ & mask] = task;
+        ring[tail++ & mask] = (zk__entry)task;
     }
     w->tail = tail;
 }

@@ -243,11 +243,16 @@ static zk__worker *idle_worker_claim(zk__worker *w)
     return NULL;
 }
 
-static bool is_donatable(const zk_task *task)
+static bool is_donatable(zk__entry entry)
 {
-    return task && task->state == ZK__TASK_QUEUED &&
-           !(task->flags & (ZK__TASK_PINNED | ZK__TASK_REMOTE)) &&
-           !(task->scope->flags & ZK__SCOPE_BOUND);
+    const zk_task *task = zk__entry_task(entry);
+    const zk_scope *scope = task ? task->scope : zk__entry_scope(entry);
+    if (task) {
+        if (task->state != ZK__TASK_QUEUED) return false;
+        if (task->flags & (ZK__TASK_PINNED | ZK__TASK_REMOTE)) return false;
+    }
+    if (!task && (!scope || entry & ZK__ENTRY_PINNED)) return false;
+    return !(scope->flags & ZK__SCOPE_BOUND);
 }
 
 void zk__donate(zk__worker *w)
@@ -273,10 +278,12 @@ void zk__donate(zk__worker *w)
     /* The caller is about to run one task itself, so of what is queued behind it half, rounded up,
      * goes. */
     for (count = (count + 1) / 2; count;) {
-        zk_task **slot = &w->ring[--at & w->ring_mask];
+        zk__entry *slot = &w->ring[--at & w->ring_mask];
         if (!is_donatable(*slot)) continue;
-        if (task_send(w, *slot, to, true) < 0) break;
-        *slot = NULL;
+        zk_task *task = zk__entry_task(*slot);
+        if (!task && !(task = zk__entry_become_task(w, at))) break;
+        if (task_send(w, task, to, true) < 0) break;
+        *slot = ZK__ENTRY_GONE;
         count--;
     }
     w->donate_wait = w->donate_skip ? w->donate_skip : 1;

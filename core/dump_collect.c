@@ -39,24 +39,26 @@ static zk__stack_span span_of(const zk__stack *stack)
     return (zk__stack_span){stack->base, stack->base + stack->size};
 }
 
-/* Notes for which joins this task has to end: those of all scopes around that are not its own. */
-static void joiners_add(zk__dump_list *list, const zk_task *task)
-{
-    for (const zk_scope *s = task->scope; s; s = s->parent) {
-        if (s->joiner && s->owner != task) zk__dump_list_add_edge(list, s->joiner, task);
-    }
-}
-
-static zk__dump_task *task_add(collector *c, const zk_task *task, zk__dump_state state)
+/* task: it, or what else is its own. */
+static zk__dump_task *task_add_as(collector *c, const zk_task *task, const zk_scope *scope,
+                                  const zk_site *site, zk__dump_state state)
 {
     zk__dump_task *t = zk__dump_list_add(c->list);
     if (!t) return NULL;
     t->task = task;
-    t->site = task->site;
+    t->site = site;
     t->worker = c->worker->index;
     t->state = state;
-    joiners_add(c->list, task);
+    /* For which joins it has to end: those of all scopes around that are not its own. */
+    for (const zk_scope *s = scope; s; s = s->parent) {
+        if (s->joiner && s->owner != task) zk__dump_list_add_edge(c->list, s->joiner, task);
+    }
     return t;
+}
+
+static zk__dump_task *task_add(collector *c, const zk_task *task, zk__dump_state state)
+{
+    return task_add_as(c, task, task->scope, task->site, state);
 }
 
 /* Whoever called this future in place, and so lies below it on this stack; NULL: nobody. */
@@ -128,13 +130,26 @@ static void on_stack(zk__stack *stack, void *context)
 
 static void queued(collector *c, const zk_task *task)
 {
-    if (!task) return;
     if (task->state != ZK__TASK_STARTED) {
         (void)task_add(c, task, ZK__DUMP_QUEUED);
         return;
     }
     task->stack->mark = c->mark;
     if (suspended_add(c, task, task->stack, ZK__DUMP_READY)) callers_add(c, task, task->stack);
+}
+
+static void entry_add(collector *c, uint32_t index)
+{
+    const zk__worker *w = c->worker;
+    zk__entry entry = w->ring[index & w->ring_mask];
+    const zk__record *r = &w->records[index & w->ring_mask];
+    zk_scope *scope = zk__entry_scope(entry);
+    if (!(entry & ZK__ENTRY_SPAWNED)) {
+        queued(c, (zk_task *)entry);
+    } else if (scope) {
+        const zk_task *task = (const void *)r; /* only to be compared */
+        (void)task_add_as(c, task, scope, r->site, ZK__DUMP_QUEUED);
+    }
 }
 
 zk__dump_pulse zk__dump_collect(zk__worker *w, zk__dump_list *list)
@@ -163,7 +178,7 @@ zk__dump_pulse zk__dump_collect(zk__worker *w, zk__dump_list *list)
     for (zk_task *task = w->urgent; task; task = task->next)
         queued(&c, task);
     for (uint32_t i = w->head; i != w->tail; i++)
-        queued(&c, w->ring[i & w->ring_mask]);
+        entry_add(&c, i);
     for (zk_task *task = w->overflow; task; task = task->next)
         queued(&c, task);
     zk__stack_each(&w->stacks, on_stack, &c);

@@ -3,7 +3,8 @@
  * in the library that says where it is and where its arguments are. Without <sys/sdt.h> at the
  * build there are none.
  *
- *   zokio:spawn  task, site     a task is spawned; site points to a zk_site, its name comes first
+ *   zokio:spawn  task, site     a task is spawned; site points to a zk_site, its name comes first;
+ *                               task is 0 if it has no memory before it begins
  *   zokio:park   task, wait     a task is suspended (but for a yield); wait points to a zk__wait
  *   zokio:resume task, result   it goes on
  *   zokio:poll   worker, ready  a worker has polled; how many entries its queue now has

@@ -147,7 +147,7 @@ static void dead_stacks_free(zk__worker *w)
     while (w->dead) {
         zk__stack *stack = w->dead;
         w->dead = stack->next;
-        zk__stack_free(&w->stacks, stack);
+        zk__loop_stack_free(w, stack);
     }
 }
 
@@ -198,7 +198,7 @@ static void worker_close(zk__worker *w)
     }
     if (w->poller.ops) w->poller.ops->close(&w->poller);
     while (w->loop_count)
-        zk__stack_free(&w->stacks, w->loops[--w->loop_count]);
+        zk__loop_stack_free(w, w->loops[--w->loop_count]);
     free(w->loops);
     w->loops = NULL;
     w->loop_capacity = 0;
@@ -208,8 +208,10 @@ static void worker_close(zk__worker *w)
         zk__heap_free(w->heap, w->tasks[--w->task_count]);
     free(w->tasks);
     free(w->ring);
+    free(w->records);
     w->tasks = NULL;
     w->ring = NULL;
+    w->records = NULL;
     zk__lane = (struct zk__lane){.current = &zk__task_outside};
 }
 
@@ -233,14 +235,14 @@ static int worker_open(zk__worker *w)
     w->lane = &zk__lane;
     zk__stack_pool_init(&w->stacks, w->runtime->config.stack_bytes, zk__loop);
     w->ring = malloc(RING_CAPACITY * sizeof *w->ring);
+    w->records = malloc(RING_CAPACITY * sizeof *w->records);
     w->ring_mask = RING_CAPACITY - 1;
     w->now = zk__clock();
     w->random = (uint64_t)w->now ^ (uint64_t)w->index << 56;
     zk__wheel_init(&w->wheel, w->now);
     w->poller.worker = w;
     w->tasks = malloc(ZK__TASKS_CACHED * sizeof *w->tasks);
-    w->task_capacity = ZK__TASKS_CACHED;
-    int rc = w->ring && w->tasks && zk__loop_stack_reserve(w) ? 0 : -ENOMEM;
+    int rc = w->ring && w->records && w->tasks && zk__loop_stack_reserve(w) ? 0 : -ENOMEM;
     if (!rc && w->index) rc = worker_pin(w);
     if (!rc) rc = zk__poller_open(&w->poller, w->runtime->config.poller);
     if (rc < 0) worker_close(w);

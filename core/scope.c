@@ -91,7 +91,7 @@ static const zk_task *future_queued(const zk_scope *scope)
 {
     const zk__worker *w = zk__lane.worker;
     for (uint32_t i = 0; i < LEFT_BEHIND_LOOKED_AT && i < w->tail - w->head; i++) {
-        const zk_task *task = w->ring[(w->tail - 1 - i) & w->ring_mask];
+        const zk_task *task = zk__entry_task(w->ring[(w->tail - 1 - i) & w->ring_mask]);
         if (task && task->scope == scope) return task;
     }
     return NULL;

@@ -2,6 +2,7 @@
  * Running a program on the simulated kernel: seed, clock, order of tasks, memory, the verdict.
  */
 #include "core/sim.h"
+#include "core/task.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -59,14 +60,10 @@ void zk__sim_turn(zk__worker *w)
     if (sim->options.is_in_order || !count) return;
     for (uint32_t i = count - 1; i > 0; i--) {
         uint32_t j = (uint32_t)(zk__sim_random(sim) % (i + 1));
-        zk_task **a = &w->ring[(w->head + i) & w->ring_mask];
-        zk_task **b = &w->ring[(w->head + j) & w->ring_mask];
-        zk_task *task = *a;
-        *a = *b;
-        *b = task;
+        zk__entries_swap(w, w->head + i, w->head + j);
     }
     for (uint32_t i = 0; i < count; i++) {
-        zk_task *task = w->ring[(w->head + i) & w->ring_mask];
+        zk_task *task = zk__entry_task(w->ring[(w->head + i) & w->ring_mask]);
         if (task) task->ring_index = w->head + i;
     }
     /* One at a time, so that what becomes ready meanwhile is shuffled, too. */

@@ -1,6 +1,6 @@
 /*
- * Spawning: a task's memory, and where it goes. The usual case, from the cache into the ring of the
- * same worker, is zk__spawn's first branch.
+ * Spawning: a task's memory, and where it goes. In the usual case it needs none of its own, see
+ * zk__entry: it is written into the run queue of the same worker.
  */
 #include <errno.h>
 #include <string.h>
@@ -26,9 +26,7 @@ static inline void task_init(zk_task *task, zk_scope *scope, zk_fn *fn, void *ar
     task->arg = arg;
     task->scope = scope;
     task->site = site;
-    /* has_room, too, until somebody puts something there. */
-    task->zk__word =
-        (uint64_t)ZK__TASK_QUEUED << 32 | (uint64_t)ZK__TASK_SPAWNED << 40 | (uint64_t)1 << 56;
+    task->zk__word = ZK__WORD_SPAWNED;
 }
 
 static __attribute__((noinline)) int spawn_slow(zk_scope *scope, zk_fn *fn, const void *arg,
@@ -38,9 +36,36 @@ static __attribute__((noinline)) int spawn_slow(zk_scope *scope, zk_fn *fn, cons
     return zk_spawn_with(scope, &options, fn, arg);
 }
 
+static inline void entry_add(zk__worker *w, zk_scope *scope, zk__entry bits, zk_fn *fn, void *arg,
+                             const zk_site *site)
+{
+    uint32_t at = w->tail & w->ring_mask;
+    w->ring[at] = (zk__entry)scope | bits;
+    w->records[at] = (zk__record){fn, arg, site};
+    w->tail++;
+    scope->live++;
+    ZK__PROBE(spawn, 0, site); /* last: the compiler orders memory accesses around it */
+}
+
+zk_task *zk__entry_become_task(zk__worker *w, uint32_t index)
+{
+    zk__entry *entry = &w->ring[index & w->ring_mask];
+    const zk__record *r = &w->records[index & w->ring_mask];
+    zk_task *task = task_memory(w, 0);
+    if (!task) return NULL;
+    task_init(task, zk__entry_scope(*entry), r->fn, r->arg, r->site);
+    if (*entry & ZK__ENTRY_PINNED) task->flags |= ZK__TASK_PINNED;
+    *entry = (zk__entry)task;
+    return task;
+}
+
 int zk__spawn_pinned(zk_scope *scope, zk_fn *fn, void *arg, const zk_site *site)
 {
     zk__worker *w = zk__lane.worker;
+    if (ZK_LIKELY(w->tail - w->head <= w->ring_mask)) {
+        entry_add(w, scope, ZK__ENTRY_SPAWNED | ZK__ENTRY_PINNED, fn, arg, site);
+        return 0;
+    }
     zk_task *task = task_memory(w, 0);
     if (!task) return -ENOMEM;
     task_init(task, scope, fn, arg, site);
@@ -54,15 +79,10 @@ int zk__spawn_pinned(zk_scope *scope, zk_fn *fn, void *arg, const zk_site *site)
 int zk__spawn(zk_scope *scope, zk_fn *fn, const void *arg, size_t arg_bytes, const zk_site *site)
 {
     zk__worker *w = zk__lane.worker;
-    if (ZK_UNLIKELY(scope->worker != w || arg_bytes || !w->task_count ||
-                    w->tail - w->head > w->ring_mask)) {
+    if (ZK_UNLIKELY(scope->worker != w || arg_bytes || w->tail - w->head > w->ring_mask)) {
         return spawn_slow(scope, fn, arg, arg_bytes, site);
     }
-    zk_task *task = w->tasks[--w->task_count];
-    task_init(task, scope, fn, (void *)arg, site);
-    scope->live++;
-    w->ring[w->tail++ & w->ring_mask] = task;
-    ZK__PROBE(spawn, task, site); /* last: the compiler orders memory accesses around it */
+    entry_add(w, scope, ZK__ENTRY_SPAWNED, fn, (void *)arg, site);
     return 0;
 }
 

@@ -27,6 +27,7 @@ struct zk__stack {
     size_t bytes;
     uint32_t mark;           /* a dump's own */
     zk__stack *special_next; /* among those of special size */
+    struct zk_task *task;    /* memory for a spawned one that runs on this stack; see core/task.c */
     struct zk_task *first;   /* on a stack of its own: the task that it was made for */
     bool is_special;         /* not of the common size: unmapped after its task */
     unsigned valgrind_id;

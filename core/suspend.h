@@ -28,8 +28,8 @@ enum { ZK__AHEAD_OF_STACK = 4, ZK__AHEAD_OF_TASK = 10, ZK__LOOPS_NEAR = 64, ZK__
 ZK__INLINE void zk__look_ahead(const zk__worker *w, uint32_t head)
 {
     if (ZK_LIKELY(w->tail - head <= ZK__AHEAD_OF_TASK)) return;
-    __builtin_prefetch(w->ring[(head + ZK__AHEAD_OF_TASK) & w->ring_mask], 1);
-    const zk_task *soon = w->ring[(head + ZK__AHEAD_OF_STACK) & w->ring_mask];
+    __builtin_prefetch((void *)w->ring[(head + ZK__AHEAD_OF_TASK) & w->ring_mask], 1);
+    const zk_task *soon = zk__entry_task(w->ring[(head + ZK__AHEAD_OF_STACK) & w->ring_mask]);
     if (!soon) return;
     uintptr_t sp = (uintptr_t)soon->sp; /* or an argument, and then this does not matter */
     __builtin_prefetch((void *)sp, 1);
@@ -63,9 +63,11 @@ ZK__INLINE void zk__leave(zk__worker *w, zk_task *me, const zk__wait *wait)
     me->state = ZK__TASK_STARTED;
     mine->wait = wait;
     uint32_t head = w->head;
-    zk_task *next = head != w->tail && head != w->turn_end ? w->ring[head & w->ring_mask] : NULL;
+    zk__entry entry = ZK__ENTRY_GONE;
+    if (head != w->tail && head != w->turn_end) entry = w->ring[head & w->ring_mask];
+    zk_task *next = (zk_task *)entry;
     void *to_sp;
-    if (next && next->state == ZK__TASK_STARTED) {
+    if (!(entry & ZK__ENTRY_SPAWNED) && next->state == ZK__TASK_STARTED) {
         w->head = head + 1;
         zk__look_ahead(w, head);
         if (ZK_UNLIKELY(next == me)) return; /* what it waits for has come while it was leaving */

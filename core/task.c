@@ -53,13 +53,22 @@ static bool ring_grow(zk__worker *w)
 {
     uint32_t capacity = w->ring_mask + 1;
     if (capacity > UINT32_MAX / 4) return false;
-    zk_task **ring = malloc(2 * (size_t)capacity * sizeof *ring);
-    if (!ring) return false;
+    zk__entry *ring = malloc(2 * (size_t)capacity * sizeof *ring);
+    zk__record *records = malloc(2 * (size_t)capacity * sizeof *records);
+    if (!ring || !records) {
+        free(ring);
+        free(records);
+        return false;
+    }
     uint32_t mask = 2 * capacity - 1;
-    for (uint32_t i = w->head; i != w->tail; i++)
+    for (uint32_t i = w->head; i != w->tail; i++) {
         ring[i & mask] = w->ring[i & w->ring_mask];
+        records[i & mask] = w->records[i & w->ring_mask];
+    }
     free(w->ring);
+    free(w->records);
     w->ring = ring;
+    w->records = records;
     w->ring_mask = mask;
     return true;
 }
@@ -124,7 +133,7 @@ void zk__overflow_drain(zk__worker *w)
         w->overflow = task->next;
         task->flags &= (uint8_t)~ZK__TASK_OVERFLOWED;
         task->ring_index = w->tail;
-        w->ring[w->tail++ & w->ring_mask] = task;
+        zk__ready_quickly(w, task);
     }
 }
 
@@ -153,7 +162,7 @@ static __attribute__((noinline)) void pending_flush_all(zk__worker *w)
             continue;
         }
         task->ring_index = w->tail;
-        w->ring[w->tail++ & w->ring_mask] = task;
+        zk__ready_quickly(w, task);
     }
 }
 
@@ -181,26 +190,33 @@ static bool loops_grow(zk__worker *w)
     return true;
 }
 
+/*
+ * A stack, of the common size if stack_bytes is 0, and with it memory for the spawned tasks that
+ * run on it, one after the other. Not on the stack itself, if that can be: where many wait, what is
+ * looked at of them while they do should lie close together. returns NULL if there is no memory.
+ */
+static zk__stack *loop_stack_new(zk__worker *w, size_t stack_bytes)
+{
+    if (w->stacks.made_count >= w->loop_capacity && !loops_grow(w)) return NULL;
+    zk__stack *stack =
+        stack_bytes ? zk__stack_new_special(&w->stacks, stack_bytes) : zk__stack_new(&w->stacks);
+    if (stack) stack->task = zk__heap_alloc(w->heap, ZK__TASK_BYTES);
+    return stack;
+}
+
+void zk__loop_stack_free(zk__worker *w, zk__stack *stack)
+{
+    if (stack->task) zk__heap_free(w->heap, stack->task);
+    zk__stack_free(&w->stacks, stack);
+}
+
 bool zk__loop_stack_reserve(zk__worker *w)
 {
     if (w->loop_count) return true;
-    if (w->stacks.made_count >= w->loop_capacity && !loops_grow(w)) return false;
-    zk__stack *stack = zk__stack_new(&w->stacks);
+    zk__stack *stack = loop_stack_new(w, 0);
     if (!stack) return false;
     w->loops[w->loop_count++] = stack;
     return true;
-}
-
-/* Gives back a stack, and the memory of a task with it; where few stacks are left, of more. */
-static void loop_stack_free(zk__worker *w)
-{
-    zk__stack_free(&w->stacks, zk__loop_stack_take(w));
-    bool is_surplus = w->stacks.made_count < w->task_capacity / 4;
-    if (is_surplus && w->task_capacity > ZK__TASKS_CACHED) w->task_capacity /= 2;
-    if (w->task_count <= ZK__TASKS_CACHED) return;
-    do {
-        zk__heap_free(w->heap, w->tasks[--w->task_count]);
-    } while (w->task_count > w->task_capacity);
 }
 
 void zk__loop_stacks_look(zk__worker *w)
@@ -209,7 +225,7 @@ void zk__loop_stacks_look(zk__worker *w)
     uint32_t spare = w->loops_spare;
     uint32_t count = spare < LOOPS_FREED_AT_ONCE ? spare : LOOPS_FREED_AT_ONCE;
     for (uint32_t i = 0; i < count && w->loop_count > LOOPS_KEPT; i++)
-        loop_stack_free(w);
+        zk__loop_stack_free(w, zk__loop_stack_take(w));
     w->loops_spare = spare > count ? spare - count : w->loop_count;
     w->loops_look_at = w->now + (spare > count ? ZK_MS(10) : ZK_SEC(1));
 }
@@ -217,12 +233,7 @@ void zk__loop_stacks_look(zk__worker *w)
 void zk__loop_stacks_trim(zk__worker *w)
 {
     while (w->loop_count > LOOPS_IDLE)
-        loop_stack_free(w);
-}
-
-static inline void loop_stack_put(zk__worker *w, zk__stack *stack)
-{
-    w->loops[w->loop_count++] = stack;
+        zk__loop_stack_free(w, zk__loop_stack_take(w));
 }
 
 __attribute__((noinline)) void zk__leave_hook(zk__stack *stack)
@@ -288,6 +299,15 @@ static void scope_child_failed(zk_scope *scope, zk_task *task, int rc)
     zk__scope_cancel_as(scope, -ECANCELED);
 }
 
+/* Of its scope, on its scope's worker. */
+static void spawned_finished(zk__worker *w, zk_task *task, int rc)
+{
+    zk_scope *scope = task->scope;
+    if (rc < 0) scope_child_failed(scope, task, rc);
+    zk__trail_drop(task);
+    zk__scope_child_finished(w, scope);
+}
+
 /* What is not a plain spawned task that succeeded. */
 static __attribute__((noinline)) void finish_slow(zk__worker *w, zk_task *task, int rc)
 {
@@ -313,10 +333,7 @@ static __attribute__((noinline)) void finish_slow(zk__worker *w, zk_task *task, 
         }
         return;
     }
-    zk_scope *scope = task->scope;
-    if (rc < 0) scope_child_failed(scope, task, rc);
-    zk__trail_drop(task);
-    zk__scope_child_finished(w, scope);
+    spawned_finished(w, task, rc);
     zk__heap_free(w->heap, task);
 }
 
@@ -332,38 +349,55 @@ static inline bool is_plain(const zk_task *task)
     return ZK_LIKELY(*(const volatile uint16_t *)&task->zk__kind == KIND_PLAIN);
 }
 
-/* So many tasks were waiting that their memory is best kept with their stacks. */
-static __attribute__((noinline)) void task_free(zk__worker *w, zk_task *task)
-{
-    if (w->task_capacity < w->stacks.made_count) {
-        zk_task **tasks = realloc(w->tasks, 2 * (size_t)w->task_capacity * sizeof *tasks);
-        if (tasks) {
-            w->tasks = tasks;
-            w->task_capacity *= 2;
-            w->tasks[w->task_count++] = task;
-            return;
-        }
-    }
-    zk__heap_free(w->heap, task);
-}
-
 static inline void finish_plain(zk__worker *w, zk_task *task)
 {
     zk__scope_child_finished(w, task->scope);
-    if (ZK_LIKELY(w->task_count < w->task_capacity)) {
+    if (ZK_LIKELY(w->task_count < ZK__TASKS_CACHED)) {
         w->tasks[w->task_count++] = task;
     } else {
-        task_free(w, task);
+        zk__heap_free(w->heap, task);
+    }
+}
+
+static void check_none_pending(const zk_task *task)
+{
+    if (ZK_LIKELY(zk__lane.pending == NULL)) return;
+    /* Which one cannot be said: its frame is gone. */
+    zk__panic("task %s (%s:%d) ended without awaiting a future that it had started",
+              task->site->name, task->site->file, task->site->line);
+}
+
+static __attribute__((noinline)) void record_finished(zk__worker *w, zk_task *task, int rc)
+{
+    check_none_pending(task);
+    spawned_finished(w, task, rc);
+}
+
+/* With as much room behind it as other spawned tasks have. */
+typedef union task_in_frame {
+    zk_task task;
+    char bytes[ZK__TASK_BYTES];
+} task_in_frame;
+
+/* Runs what the entry of the run queue stands for that this record belongs to. task: memory. */
+ZK__INLINE void record_run(zk__worker *w, zk_task *task, zk_scope *scope, const zk__record *record)
+{
+    task->scope = scope;
+    task->site = record->site;
+    task->zk__word = ZK__WORD_SPAWNED;
+    zk__lane.current = task;
+    int rc = record->fn(record->arg);
+    bool is_plain = rc >= 0 && !zk__lane.pending && !(task->flags & ZK__TASK_TRAIL);
+    if (ZK_LIKELY(is_plain)) {
+        zk__scope_child_finished(w, scope);
+    } else {
+        record_finished(w, task, rc);
     }
 }
 
 static inline void finish(zk__worker *w, zk_task *task, int rc)
 {
-    if (ZK_UNLIKELY(zk__lane.pending != NULL)) {
-        /* Which one cannot be said: its frame is gone. */
-        zk__panic("task %s (%s:%d) ended without awaiting a future that it had started",
-                  task->site->name, task->site->file, task->site->line);
-    }
+    check_none_pending(task);
     unsigned flags = task->flags & ~(unsigned)(ZK__TASK_PINNED | ZK__TASK_URGENT);
     if (flags == ZK__TASK_JOINED) {
         zk__joined_finished(w, task, rc);
@@ -394,15 +428,14 @@ static bool started_to_front(zk__worker *w)
     while (w->urgent && w->tail - w->head <= w->ring_mask) {
         zk_task *task = w->urgent;
         w->urgent = task->next;
-        w->ring[w->tail++ & w->ring_mask] = task;
+        zk__ready_quickly(w, task);
     }
     for (uint32_t i = w->head; i != w->tail; i++) {
-        zk_task **slot = &w->ring[i & w->ring_mask], **front = &w->ring[w->head & w->ring_mask];
-        zk_task *task = *slot;
+        const zk_task *task = zk__entry_task(w->ring[i & w->ring_mask]);
         if (!task || task->state != ZK__TASK_STARTED) continue;
-        *slot = *front;
-        if (*slot) (*slot)->ring_index = i;
-        *front = task;
+        zk__entries_swap(w, w->head, i);
+        zk_task *other = zk__entry_task(w->ring[i & w->ring_mask]);
+        if (other) other->ring_index = i;
         return true;
     }
     return false;
@@ -412,10 +445,19 @@ static bool started_to_front(zk__worker *w)
 static bool child_run_in_place(zk__worker *w, const zk_scope *scope)
 {
     for (uint32_t i = w->head; i != w->tail; i++) {
-        zk_task **slot = &w->ring[i & w->ring_mask], *task = *slot;
+        zk__entry *slot = &w->ring[i & w->ring_mask];
+        zk_task *task = zk__entry_task(*slot);
+        zk_scope *entry_scope = task ? NULL : zk__entry_scope(*slot);
+        if (entry_scope == scope) {
+            zk__record record = w->records[i & w->ring_mask];
+            *slot = ZK__ENTRY_GONE;
+            task_in_frame own;
+            record_run(w, &own.task, entry_scope, &record);
+            return true;
+        }
         if (!task || task->state != ZK__TASK_QUEUED || task->scope != scope) continue;
         if (!(task->flags & (ZK__TASK_SPAWNED | ZK__TASK_JOINED))) continue;
-        *slot = NULL;
+        *slot = ZK__ENTRY_GONE;
         int rc = -ENOMEM; /* for a task that wants a stack of its own */
         if (!(task->flags & ZK__TASK_OWN_STACK)) {
             zk__lane.current = task;
@@ -464,8 +506,10 @@ void zk__wait_begin_always(void)
 /* ---- the loop ---- */
 
 /* Leaves the stack of the loop for good or until it is taken from w->loops again. */
-static inline void loop_switch(zk__worker *w, zk__stack *mine, zk__stack *to, void *to_sp)
+static inline void loop_switch(zk__worker *w, zk__stack *to, void *to_sp)
 {
+    zk__stack *mine = w->stack;
+    w->loops[w->loop_count++] = mine;
     w->stack = to;
     zk__switch(mine, &mine->sp, to, to_sp, false);
 }
@@ -489,29 +533,26 @@ static void loop_run_first(zk__worker *w, zk__stack *mine)
     loop_retire(w, mine);
 }
 
-static void loop_start_on_own_stack(zk__worker *w, zk__stack *mine, zk_task *task)
+static void loop_start_on_own_stack(zk__worker *w, zk_task *task)
 {
     task->flags &= (uint8_t)~ZK__TASK_OWN_STACK;
-    zk__stack *own = NULL;
-    if (w->stacks.made_count < w->loop_capacity || loops_grow(w)) {
-        own = zk__stack_new_special(&w->stacks, task->stack_bytes);
-    }
+    zk__stack *own = loop_stack_new(w, task->stack_bytes);
     if (!own) {
         finish(w, task, -ENOMEM);
         return;
     }
     own->first = task;
-    loop_stack_put(w, mine);
-    loop_switch(w, mine, own, own->sp);
+    loop_switch(w, own, own->sp);
 }
 
 _Noreturn void zk__loop(void)
 {
     zk__switch_entered();
     zk__worker *const w = zk__lane.worker;
-    zk__stack *const mine = w->stack;
-    zk__runtime *const rt = w->runtime;
-    if (mine->first) loop_run_first(w, mine);
+    const _Atomic uint64_t *const idle_workers = &w->runtime->idle_workers;
+    task_in_frame frame; /* for want of other memory */
+    zk_task *const own = w->stack->task ? w->stack->task : &frame.task;
+    if (w->stack->first) loop_run_first(w, w->stack);
     for (;;) {
         uint32_t head = w->head;
         zk_task *task;
@@ -520,29 +561,36 @@ _Noreturn void zk__loop(void)
             if (!task) {
                 if (head != w->tail && head != w->turn_end) continue;
                 if (w->is_stopping && head == w->tail && !w->overflow && !w->urgent) {
-                    loop_stack_put(w, mine);
-                    loop_switch(w, mine, &w->thread_stack, w->thread_stack.sp);
+                    loop_switch(w, &w->thread_stack, w->thread_stack.sp);
                 }
                 zk__worker_turn(w);
                 continue;
             }
         } else {
-            task = w->ring[head & w->ring_mask];
+            zk__entry entry = w->ring[head & w->ring_mask];
             w->head = head + 1;
-            if (ZK_UNLIKELY(!task)) continue;
+            if (entry & ZK__ENTRY_SPAWNED) {
+                zk_scope *scope = zk__entry_scope(entry);
+                if (ZK_UNLIKELY(!scope)) continue;
+                if (ZK_UNLIKELY(atomic_load_explicit(idle_workers, memory_order_relaxed))) {
+                    zk__donate(w);
+                }
+                record_run(w, own, scope, &w->records[head & w->ring_mask]);
+                continue;
+            }
+            task = (zk_task *)entry;
         }
         if (task->state == ZK__TASK_STARTED) {
             zk__look_ahead(w, head);
-            loop_stack_put(w, mine);
             zk__lane.current = task;
-            loop_switch(w, mine, task->stack, task->sp);
+            loop_switch(w, task->stack, task->sp);
             continue;
         }
-        if (ZK_UNLIKELY(atomic_load_explicit(&rt->idle_workers, memory_order_relaxed))) {
+        if (ZK_UNLIKELY(atomic_load_explicit(idle_workers, memory_order_relaxed))) {
             zk__donate(w);
         }
         if (ZK_UNLIKELY(task->flags & ZK__TASK_OWN_STACK)) {
-            loop_start_on_own_stack(w, mine, task);
+            loop_start_on_own_stack(w, task);
             continue;
         }
         zk__lane.current = task;
@@ -573,14 +621,14 @@ static int run_in_place(zk_task *task)
 static bool ring_has(const zk__worker *w, const zk_task *task)
 {
     return task->ring_index - w->head < w->tail - w->head &&
-           w->ring[task->ring_index & w->ring_mask] == task;
+           w->ring[task->ring_index & w->ring_mask] == (zk__entry)task;
 }
 
 /* Takes a future out of the run queue, which must not grow by what nobody will run. */
 static void ring_remove(zk__worker *w, zk_task *task)
 {
-    w->ring[task->ring_index & w->ring_mask] = NULL;
-    while (w->tail != w->head && !w->ring[(w->tail - 1) & w->ring_mask]) {
+    w->ring[task->ring_index & w->ring_mask] = ZK__ENTRY_GONE;
+    while (w->tail != w->head && w->ring[(w->tail - 1) & w->ring_mask] == ZK__ENTRY_GONE) {
         if (w->donate_seen == w->tail) w->donate_seen--;
         w->tail--;
     }

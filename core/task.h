@@ -22,6 +22,25 @@ enum {
  */
 void zk__join(zk_task **ret_waiter, const zk_scope *scope);
 
+/* zk__word of a spawned task: queued, and has_room until somebody puts something there. */
+#define ZK__WORD_SPAWNED                                                                           \
+    ((uint64_t)ZK__TASK_QUEUED << 32 | (uint64_t)ZK__TASK_SPAWNED << 40 | (uint64_t)1 << 56)
+
+/* Makes a task of an entry of the run queue that is none yet. returns NULL without memory. */
+zk_task *zk__entry_become_task(zk__worker *w, uint32_t index);
+
+/* Exchanges two entries of the run queue. */
+static inline void zk__entries_swap(zk__worker *w, uint32_t i, uint32_t j)
+{
+    uint32_t a = i & w->ring_mask, b = j & w->ring_mask;
+    zk__entry entry = w->ring[a];
+    zk__record record = w->records[a];
+    w->ring[a] = w->ring[b];
+    w->records[a] = w->records[b];
+    w->ring[b] = entry;
+    w->records[b] = record;
+}
+
 /* Spawns a task that stays on this worker, into a scope of this worker. Also from the loop. returns
  * 0, -ENOMEM. */
 int zk__spawn_pinned(zk_scope *scope, zk_fn *fn, void *arg, const zk_site *site);
@@ -52,6 +71,8 @@ void zk__overflow_drain(zk__worker *w);
 /* Before a turn's tasks run: prefetches what they will need, where there are very many. */
 void zk__look_far_ahead(const zk__worker *w);
 
+/* Gives back a stack that is in no list any more. */
+void zk__loop_stack_free(zk__worker *w, zk__stack *stack);
 /* Gives some of the loop stacks back that have not been needed for a while. */
 void zk__loop_stacks_look(zk__worker *w);
 /* Gives surplus loop stacks back, for a worker that has been idle for a while. */

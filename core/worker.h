@@ -92,17 +92,42 @@ typedef struct zk__slot {
     void (*done)(void *state);
 } zk__slot;
 
+/*
+ * What the run queue holds: a task; or with the lowest bit set a spawned one that has not begun and
+ * has no memory yet: its scope, and the rest is in the record at the same index. Most end without
+ * having waited, and need no more than that.
+ */
+typedef uintptr_t zk__entry;
+enum { ZK__ENTRY_SPAWNED = 1 << 0, ZK__ENTRY_PINNED = 1 << 1, ZK__ENTRY_BITS = 3 };
+enum { ZK__ENTRY_GONE = ZK__ENTRY_SPAWNED }; /* of no scope: it has been run out of turn */
+typedef struct zk__record {
+    zk_fn *fn;
+    void *arg;
+    const zk_site *site;
+} zk__record;
+
+/* NULL if it is not one. */
+static inline zk_task *zk__entry_task(zk__entry entry)
+{
+    return entry & ZK__ENTRY_SPAWNED ? NULL : (zk_task *)entry;
+}
+
+/* Of one that has no memory yet; NULL if it is gone. */
+static inline zk_scope *zk__entry_scope(zk__entry entry)
+{
+    return (zk_scope *)(entry & ~(zk__entry)ZK__ENTRY_BITS);
+}
+
 typedef struct zk__worker zk__worker;
 struct zk__worker {
-    /* The run queue: a ring of tasks; NULL entries are futures that have been awaited in place
-     * meanwhile. */
-    zk_task **ring;
+    zk__entry *ring; /* the run queue */
+    zk__record *records;
     uint32_t ring_mask;
     uint32_t head, tail;
     zk_task *overflow, **overflow_tail; /* when the ring could not grow */
 
-    zk_task **tasks; /* free ones, a stack; as many as there are stacks, or ZK__TASKS_CACHED */
-    uint32_t task_count, task_capacity;
+    zk_task **tasks; /* free ones, a stack, ZK__TASKS_CACHED at most */
+    uint32_t task_count;
 
     zk__stack *stack; /* the one in use */
     /* Those with a parked loop frame, or fresh: an array, with room for all stacks that there are;
@@ -214,7 +239,7 @@ static inline bool zk__ready_is_quick(const zk__worker *w, const zk_task *task)
 /* Puts it there. */
 static inline void zk__ready_quickly(zk__worker *w, zk_task *task)
 {
-    w->ring[w->tail++ & w->ring_mask] = task;
+    w->ring[w->tail++ & w->ring_mask] = (zk__entry)task;
 }
 
 /* Puts a task at the end of the run queue. */

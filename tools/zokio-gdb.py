@@ -13,6 +13,7 @@ import gdb
 
 PENDING, QUEUED, STARTED, FINISHED, FOLDED = range(5)  # zk__task_state
 SPAWNED = 1 << 2  # ZK__TASK_SPAWNED
+ENTRY_SPAWNED, ENTRY_GONE = 1, 1  # of the run queue
 CALLERS_MAX = 1000  # against circles in memory that is damaged
 FRAMES_MAX = 64
 # Kinds of waits: the type of what is waited on and its field with the task that holds it.
@@ -133,13 +134,16 @@ def stacks_of(worker):
 
 
 def ready_tasks(worker):
+    """Of spawned ones that have no memory yet their records."""
     yield from linked(worker["lane"]["pending"])
     yield from linked(worker["urgent"])
     mask, head, tail = (int(worker[name]) for name in ("ring_mask", "head", "tail"))
     while head != tail:
-        task = worker["ring"][head & mask]
-        if int(task):
-            yield task
+        entry = int(worker["ring"][head & mask])
+        if not entry & ENTRY_SPAWNED:
+            yield pointer_to(entry, "zk_task")
+        elif entry != ENTRY_GONE:
+            yield worker["records"][head & mask].address
         head = (head + 1) & 0xFFFFFFFF
     yield from linked(worker["overflow"])
 
@@ -168,9 +172,10 @@ def tasks_of(worker):
         yield Task(current, index, "running")
         yield from callers(current, index, worker["stack"])
     for task in ready_tasks(worker):
-        if int(task["state"]) == FOLDED:
+        is_record = task.type.target().name == "zk__record"
+        if not is_record and int(task["state"]) == FOLDED:
             continue
-        if int(task["state"]) != STARTED:
+        if is_record or int(task["state"]) != STARTED:
             yield Task(task, index, "queued")
             continue
         idle.add(int(task["stack"]))
