@@ -20,7 +20,7 @@
 #include "core/task.h"
 #include "core/watchdog.h"
 
-enum { RING_CAPACITY = 512, TURN_TASKS = 256, WORKERS_MAX = 64 };
+enum { TURN_TASKS = 256, WORKERS_MAX = 64 };
 
 #ifdef NDEBUG
 static const bool is_debug_build = false;
@@ -121,6 +121,8 @@ static zk_time poll_timeout(const zk__worker *w)
 static void trim(zk__worker *w)
 {
     zk__loop_stacks_trim(w);
+    while (zk__ring_trim(w))
+        continue;
     zk__heap_trim(w->heap);
     w->is_trimmed = true;
 }
@@ -234,9 +236,9 @@ static int worker_open(zk__worker *w)
     zk__lane = (struct zk__lane){.current = &w->root_task, .worker = w};
     w->lane = &zk__lane;
     zk__stack_pool_init(&w->stacks, w->runtime->config.stack_bytes, zk__loop);
-    w->ring = malloc(RING_CAPACITY * sizeof *w->ring);
-    w->records = malloc(RING_CAPACITY * sizeof *w->records);
-    w->ring_mask = RING_CAPACITY - 1;
+    w->ring = malloc(ZK__RING_ENTRIES * sizeof *w->ring);
+    w->records = malloc(ZK__RING_ENTRIES * sizeof *w->records);
+    w->ring_mask = ZK__RING_ENTRIES - 1;
     w->now = zk__clock();
     w->random = (uint64_t)w->now ^ (uint64_t)w->index << 56;
     zk__wheel_init(&w->wheel, w->now);

@@ -37,145 +37,12 @@
  */
 enum { LOOPS_KEPT = 256, LOOPS_FREED_AT_ONCE = 128, LOOPS_IDLE = 16 };
 
-/* Urgent tasks in a row while others are ready. */
-enum { URGENT_MAX = 16 };
-
 static const zk_site outside_site = {"(no task)", "", 0};
 zk_task zk__task_outside = {.site = &outside_site};
 
 __thread struct zk__lane zk__lane = {.current = &zk__task_outside};
 
 ZK__DEFINE_RETURN_BY_JUMP
-
-/* ---- the run queue ---- */
-
-static bool ring_grow(zk__worker *w)
-{
-    uint32_t capacity = w->ring_mask + 1;
-    if (capacity > UINT32_MAX / 4) return false;
-    zk__entry *ring = malloc(2 * (size_t)capacity * sizeof *ring);
-    zk__record *records = malloc(2 * (size_t)capacity * sizeof *records);
-    if (!ring || !records) {
-        free(ring);
-        free(records);
-        return false;
-    }
-    uint32_t mask = 2 * capacity - 1;
-    for (uint32_t i = w->head; i != w->tail; i++) {
-        ring[i & mask] = w->ring[i & w->ring_mask];
-        records[i & mask] = w->records[i & w->ring_mask];
-    }
-    free(w->ring);
-    free(w->records);
-    w->ring = ring;
-    w->records = records;
-    w->ring_mask = mask;
-    return true;
-}
-
-static void overflow_add(zk__worker *w, zk_task *task)
-{
-    task->next = NULL;
-    if (!w->overflow) w->overflow_tail = &w->overflow;
-    *w->overflow_tail = task;
-    w->overflow_tail = &task->next;
-}
-
-/*
- * Urgent tasks have a list of their own. To make the loop look at it, the ring index at which it
- * looks up is set to where it is: the ring itself is as quick as without them. After URGENT_MAX of
- * them in a row one task of the ring has its turn, so neither the ring nor the poller starves.
- */
-static void urgent_add(zk__worker *w, zk_task *task)
-{
-    task->next = NULL;
-    if (!w->urgent) w->urgent_tail = &w->urgent;
-    *w->urgent_tail = task;
-    w->urgent_tail = &task->next;
-    w->urgent_added++;
-    w->turn_end = w->head;
-}
-
-/* The urgent task to run next; NULL: the ring and the poller are to go on up to w->turn_end. */
-static zk_task *urgent_take(zk__worker *w)
-{
-    if (w->urgent && w->urgent_run < URGENT_MAX) {
-        zk_task *task = w->urgent;
-        w->urgent = task->next;
-        w->urgent_run++;
-        if (!w->urgent) w->turn_end = w->turn_goal;
-        return task;
-    }
-    w->urgent_run = 0;
-    bool is_one_due = w->urgent && w->head != w->tail && w->head != w->turn_goal;
-    w->turn_end = is_one_due ? w->head + 1 : w->turn_goal;
-    return NULL;
-}
-
-void zk__ready_slow(zk__worker *w, zk_task *task)
-{
-    if (task->flags & ZK__TASK_URGENT) {
-        urgent_add(w, task);
-        return;
-    }
-    if (!w->overflow && (w->tail - w->head <= w->ring_mask || ring_grow(w))) {
-        zk__ready(w, task);
-        return;
-    }
-    overflow_add(w, task);
-}
-
-/* Moves what overflowed into the ring as far as there is room. */
-void zk__overflow_drain(zk__worker *w)
-{
-    while (w->overflow && (w->tail - w->head <= w->ring_mask || ring_grow(w))) {
-        zk_task *task = w->overflow;
-        w->overflow = task->next;
-        task->flags &= (uint8_t)~ZK__TASK_OVERFLOWED;
-        task->ring_index = w->tail;
-        zk__ready_quickly(w, task);
-    }
-}
-
-static __attribute__((noinline)) void pending_flush_all(zk__worker *w)
-{
-    zk_task *reversed = NULL;
-    /* Newest first in the list, oldest first in the ring. */
-    while (zk__lane.pending) {
-        zk_task *task = zk__lane.pending;
-        zk__lane.pending = task->next;
-        task->next = reversed;
-        reversed = task;
-    }
-    while (reversed) {
-        zk_task *task = reversed;
-        reversed = task->next;
-        if (task->state == ZK__TASK_FOLDED) {
-            zk__unfold(w, task);
-            continue;
-        }
-        task->state = ZK__TASK_QUEUED;
-        task->awaiter = NULL;
-        if (w->tail - w->head > w->ring_mask && !ring_grow(w)) {
-            task->flags |= ZK__TASK_OVERFLOWED;
-            overflow_add(w, task);
-            continue;
-        }
-        task->ring_index = w->tail;
-        zk__ready_quickly(w, task);
-    }
-}
-
-void zk__pending_flush(zk__worker *w)
-{
-    zk_task *last = zk__lane.pending;
-    if (last && last->state == ZK__TASK_FOLDED && !last->next) {
-        zk__lane.pending = NULL;
-        zk__unfold(w, last);
-    } else {
-        pending_flush_all(w);
-    }
-}
 
 /* ---- suspending ---- */
 
@@ -226,6 +93,7 @@ void zk__loop_stacks_look(zk__worker *w)
     uint32_t count = spare < LOOPS_FREED_AT_ONCE ? spare : LOOPS_FREED_AT_ONCE;
     for (uint32_t i = 0; i < count && w->loop_count > LOOPS_KEPT; i++)
         zk__loop_stack_free(w, zk__loop_stack_take(w));
+    (void)zk__ring_trim(w);
     w->loops_spare = spare > count ? spare - count : w->loop_count;
     w->loops_look_at = w->now + (spare > count ? ZK_MS(10) : ZK_SEC(1));
 }
@@ -518,6 +386,7 @@ static inline void loop_switch(zk__worker *w, zk__stack *to, void *to_sp)
 static void loop_retire(zk__worker *w, zk__stack *mine)
 {
     mine->first = NULL;
+    zk__lane.current = &w->root_task;
     if (!zk__loop_stack_reserve(w)) return;
     mine->next = w->dead;
     w->dead = mine;
@@ -536,6 +405,7 @@ static void loop_run_first(zk__worker *w, zk__stack *mine)
 static void loop_start_on_own_stack(zk__worker *w, zk_task *task)
 {
     task->flags &= (uint8_t)~ZK__TASK_OWN_STACK;
+    zk__lane.current = &w->root_task; /* the task that was may be over */
     zk__stack *own = loop_stack_new(w, task->stack_bytes);
     if (!own) {
         finish(w, task, -ENOMEM);
@@ -557,7 +427,7 @@ _Noreturn void zk__loop(void)
         uint32_t head = w->head;
         zk_task *task;
         if (ZK_UNLIKELY(head == w->tail || head == w->turn_end)) {
-            task = urgent_take(w);
+            task = zk__urgent_take(w);
             if (!task) {
                 if (head != w->tail && head != w->turn_end) continue;
                 if (w->is_stopping && head == w->tail && !w->overflow && !w->urgent) {

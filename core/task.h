@@ -26,6 +26,14 @@ void zk__join(zk_task **ret_waiter, const zk_scope *scope);
 #define ZK__WORD_SPAWNED                                                                           \
     ((uint64_t)ZK__TASK_QUEUED << 32 | (uint64_t)ZK__TASK_SPAWNED << 40 | (uint64_t)1 << 56)
 
+/* The urgent task to run next; NULL: the ring and the poller are to go on up to w->turn_end. */
+zk_task *zk__urgent_take(zk__worker *w);
+
+enum { ZK__RING_ENTRIES = 512 }; /* what the run queue begins with */
+
+/* Halves the run queue's memory if it is hardly used. returns whether it did. */
+bool zk__ring_trim(zk__worker *w);
+
 /* Makes a task of an entry of the run queue that is none yet. returns NULL without memory. */
 zk_task *zk__entry_become_task(zk__worker *w, uint32_t index);
 

@@ -412,6 +412,7 @@ ZK_ASYNC_TEST(task, a_hundred_thousand_tasks_wait_and_give_their_memory_back)
         w->loops_look_at = 0;
         zk__loop_stacks_look(w);
     }
+    cr_assert_lt(w->ring_mask, 4096u, "the run queue's memory, too");
     if (ZK_TEST_ASAN || ZK_TEST_TSAN || zk__leaks_current) return; /* they keep memory themselves */
     size_t after = resident_bytes();
     cr_assert(after < before + (8 << 20), "%zu MiB before, %zu MiB after", before >> 20,
