@@ -131,7 +131,7 @@ static enum zk__upgrade_end returned(zk__upgrade *upgrade, int rc)
     } else {
         (void)zk__ws_finish(ws, rc < 0 ? 1011 : 1000, NULL, 0);
     }
-    enum zk__upgrade_end how = zk__ws_end_of(ws);
+    enum zk__upgrade_end how = zk__ws_end(ws);
     zk__ws_free(ws);
     return how;
 }

@@ -149,16 +149,20 @@ void zk__ws_break(zk_ws *ws, int rc)
     if (ws->handlers) zk__ws_park_wake(ws);
 }
 
-/* Receives until the peer's close, or until another task has. */
+/* Receives until the peer's close, or until another task has; what is parked has one when there is
+ * something to receive. */
 static int close_wait(zk_ws *ws)
 {
     while (!ws->is_close_received && !ws->error) {
         int rc;
-        if (ws->is_receiving) {
+        if (ws->is_receiving || (ws->handlers && !ws->has_task)) {
             rc = zk__ws_wait_change(ws);
         } else {
             zk_ws_message dropped;
+            ws->is_receiving = true;
             rc = zk__ws_next(ws, true, &dropped);
+            ws->is_receiving = false;
+            zk__ws_changed(ws);
         }
         if (rc < 0 && !ws->error) return rc;
     }
@@ -177,11 +181,27 @@ int zk__ws_finish(zk_ws *ws, int code, const char *reason, size_t reason_size)
     return rc;
 }
 
-enum zk__upgrade_end zk__ws_end_of(const zk_ws *ws)
+static enum zk__upgrade_end end_of(const zk_ws *ws)
 {
     if (ws->is_close_received && !ws->out) return ZK__UPGRADE_CLOSE;
     if (ws->is_broken) return ws->error == ZK_E_CLOSED ? ZK__UPGRADE_CLOSE : ZK__UPGRADE_RESET;
     return ZK__UPGRADE_LINGER;
+}
+
+enum zk__upgrade_end zk__ws_end(zk_ws *ws)
+{
+    enum zk__upgrade_end how = end_of(ws);
+    if (!ws->waiters && !ws->is_receiving) return how;
+    zk__ws_flush_now(ws);
+    how = end_of(ws);
+    zk__ws_break(ws, ZK_E_CLOSED);
+    ZK_SHIELD {
+        while (ws->waiters || ws->is_receiving) {
+            zk__wait_begin_always();
+            (void)zk_yield();
+        }
+    }
+    return how;
 }
 
 int zk_ws_close(zk_ws *ws, int code, const char *reason)

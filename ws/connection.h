@@ -45,7 +45,7 @@ struct zk_ws {
     zk__ws_deflate *deflate;                   /* NULL: not agreed on */
     zk__wait *receiver;                        /* waits for something to read */
     struct zk__ws_subscription *subscriptions; /* of hubs */
-    struct zk__ws_waiter *waiters;             /* for something to change */
+    struct zk__ws_waiter *waiters;             /* for something to change, or just woken */
     zk_scope *scope;                           /* of the task that serves a parked one */
     const zk_ws_handlers *handlers;            /* once it is parked */
     void *context;                             /* a client's: see park.c */
@@ -97,8 +97,9 @@ zk_time zk__ws_after(zk_time from, int ms);
 /* Does what is left to do for a close in order: as zk_ws_close, `code` being what it says if none
  * was sent yet. */
 int zk__ws_finish(zk_ws *ws, int code, const char *reason, size_t reason_size);
-/* How the stream is to be ended. */
-enum zk__upgrade_end zk__ws_end_of(const zk_ws *ws);
+/* Before it is freed: other tasks that wait in one of its functions leave that. Suspends. returns
+ * how the stream is to be ended. */
+enum zk__upgrade_end zk__ws_end(zk_ws *ws);
 
 /* ---- receiving (receive.c) ---- */
 

@@ -56,6 +56,11 @@ static bool serve(zk_ws *ws, int *ret_rc)
     void *context = context_of(ws);
     for (;;) {
         zk_ws_message m;
+        /* A task that closes it has received while on_message was waiting. */
+        while (ws->is_receiving && !ws->is_broken) {
+            int rc = zk__ws_wait_change(ws);
+            if (rc < 0) zk__ws_break(ws, rc);
+        }
         int rc = zk__ws_next(ws, false, &m);
         if (rc == 1) {
             rc = ws->handlers->on_message(ws, context, &m);
@@ -85,9 +90,9 @@ static void over(zk_ws *ws, int rc)
 static void leave(zk_ws *ws)
 {
     lodger *l = lodger_of(ws);
+    enum zk__upgrade_end how = zk__ws_end(ws);
     if (!l) {
         zk__upgrade upgrade = ws->upgrade;
-        enum zk__upgrade_end how = zk__ws_end_of(ws);
         zk__ws_free(ws);
         zk__upgrade_end(&upgrade, how);
         return;

@@ -27,44 +27,42 @@ typedef zk__ws_piece piece;
 
 typedef struct zk__ws_waiter {
     zk__wait wait;
-    zk_ws *ws;
     struct zk__ws_waiter *next;
+    bool is_woken;
 } waiter;
 
 /* ---- waiting for a change ---- */
 
-static void waiter_cancel(zk__wait *wait)
+static void waiter_wake(waiter *w, int rc)
 {
-    waiter *w = (waiter *)(void *)wait;
-    waiter **link = &w->ws->waiters;
-    while (*link != w)
-        link = &(*link)->next;
-    *link = w->next;
-    zk__wait_end(wait, -ECANCELED);
+    w->is_woken = true;
+    zk__wait_end(&w->wait, rc);
 }
+
+static void waiter_cancel(zk__wait *wait) { waiter_wake((waiter *)(void *)wait, -ECANCELED); }
 
 int zk__ws_wait_change(zk_ws *ws)
 {
     static const zk__wait_kind kind = {.name = "WebSocket peer"};
     int rc = zk__wait_begin();
     if (rc < 0) return rc;
-    waiter w = {.wait = {.cancel = waiter_cancel, .kind = &kind}, .ws = ws};
+    waiter w = {.wait = {.cancel = waiter_cancel, .kind = &kind}};
     waiter **link = &ws->waiters;
     while (*link)
         link = &(*link)->next;
     *link = &w;
-    return (int)zk__wait_for(&w.wait);
+    rc = (int)zk__wait_for(&w.wait);
+    /* Only now: whoever is in the list is somebody for whom the socket has to be there. */
+    for (link = &ws->waiters; *link != &w;)
+        link = &(*link)->next;
+    *link = w.next;
+    return rc;
 }
 
 void zk__ws_changed(zk_ws *ws)
 {
-    waiter *w = ws->waiters;
-    ws->waiters = NULL;
-    while (w) {
-        waiter *next = w->next;
-        zk__wait_end(&w->wait, 0);
-        w = next;
-    }
+    for (waiter *w = ws->waiters; w; w = w->next)
+        if (!w->is_woken) waiter_wake(w, 0);
 }
 
 /* ---- the queue ---- */

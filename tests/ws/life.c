@@ -12,6 +12,7 @@ static char reason[128];  /* zk_ws_close_reason */
 static int ends;          /* how often that was told */
 static zk_ws_options own; /* what handlers accept with */
 static zk_ws *current;    /* the last accepted */
+static bool is_held;      /* on_message waits at "?" */
 
 static void told(zk_ws *ws, int rc)
 {
@@ -38,6 +39,10 @@ static int listens(zk_request *req, zk_response *res)
 static int on_message(zk_ws *ws, void *context, const zk_ws_message *m)
 {
     (void)ws, (void)context;
+    if (m->size && m->data[0] == '?') {
+        while (is_held)
+            cr_assert_ok(zk_yield());
+    }
     return m->size && m->data[0] == '!' ? -EIO : 0;
 }
 
@@ -241,6 +246,89 @@ ZK_HTTP_TEST(ws_life, a_close_of_the_server, .routes = routes)
     wire_collect(&w);
     cr_assert(w.is_closed && result == 0 && code == 4001);
     wire_close(&w);
+}
+
+/* ---- other tasks, while it is parked ---- */
+
+static int close_current(void *arg)
+{
+    int *rc = arg;
+    *rc = zk_ws_close(current, 4000, "enough");
+    return 0;
+}
+
+/* Whether its own task is in on_message or there is none, and however many close it. */
+static void closed_by_others(fixture *f, bool is_busy)
+{
+    wire w;
+    int rcs[2] = {1, 1};
+    OPEN(&w, "/parks");
+    is_held = is_busy;
+    talk_send(&w, "T:?", 0);
+    settle();
+    ZK_SCOPE(s) {
+        for (int i = 0; i < 2; i++)
+            cr_assert_ok(zk_spawn(&s, close_current, (void *)&rcs[i]));
+        talk_expect(&w, "X:4000,enough", "the close");
+        cr_assert(rcs[0] == 1 && rcs[1] == 1 && !ends && !w.is_closed);
+        talk_send(&w, "T:not_read X:4001", 0);
+        settle();
+        cr_assert(rcs[0] == 0 && rcs[1] == 0 && ends == !is_busy);
+        is_held = false;
+        cr_assert_ok(zk_scope_wait(&s));
+    }
+    wire_collect(&w);
+    cr_assert(w.is_closed && ends == 1 && result == 0 && code == 4001);
+    wire_close(&w);
+}
+
+ZK_HTTP_TEST(ws_life, another_task_closes_an_idle_one, .routes = routes)
+{
+    closed_by_others(f, false);
+}
+
+ZK_HTTP_TEST(ws_life, another_task_closes_one_that_is_busy, .routes = routes)
+{
+    closed_by_others(f, true);
+}
+
+static int flood_current(void *arg)
+{
+    int *ret_rc = arg, rc;
+    static char text[FLOOD_BYTES];
+    while ((rc = zk_ws_send(current, ZK_WS_BINARY, text, sizeof text)) >= 0)
+        continue;
+    *ret_rc = rc;
+    return 0;
+}
+
+/* It is over while other tasks wait in it, to send or for an answer to their close. */
+ZK_HTTP_TEST(ws_life, what_waits_in_one_that_is_over, .routes = routes)
+{
+    for (int is_lost = 0; is_lost < 2; is_lost++) {
+        wire w;
+        int sent = 1, closed = 1;
+        ends = 0;
+        OPEN(&w, "/parks");
+        ZK_SCOPE(s) {
+            for (int i = 0; i < 3; i++)
+                cr_assert_ok(zk_spawn(&s, flood_current, (void *)&sent));
+            settle();
+            cr_assert(sent == 1 && !ends);
+            if (is_lost) {
+                cr_assert_ok(zk_spawn(&s, close_current, (void *)&closed));
+                settle();
+                wire_close(&w);
+            } else {
+                talk_send(&w, "X:1000", 0);
+                wire_collect(&w);
+            }
+            cr_assert_ok(zk_scope_wait(&s));
+        }
+        settle();
+        cr_assert(ends == 1 && sent < 0 && (is_lost ? closed < 0 : closed == 1));
+        if (!is_lost) wire_close(&w);
+    }
 }
 
 /* ---- deadlines ---- */

@@ -244,7 +244,8 @@ ZK_API int zk_ws_flush(zk_ws *ws) ZK_NODISCARD;
 
 /**
  * Closes: sends what is queued, a close with this code and reason, and waits for the peer's. What
- * it sends before that is dropped. After it has closed itself this only sends what is queued.
+ * it sends before that is dropped. After it has closed itself this only sends what is queued. Any
+ * task of its worker may close a parked one, whose on_close is called then as for other ends.
  * Suspends until then, at most close_timeout_ms.
  *
  * @param code    1000 to 4999 as RFC 6455 section 7.4 has them; 0: none
