@@ -19,6 +19,9 @@
 
 #include "core/switch.h"
 
+#if ZK__ASAN
+#include <sanitizer/asan_interface.h>
+#endif
 #if __has_include(<valgrind/valgrind.h>)
 #include <valgrind/valgrind.h>
 #else
@@ -147,6 +150,10 @@ zk__stack *zk__stack_new_special(zk__stack_pool *pool, size_t stack_bytes)
 static void stack_forget(zk__stack *stack)
 {
     VALGRIND_STACK_DEREGISTER(stack->valgrind_id);
+#if ZK__ASAN
+    /* The loop's frame was never left. */
+    __asan_unpoison_memory_region(stack->base, stack->size);
+#endif
 #if ZK__TSAN
     __tsan_destroy_fiber(stack->tsan_fiber);
 #endif
