@@ -247,12 +247,10 @@ static bool is_donatable(zk__entry entry)
 {
     const zk_task *task = zk__entry_task(entry);
     const zk_scope *scope = task ? task->scope : zk__entry_scope(entry);
-    if (task) {
-        if (task->state != ZK__TASK_QUEUED) return false;
-        if (task->flags & (ZK__TASK_PINNED | ZK__TASK_REMOTE)) return false;
-    }
-    if (!task && (!scope || entry & ZK__ENTRY_PINNED)) return false;
-    return !(scope->flags & ZK__SCOPE_BOUND);
+    bool may_go = task ? task->state == ZK__TASK_QUEUED &&
+                             !(task->flags & (ZK__TASK_PINNED | ZK__TASK_REMOTE))
+                       : scope && !(entry & ZK__ENTRY_PINNED);
+    return may_go && !(scope->flags & ZK__SCOPE_BOUND);
 }
 
 void zk__donate(zk__worker *w)
