@@ -128,7 +128,7 @@ static __attribute__((noinline)) int complete(zk_request *req, zk_response *res,
 zk_str zk__exchange_protocol(const zk_request *req) { return req->transport->protocol(req); }
 
 int zk__exchange_upgrade(zk_response *res, zk_str protocol, zk__upgrade *upgrade,
-                         zk_str *ret_received)
+                         zk__upgrade_ahead *ret_ahead)
 {
     zk_request *req = res->req;
     if (res->error) return res->error;
@@ -137,7 +137,7 @@ int zk__exchange_upgrade(zk_response *res, zk_str protocol, zk__upgrade *upgrade
     if (res->state != ZK__RESPONSE_NONE || !is_asked) return ZK_E_HTTP_STATE;
     res->state = ZK__RESPONSE_ENDED;
     res->length = ZK_LENGTH_UNKNOWN;
-    int rc = req->transport->upgrade(res, protocol, upgrade, ret_received);
+    int rc = req->transport->upgrade(res, protocol, upgrade, ret_ahead);
     if (rc == ZK_E_HTTP_STATE) return rc;
     if (rc < 0) return res->error = rc;
     req->upgrade = upgrade;

@@ -12,6 +12,7 @@
 
 typedef struct zk__shard zk__shard;
 struct zk__upgrade;
+struct zk__upgrade_ahead;
 
 /* How a version of HTTP moves bodies and responses. All may suspend. */
 struct zk__transport {
@@ -31,9 +32,9 @@ struct zk__transport {
     int (*end)(zk_response *res);
     /* The protocol that the client asks to go on with; empty: none. See upgrade.h. */
     zk_str (*protocol)(const zk_request *req);
-    /* Sends the head that agrees, and fills in the upgrade. */
+    /* Makes the head that agrees, and fills in the upgrade. */
     int (*upgrade)(zk_response *res, zk_str protocol, struct zk__upgrade *upgrade,
-                   zk_str *ret_received);
+                   struct zk__upgrade_ahead *ret_ahead);
 };
 
 /* What stands together in both is set together, by a few wide stores. */

@@ -145,7 +145,7 @@ extern const struct zk__transport zk__h1_transport;
 /* transport.protocol, upgrade; see upgrade.c. */
 zk_str zk__h1_protocol(const zk_request *req);
 int zk__h1_upgrade(zk_response *res, zk_str protocol, struct zk__upgrade *upgrade,
-                   zk_str *ret_received);
+                   struct zk__upgrade_ahead *ret_ahead);
 /* The head of a 101, gathered. */
 int zk__h1_put_switching(zk_response *res, zk_str protocol);
 /* Goes on as after a response that ends the connection. */
@@ -153,6 +153,8 @@ void zk__conn_resume(zk__conn *conn, bool is_lingering, bool is_reset);
 
 /* Sends what has been gathered. returns 0 or an error of the stream. */
 int zk__h1_flush(zk__session *x);
+/* Sends what has to leave before anything else. returns as zk__h1_flush */
+int zk__h1_send_put_off(zk__session *x);
 /* Sends conn->unsent. */
 int zk__h1_send_unsent(zk__session *x);
 /* The same as zk__h1_flush without waiting; the rest stays. */

@@ -50,7 +50,7 @@ static inline bool has_put_off(const zk__session *x)
     return x->conn->is_staged || x->conn->unsent;
 }
 
-static int send_put_off(zk__session *x)
+int zk__h1_send_put_off(zk__session *x)
 {
     zk__stage_flush(x->conn->shard);
     return x->conn->unsent ? zk__h1_send_unsent(x) : 0;
@@ -59,7 +59,7 @@ static int send_put_off(zk__session *x)
 int zk__h1_flush(zk__session *x)
 {
     if (ZK_UNLIKELY(has_put_off(x))) {
-        int rc = send_put_off(x);
+        int rc = zk__h1_send_put_off(x);
         if (rc < 0) return rc;
     }
     if (!x->out_size) return 0;
@@ -112,7 +112,7 @@ static int put_body(zk__session *x, const void *data, size_t size)
 {
     if (size <= COPY_MAX) return put(x, data, size);
     if (ZK_UNLIKELY(has_put_off(x))) {
-        int rc = send_put_off(x);
+        int rc = zk__h1_send_put_off(x);
         if (rc < 0) return rc;
     }
     struct iovec iov[] = {{x->out, x->out_size}, {(void *)data, size}};

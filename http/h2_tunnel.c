@@ -232,7 +232,8 @@ zk_str zk__h2_protocol(const zk_request *req)
     return s->protocol.size ? s->protocol : ZK_STR("");
 }
 
-int zk__h2_upgrade(zk_response *res, zk_str protocol, zk__upgrade *upgrade, zk_str *ret_received)
+int zk__h2_upgrade(zk_response *res, zk_str protocol, zk__upgrade *upgrade,
+                   zk__upgrade_ahead *ret_ahead)
 {
     (void)protocol; /* the client has named it, and only one */
     zk__h2_stream *s = zk__h2_stream_of(res->req);
@@ -250,7 +251,7 @@ int zk__h2_upgrade(zk_response *res, zk_str protocol, zk__upgrade *upgrade, zk_s
     s->res.is_bodiless = false;
     upgrade->conn = NULL;
     upgrade->stream = &t->head;
-    *ret_received = (zk_str){NULL, 0};
+    *ret_ahead = (zk__upgrade_ahead){0}; /* the connection sends the head, at the batch's end */
     zk__h2_conn_touch(s->conn);
     return 0;
 }

@@ -10,7 +10,8 @@
 
 /* transport.protocol, upgrade. */
 zk_str zk__h2_protocol(const zk_request *req);
-int zk__h2_upgrade(zk_response *res, zk_str protocol, zk__upgrade *upgrade, zk_str *ret_received);
+int zk__h2_upgrade(zk_response *res, zk_str protocol, zk__upgrade *upgrade,
+                   zk__upgrade_ahead *ret_ahead);
 
 /* What the engine tells; none of them enters it. */
 void zk__h2_tunnel_body(zk__h2_stream *stream);

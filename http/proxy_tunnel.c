@@ -85,13 +85,18 @@ int zk__proxy_carry(const zk_proxy *p, zk_stream *upstream, zk_str early, zk_str
         .idle_max =
             p->options.tunnel_timeout_ms < 0 ? INT64_MAX / 2 : ZK_MS(p->options.tunnel_timeout_ms),
     };
-    zk_str received;
-    int rc = zk__exchange_upgrade(res, protocol, &tun->upgrade, &received);
+    zk__upgrade_ahead ahead;
+    int rc = zk__exchange_upgrade(res, protocol, &tun->upgrade, &ahead);
     if (rc < 0) return rc;
-    /* What came with the heads goes first. */
-    rc = zk_stream_write(upstream, received.data, received.size);
+    /* The heads and what came with them go first. */
     zk_stream *client = tun->upgrade.stream;
-    if (!rc) rc = zk_stream_write(client, early.data, early.size);
+    zk_str unsent = ahead.unsent, received = ahead.received;
+    struct iovec iov[] = {
+        {(void *)(uintptr_t)unsent.data, unsent.size},
+        {(void *)(uintptr_t)early.data, early.size},
+    };
+    rc = zk_stream_writev(client, iov, 2);
+    if (!rc) rc = zk_stream_write(upstream, received.data, received.size);
     if (rc < 0) return rc;
     ZK_SCOPE(scope) {
         way ways[2] = {{tun, client, upstream}, {tun, upstream, client}};

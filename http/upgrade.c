@@ -17,7 +17,8 @@ zk_str zk__h1_protocol(const zk_request *req)
     return zk_request_header(req, "Upgrade");
 }
 
-int zk__h1_upgrade(zk_response *res, zk_str protocol, zk__upgrade *upgrade, zk_str *ret_received)
+int zk__h1_upgrade(zk_response *res, zk_str protocol, zk__upgrade *upgrade,
+                   zk__upgrade_ahead *ret_ahead)
 {
     zk__session *x = zk__session_of(res->req);
     zk__conn *c = x->conn;
@@ -27,7 +28,7 @@ int zk__h1_upgrade(zk_response *res, zk_str protocol, zk__upgrade *upgrade, zk_s
     }
     res->status = protocol.size ? 101 : 200;
     int rc = zk__h1_put_switching(res, protocol);
-    if (!rc) rc = zk__h1_flush(x);
+    if (!rc) rc = zk__h1_send_put_off(x);
     if (rc < 0) return rc;
     /* From now on nothing of HTTP looks at the connection. */
     zk__batch_hand_over(x);
@@ -38,7 +39,11 @@ int zk__h1_upgrade(zk_response *res, zk_str protocol, zk__upgrade *upgrade, zk_s
     c->upgrade = upgrade;
     upgrade->conn = c;
     upgrade->stream = c->stream;
-    *ret_received = (zk_str){x->in + x->in_begin, x->in_end - x->in_begin};
+    *ret_ahead = (zk__upgrade_ahead){
+        .unsent = {x->out, x->out_size},
+        .received = {x->in + x->in_begin, x->in_end - x->in_begin},
+    };
+    x->out_size = 0;
     x->in_begin = x->in_end;
     return 0;
 }

@@ -39,18 +39,22 @@ struct zk__upgrade {
     struct zk__conn *conn;             /* NULL: a stream of HTTP/2 */
 };
 
+/* What there is already; valid until the handler returns. */
+typedef struct zk__upgrade_ahead {
+    zk_str unsent;   /* HTTP's last bytes, the head among them: the protocol sends them first */
+    zk_str received; /* behind the request */
+} zk__upgrade_ahead;
+
 /* The protocols that the client asks for, as in the field Upgrade; empty: none. */
 zk_str zk__exchange_protocol(const zk_request *req);
 
 /*
  * Responds, with the fields that the response has got, and takes the connection over; upgrade->ops
- * is set. An empty protocol agrees to CONNECT. *ret_received are bytes that came behind the head;
- * valid until the handler next suspends. Suspends sometimes. returns 0; ZK_E_HTTP_STATE: a response
- * has begun, nothing was asked for, or there is a body; as
- *         zk_respond
+ * is set. An empty protocol agrees to CONNECT. Suspends sometimes. returns 0; ZK_E_HTTP_STATE: a
+ * response has begun, nothing was asked for, or there is a body; as zk_respond
  */
 int zk__exchange_upgrade(zk_response *res, zk_str protocol, zk__upgrade *upgrade,
-                         zk_str *ret_received);
+                         zk__upgrade_ahead *ret_ahead);
 
 /* The scope of tasks that go on with one that is kept. */
 zk_scope *zk__upgrade_scope(const zk__upgrade *upgrade);

@@ -187,7 +187,7 @@ int zk_ws_accept(zk_request *req, zk_response *res, const zk_ws_options *options
     zk_ws *ws = zk__ws_new(options, false);
     if (!ws) return -ENOMEM;
     ws->upgrade.ops = &upgrade_ops;
-    zk_str ahead;
+    zk__upgrade_ahead ahead;
     int rc = accept_fields(ws, req, res, key, options);
     if (rc >= 0) rc = zk__exchange_upgrade(res, ZK_STR("websocket"), &ws->upgrade, &ahead);
     if (rc < 0) {
@@ -195,7 +195,8 @@ int zk_ws_accept(zk_request *req, zk_response *res, const zk_ws_options *options
         return rc;
     }
     zk__ws_open(ws);
-    rc = zk__ws_receive_ahead(ws, ahead.data, ahead.size);
+    rc = zk__ws_put_head(ws, ahead.unsent);
+    if (rc >= 0) rc = zk__ws_receive_ahead(ws, ahead.received.data, ahead.received.size);
     if (rc < 0) zk__ws_break(ws, rc); /* the handler is told when it receives */
     *ret_ws = ws;
     return 0;

@@ -119,7 +119,10 @@ bool zk__ws_in_is_empty(const zk_ws *ws);
 
 /* Queues a control frame. returns 0, -ENOMEM, ZK_E_LIMIT. */
 int zk__ws_put_control(zk_ws *ws, uint8_t opcode, const void *data, size_t size);
-/* Queues a close; nothing may follow. code 0: none. returns as above. */
+/* Queues HTTP's last bytes, the response that agrees among them: they leave when the handler waits,
+ * so that who has seen it gets what is published from then on. returns 0, -ENOMEM. */
+int zk__ws_put_head(zk_ws *ws, zk_str head);
+/* Queues a close; nothing may follow. code 0: none. returns as zk__ws_put_control. */
 int zk__ws_put_close(zk_ws *ws, int code, const char *reason, size_t reason_size);
 /* Sends what it can now. */
 void zk__ws_flush_now(zk_ws *ws);

@@ -180,6 +180,20 @@ static int put_frame(zk_ws *ws, uint8_t first, const void *data, size_t size)
     return 0;
 }
 
+int zk__ws_put_head(zk_ws *ws, zk_str head)
+{
+    if (!head.size) return 0;
+    zk__ws_out *o = zk__ws_out_get(ws);
+    piece *p = o ? piece_for(o, head.size) : NULL;
+    if (!p) return -ENOMEM;
+    memcpy((char *)(uintptr_t)p->data + p->size, head.data, head.size);
+    p->size += head.size;
+    p->is_droppable = false;
+    o->queued += head.size;
+    zk__hook_arm(zk__worker_self(), &o->hook);
+    return 0;
+}
+
 void zk__ws_out_drop_oldest(zk__ws_out *o)
 {
     piece **link = &o->first, *before = NULL;
@@ -313,11 +327,12 @@ static int turn_wait(zk_ws *ws)
         if (ZK_LIKELY(rc < 0 || !o)) return rc;
         if (o->streamer == zk__lane.current) return ZK_E_WS_STATE;
         if (!o->streamer) {
-            if (o->queued >= FLUSH_BYTES && !o->is_blocked) {
+            bool is_full = o->queued >= ws->limits->send_queue_bytes_max;
+            if ((is_full || o->queued >= FLUSH_BYTES) && !o->is_blocked) {
                 zk__ws_flush_now(ws);
                 continue;
             }
-            if (o->queued < ws->limits->send_queue_bytes_max) return 0;
+            if (!is_full) return 0;
             if (ws->slow == ZK_WS_SLOW_CLOSE) {
                 zk__ws_break(ws, ZK_E_SLOW);
                 return ZK_E_SLOW;

@@ -345,6 +345,30 @@ ZK_ASYNC_TEST(ws_client, a_server_that_stops)
     }
 }
 
+/* One that is cancelled says so, too, but waits for no answer. */
+ZK_ASYNC_TEST(ws_client, a_server_that_is_cancelled)
+{
+    static const char *const paths[] = {"/loop", "/pieces"};
+    for (size_t i = 0; i < ROWS(paths); i++) {
+        ZK_SCOPE(scope) {
+            server s;
+            char url[256];
+            zk_ws *ws;
+            zk_ws_message m;
+            server_start(&s, &scope, &(zk_server){.routes = routes});
+            url_of(&s, paths[i], url, sizeof url);
+            ZK_SHIELD {
+                cr_assert_ok(zk_ws_connect(url, NULL, &ws));
+                cr_assert_ok(echo_plain(ws, "hi", 2, ZK_WS_TEXT));
+                zk_scope_cancel(&scope);
+                cr_assert_rc(zk_ws_recv(ws, &m), 0);
+                cr_assert_eq(zk_ws_close_code(ws), 1001);
+                zk_ws_free(ws);
+            }
+        }
+    }
+}
+
 /* A cancelled receive takes nothing. */
 ZK_ASYNC_TEST(ws_client, a_cancelled_receive)
 {

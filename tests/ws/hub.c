@@ -178,6 +178,54 @@ ZK_HTTP_TEST(ws_hub, who_is_slow_is_given_up, .routes = routes)
     slow_subscriber(f, ZK_WS_SLOW_CLOSE);
 }
 
+/* ---- who knows that it has joined misses nothing ---- */
+
+static wire *joining;
+
+static int subscribes(zk_request *req, zk_response *res)
+{
+    static const zk_ws_handlers handlers = {.on_message = on_message};
+    zk_ws *ws;
+    char c;
+    cr_assert_ok(zk_ws_accept(req, res, NULL, &ws));
+    /* Others run here at the same time: what they publish in answer to the 101 would be lost. */
+    cr_assert_rc((int)zk_stream_try_read(joining->stream, &c, 1), -EAGAIN);
+    cr_assert_ok(zk_hub_subscribe(hub, ws, "all"));
+    return zk_ws_park(ws, &handlers, NULL);
+}
+
+static int says_page(zk_request *req, zk_response *res)
+{
+    (void)req;
+    return zk_respond_text(res, 200, "page");
+}
+
+static const zk_route subscribe_routes[] = {
+    {"GET", "/", subscribes, NULL},
+    {"GET", "/page", says_page, NULL},
+    {0},
+};
+
+ZK_HTTP_TEST(ws_hub, the_answer_leaves_when_it_has_subscribed, .routes = subscribe_routes)
+{
+    wire a;
+    hub_open();
+    joining = &a;
+    wire_open(&a, f);
+    /* What was answered before goes first. */
+    wire_send(&a, "GET /page HTTP/1.1\r\nHost: a\r\n\r\n" ASK("/") "\r\n");
+    wire_collect(&a);
+    const char *page = strstr(a.text, "\r\n\r\npageHTTP/1.1 101 ");
+    cr_assert(page && !strncmp(a.text, "HTTP/1.1 200 ", 13), "%s", a.text);
+    memmove(a.text, page + 8, a.size -= (size_t)(page + 8 - a.text));
+    talk_skip_head(&a);
+    cr_assert_ok(zk_hub_publish(hub, "all", ZK_WS_TEXT, "x", 1));
+    talk_expect(&a, "T:x", "what was published");
+    wire_close(&a);
+    settle();
+    zk_hub_free(hub);
+}
+
 /* ---- what is published does not go between the pieces of a message ---- */
 
 static int streams(zk_request *req, zk_response *res)

@@ -444,6 +444,35 @@ ZK_HTTP_TEST(ws_life, a_slow_client_is_given_up, .routes = routes)
     wire_close(&w);
 }
 
+/* More than the limit at once, and nobody is slow: it leaves earlier. */
+static int bursts(zk_request *req, zk_response *res)
+{
+    zk_ws *ws;
+    int rc = zk_ws_accept(req, res, &own, &ws);
+    for (int i = 0; i < 100 && rc >= 0; i++)
+        rc = zk_ws_send_text(ws, "ten bytes.");
+    return result = rc;
+}
+
+static const zk_route burst_routes[] = {{"GET", "/", bursts, NULL}, {0}};
+
+ZK_HTTP_TEST(ws_life, a_burst_is_not_slowness, .routes = burst_routes)
+{
+    static const zk_ws_slow ways[] = {ZK_WS_SLOW_CLOSE, ZK_WS_SLOW_DROP};
+    for (size_t i = 0; i < ROWS(ways); i++) {
+        wire w;
+        own = (zk_ws_options){.send_queue_bytes_max = 100, .slow = ways[i]};
+        result = 1;
+        wire_open(&w, f);
+        wire_send(&w, ASK("/") "\r\n");
+        talk_skip_head(&w);
+        cr_assert_rc(result, 0);
+        cr_assert_eq(w.size, 100 * 12u + 4); /* and the close */
+        wire_close(&w);
+        settle();
+    }
+}
+
 /* The oldest are dropped: what it gets first was under way, what it gets last is the last. */
 ZK_HTTP_TEST(ws_life, a_slow_client_loses_the_oldest, .routes = routes)
 {

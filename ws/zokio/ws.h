@@ -105,8 +105,9 @@ typedef struct zk_ws_options {
  * answered here (400, 403, 405 or 426), and the handler just returns the error.
  *
  * The socket is the handler's until it returns; then it is closed, with 1000, or 1011 if it has
- * returned an error. Fields for the response are set before (zk_response_header). Suspends
- * sometimes.
+ * returned an error. Fields for the response are set before (zk_response_header). The response
+ * leaves when the handler next waits: what is published once the peer has seen it reaches a socket
+ * that was subscribed before that wait. Suspends sometimes.
  *
  * @param options  NULL: the defaults
  * @return 0; ZK_E_WS_HANDSHAKE (it was answered; zk_trail says why), -ENOMEM; as zk_respond
