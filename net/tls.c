@@ -11,10 +11,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <openssl/err.h>
-#include <openssl/evp.h>
-#include <openssl/ocsp.h>
-#include <openssl/x509v3.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -348,18 +344,21 @@ void zk_tls_free(zk_tls *tls)
     free(tls);
 }
 
-static zk_tls *tls_new(bool is_server)
+static int tls_new(bool is_server, zk_tls **ret_tls)
 {
+    int rc = zk__tls_library_load();
+    if (rc < 0) return rc;
     zk_tls *tls = calloc(1, sizeof *tls);
-    if (!tls) return NULL;
+    if (!tls) return -ENOMEM;
     if (pthread_mutex_init(&tls->lock, NULL)) {
         free(tls);
-        return NULL;
+        return -ENOMEM;
     }
     atomic_init(&tls->refs, 1);
     tls->is_server = is_server;
     tls->key_log_fd = -1;
-    return tls;
+    *ret_tls = tls;
+    return 0;
 }
 
 static int text_copy(char **to, const char *text)
@@ -481,14 +480,15 @@ static int tls_finish(zk_tls *tls, int rc, zk_tls **ret_tls)
 
 int zk_tls_server_new(const zk_tls_server *options, zk_tls **ret_tls)
 {
-    zk_tls *tls = tls_new(true);
-    return tls ? tls_finish(tls, server_fill(tls, options), ret_tls) : -ENOMEM;
+    zk_tls *tls;
+    int rc = tls_new(true, &tls);
+    return rc ? rc : tls_finish(tls, server_fill(tls, options), ret_tls);
 }
 
 int zk_tls_client_new(const zk_tls_client *options, zk_tls **ret_tls)
 {
-    zk_tls *tls = tls_new(false);
     static const zk_tls_client defaults = {0};
-    if (!tls) return -ENOMEM;
-    return tls_finish(tls, client_fill(tls, options ? options : &defaults), ret_tls);
+    zk_tls *tls;
+    int rc = tls_new(false, &tls);
+    return rc ? rc : tls_finish(tls, client_fill(tls, options ? options : &defaults), ret_tls);
 }

@@ -13,7 +13,6 @@
 #ifndef ZOKIO_NET_TLS_H
 #define ZOKIO_NET_TLS_H
 
-#include <openssl/ssl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -21,6 +20,7 @@
 
 #include "core/worker.h"
 #include "net/stream.h"
+#include "net/tls_library.h"
 #include "net/tls_names.h"
 
 enum {

@@ -5,8 +5,6 @@
  * before the task can be suspended.
  */
 #include <errno.h>
-#include <openssl/err.h>
-#include <openssl/x509_vfy.h>
 
 #include "net/tls.h"
 

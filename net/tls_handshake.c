@@ -3,8 +3,6 @@
  */
 #include <arpa/inet.h>
 #include <errno.h>
-#include <openssl/err.h>
-#include <openssl/x509v3.h>
 #include <string.h>
 
 #include "core/budget.h"

@@ -15,7 +15,6 @@
  * comes up, in the background also of a connection that was closed.
  */
 #include <errno.h>
-#include <openssl/err.h>
 #include <string.h>
 
 #include "net/tls.h"

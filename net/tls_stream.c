@@ -10,7 +10,6 @@
  * close_notify (is_shut), behind which the inner stream is shut down once all is sent.
  */
 #include <errno.h>
-#include <openssl/err.h>
 #include <string.h>
 
 #include "core/budget.h"

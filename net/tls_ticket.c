@@ -6,9 +6,6 @@
  * turns them but their use: the first ticket that is due for a new key makes it.
  */
 #include <errno.h>
-#include <openssl/core_names.h>
-#include <openssl/evp.h>
-#include <openssl/rand.h>
 #include <string.h>
 
 #include "net/tls.h"

@@ -75,12 +75,12 @@ typedef struct zk_tls_client {
 } zk_tls_client;
 
 /**
- * Makes a server's configuration. Reads the files in place: blocks its thread for that. May be
- * called outside zk_run. Never suspends.
+ * Makes a server's configuration. Reads the files in place, and the first one of a process loads
+ * OpenSSL: blocks its thread for that. May be called outside zk_run. Never suspends.
  *
  * @return 0; ZK_E_CONFIG (no certificate, a name that is too long, client verification without
- *         client_ca_file), ZK_E_TLS_FILE (missing, malformed, or the key does not match), -ENOMEM;
- *         zk_trail says which file and why
+ *         client_ca_file), ZK_E_TLS_FILE (missing, malformed, or the key does not match), -ENOMEM,
+ *         -ELIBACC (OpenSSL is not installed); zk_trail says which file and why
  */
 ZK_API int zk_tls_server_new(const zk_tls_server *options, zk_tls **ret_tls) ZK_NODISCARD;
 

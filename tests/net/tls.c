@@ -5,8 +5,6 @@
 #include "tests/net/tls_ends.h"
 #include "tests/net/tls_renegotiate.h"
 
-#include <openssl/err.h>
-
 #include "net/socket.h"
 #include "net/tls.h"
 
@@ -444,6 +442,22 @@ ZK_ASYNC_TEST(tls, what_brings_no_data_wakes_nobody)
     ends_close(&split);
     ends_close(&e);
 }
+
+#if !ZK__TLS_LINKED
+
+/* What a machine without OpenSSL, or with another one, is told; the one in use stays. */
+ZK_ASYNC_TEST(tls, a_library_that_is_not_there)
+{
+    cr_assert_rc(zk__tls_library_load_from("libssl.so.none"), -ELIBACC);
+    cr_assert(strstr(zk_trail(), "libssl.so.none: cannot open"), "%s", zk_trail());
+    cr_assert_rc(zk__tls_library_load_from("libc.so.6"), -ELIBACC);
+    cr_assert(strstr(zk_trail(), "libc.so.6 has no ASN1_"), "%s", zk_trail());
+    ends e = connected((zk_tls_server){0}, (zk_tls_client){0});
+    talk(&e);
+    ends_close(&e);
+}
+
+#endif
 
 /* An idle connection owns no buffer. */
 ZK_ASYNC_TEST(tls, idle_connections_own_no_buffers)

@@ -6,9 +6,15 @@
 
 #include "tests/core/folder.h"
 
-#include <openssl/evp.h>
 #include <openssl/pem.h>
-#include <openssl/x509v3.h>
+
+#include "net/tls_library.h"
+
+/* Tests call some of the library's functions of OpenSSL before it does. */
+static __attribute__((constructor)) void library_load(void)
+{
+    if (zk__tls_library_load() < 0) abort();
+}
 
 typedef struct issued {
     EVP_PKEY *key;

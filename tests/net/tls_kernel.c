@@ -5,7 +5,6 @@
 #include "tests/net/tls_ends.h"
 
 #include <netinet/tcp.h>
-#include <openssl/err.h>
 #include <sys/ioctl.h>
 
 #include <zokio/file.h>

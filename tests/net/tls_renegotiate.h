@@ -6,8 +6,6 @@
 
 #include "tests/async.h"
 
-#include <openssl/err.h>
-
 #include "net/tls.h"
 
 /* Has the engine of a side ask for another handshake, against what we allow ourselves. */

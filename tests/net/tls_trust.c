@@ -3,8 +3,6 @@
  */
 #include "tests/net/tls_ends.h"
 
-#include <openssl/ocsp.h>
-
 #include "net/tls.h"
 
 /* A handshake over a pair; both ends are closed again. */
