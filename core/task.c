@@ -209,6 +209,10 @@ void zk__task_finished(zk__worker *w, zk_task *task, int rc) { finish_slow(w, ta
 
 /* Spawned, on its scope's worker, with nothing else about it. */
 enum { KIND_PLAIN = ZK__TASK_QUEUED | ZK__TASK_SPAWNED << 8 };
+_Static_assert(offsetof(zk_task, arg) == 8 && offsetof(zk_task, next) == 16 &&
+                   offsetof(zk_task, scope) == 24 && offsetof(zk_task, site) == 32 &&
+                   offsetof(zk_task, zk__word) == 40,
+               "zk_async_at stores pairs");
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "zk__kind is made of state and flags");
 
 /* Read first: to compare it in memory is an instruction that takes long to decode. */
