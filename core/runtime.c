@@ -161,8 +161,24 @@ static void turn_begin(zk__worker *w)
     if (ZK_UNLIKELY(zk__sim_current != NULL)) zk__sim_turn(w);
 }
 
+/* Asking the poller takes as long as dozens of small tasks do: with nothing else to see to, the
+ * ready ones go on until it has not been asked for a while. */
+static bool may_go_on(zk__worker *w)
+{
+    static const zk_time poll_every = ZK_US(10);
+    if (is_idle(w) || w->urgent || w->overflow || w->hooks || w->dead) return false;
+    if (w->is_stopping || zk__sim_current) return false;
+    if (atomic_load_explicit(&w->inbox, memory_order_relaxed)) return false;
+    w->now = zk__clock();
+    return w->now - w->polled < poll_every;
+}
+
 void zk__worker_turn(zk__worker *w)
 {
+    if (may_go_on(w)) {
+        turn_begin(w);
+        return;
+    }
     zk__lane.current = &w->root_task;
     zk__count(&w->polls, 1);
     if (w->dead) dead_stacks_free(w);
@@ -180,7 +196,7 @@ void zk__worker_turn(zk__worker *w)
     } else if (!w->is_stopping) {
         poll_asleep(w);
     }
-    w->now = zk__clock();
+    w->polled = w->now = zk__clock();
     if (w->wheel.pending) zk__wheel_advance(&w->wheel, w->now);
     zk__inbox_run(w);
     zk__loop_stacks_look(w);

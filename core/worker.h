@@ -144,7 +144,7 @@ struct zk__worker {
     zk__stack *dead;                /* special stacks whose task is over */
     bool is_stopping;
     bool is_trimmed; /* surplus memory was given back, and nothing has run since */
-    zk_time now;
+    zk_time now, polled; /* this turn's beginning; when the poller was last asked */
 
     zk__heap *heap;
     zk__stack_pool stacks;

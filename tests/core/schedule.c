@@ -3,6 +3,9 @@
  */
 #include <errno.h>
 #include <sched.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "tests/async.h"
 
@@ -117,6 +120,40 @@ static int store_worker(void *arg)
 {
     **(int **)arg = zk_worker_index();
     return 0;
+}
+
+/* The clock, which stands still while a test wants it to. */
+static bool is_still;
+static struct timespec still;
+
+int clock_gettime(clockid_t id, struct timespec *t)
+{
+    if (!is_still || id != CLOCK_MONOTONIC) return (int)syscall(SYS_clock_gettime, id, t);
+    *t = still;
+    return 0;
+}
+
+/* While tasks are ready the poller is asked when time has passed, not for each batch of them. */
+ZK_ASYNC_TEST(schedule, the_poller_is_asked_now_and_then)
+{
+    bool is_over = false;
+    const zk__worker *w = zk__worker_self();
+    ZK_SCOPE(s) {
+        cr_assert_ok(zk_spawn(&s, yield_for_ever, (void *)&is_over));
+        clock_gettime(CLOCK_MONOTONIC, &still);
+        is_still = true;
+        uint64_t polls = w->polls;
+        for (int i = 0; i < 10000; i++)
+            cr_assert_ok(zk_yield());
+        cr_assert_leq(w->polls - polls, 1u);
+        polls = w->polls;
+        still.tv_sec++;
+        for (int i = 0; i < 10000; i++)
+            cr_assert_ok(zk_yield());
+        cr_assert_eq(w->polls - polls, 1u);
+        is_still = false;
+        is_over = true;
+    }
 }
 
 /* zk_spawn_on names the worker; what it is given is copied as zk_spawn does. */
