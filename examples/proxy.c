@@ -212,7 +212,7 @@ static int serve(void *arg)
         .proxy_protocol_from = c->proxy_protocol_from,
     };
     zk_tls_certificate certificates[2] = {{.cert_file = c->cert_file, .key_file = c->key_file}};
-    zk_tls_server tls = {.certificates = certificates};
+    zk_tls_server tls = {.certificates = certificates, .ktls = c->ktls};
     if (c->cert_file) server.tls = &tls;
     int rc = 0;
     ZK_SCOPE(scope) {

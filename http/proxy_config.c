@@ -292,6 +292,8 @@ static const setting settings[] = {
      "who the client is: its address"},
     {"tls", SET, AT(cert_file), tls_set, "CERT KEY", false,
      "certificate and key for clients: plain HTTP"},
+    {"ktls", FLAG, AT(ktls), NULL, NULL, false,
+     "the kernel encrypts what clients are sent, if it can: off"},
     {"log", SET, AT(log), log_set, "combined|common|json|off", false,
      "each request, on standard output: off"},
     {"metrics", TEXT, AT(metrics_path), NULL, "PATH", false,

@@ -25,6 +25,7 @@ typedef struct zk_proxy_config {
     zk_rate_limit_options rate_limit; /* per_second is 0: there is none */
     const char *listen;               /* NULL: not said */
     const char *cert_file, *key_file; /* NULL: no TLS */
+    bool ktls;                        /* as in zk_tls_server */
     const char *metrics_path;         /* NULL: none */
     const char *log;                  /* "combined", "common", "json"; NULL: none */
     /* whose PROXY protocol is believed, ended by NULL, see zk_server; NULL: nobody's */

@@ -66,6 +66,7 @@ ZK_TEST(proxy_config, reads_all_settings)
                                "rate-burst = 5\n"
                                "rate-header = X-Api-Key\n"
                                "tls = a.pem   b.pem\n"
+                               "ktls = on\n"
                                "log = json\n"
                                "metrics = /metrics"; /* no newline */
     zk_proxy_config *c = config_new();
@@ -113,6 +114,7 @@ ZK_TEST(proxy_config, reads_all_settings)
     cr_expect_str_eq(c->rate_limit.header, "X-Api-Key");
     cr_expect_str_eq(c->cert_file, "a.pem");
     cr_expect_str_eq(c->key_file, "b.pem");
+    cr_expect(c->ktls);
     cr_expect_str_eq(c->log, "json");
     cr_expect_str_eq(c->metrics_path, "/metrics");
     zk_proxy_config_free(c);
@@ -125,7 +127,7 @@ ZK_TEST(proxy_config, lists_its_settings)
     int count = 0;
     for (; zk_proxy_setting_at(count, &s); count++)
         cr_expect(*s.name && *s.value && *s.what, "%s", s.name);
-    cr_expect_eq(count, 38);
+    cr_expect_eq(count, 39);
     cr_expect(!zk_proxy_setting_at(-1, &s));
 }
 
