@@ -379,6 +379,7 @@ static void raise_hup(void *context, zk_serving *serving)
 static int hangup(void *arg)
 {
     (void)arg;
+    signal(SIGHUP, SIG_DFL); /* nohup has had it ignored */
     (void)serve_with(raise_hup);
     return 0;
 }
