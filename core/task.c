@@ -419,23 +419,6 @@ static void loop_start_on_own_stack(zk__worker *w, zk_task *task)
     loop_switch(w, own, own->sp);
 }
 
-/* Runs what there is of spawned tasks that have not begun, up to something else. Apart from the
- * loop, which changes stacks: what is needed for each stays in registers here. */
-static __attribute__((noinline)) void records_run(zk__worker *w, zk_task *own)
-{
-    const _Atomic uint64_t *const idle_workers = &w->runtime->idle_workers;
-    do {
-        uint32_t head = w->head, at = head & w->ring_mask;
-        zk__entry entry = w->ring[at];
-        if (!(entry & ZK__ENTRY_SPAWNED)) return;
-        w->head = head + 1;
-        zk_scope *scope = zk__entry_scope(entry);
-        if (ZK_UNLIKELY(!scope)) continue;
-        if (ZK_UNLIKELY(atomic_load_explicit(idle_workers, memory_order_relaxed))) zk__donate(w);
-        record_run(w, own, scope, &w->records[head & w->ring_mask]);
-    } while (w->head != w->tail && w->head != w->turn_end);
-}
-
 _Noreturn void zk__loop(void)
 {
     zk__switch_entered();
@@ -459,11 +442,16 @@ _Noreturn void zk__loop(void)
             }
         } else {
             zk__entry entry = w->ring[head & w->ring_mask];
+            w->head = head + 1;
             if (entry & ZK__ENTRY_SPAWNED) {
-                records_run(w, own);
+                zk_scope *scope = zk__entry_scope(entry);
+                if (ZK_UNLIKELY(!scope)) continue;
+                if (ZK_UNLIKELY(atomic_load_explicit(idle_workers, memory_order_relaxed))) {
+                    zk__donate(w);
+                }
+                record_run(w, own, scope, &w->records[head & w->ring_mask]);
                 continue;
             }
-            w->head = head + 1;
             task = (zk_task *)entry;
         }
         if (task->state == ZK__TASK_STARTED) {
