@@ -322,6 +322,25 @@ ZK_ASYNC_TEST(ws_client, messages_that_are_not_read_to_their_end)
     }
 }
 
+/* A socket that has said something, and been answered. */
+static zk_ws *greeted(const server *s, const char *path)
+{
+    char url[256];
+    zk_ws *ws;
+    url_of(s, path, url, sizeof url);
+    cr_assert_ok(zk_ws_connect(url, NULL, &ws));
+    cr_assert_ok(echo_plain(ws, "hi", 2, ZK_WS_TEXT));
+    return ws;
+}
+
+static void expect_going_away(zk_ws *ws)
+{
+    zk_ws_message m;
+    cr_assert_rc(zk_ws_recv(ws, &m), 0);
+    cr_assert_eq(zk_ws_close_code(ws), 1001);
+    zk_ws_free(ws);
+}
+
 /* A server that stops closes its clients with 1001, parked or not, and they answer. */
 ZK_ASYNC_TEST(ws_client, a_server_that_stops)
 {
@@ -329,17 +348,10 @@ ZK_ASYNC_TEST(ws_client, a_server_that_stops)
     for (size_t i = 0; i < ROWS(paths); i++) {
         ZK_SCOPE(scope) {
             server s;
-            char url[256];
-            zk_ws *ws;
-            zk_ws_message m;
             server_start(&s, &scope, &(zk_server){.routes = routes});
-            url_of(&s, paths[i], url, sizeof url);
-            cr_assert_ok(zk_ws_connect(url, NULL, &ws));
-            cr_assert_ok(echo_plain(ws, "hi", 2, ZK_WS_TEXT));
+            zk_ws *ws = greeted(&s, paths[i]);
             zk_serving_drain(s.serving);
-            cr_assert_rc(zk_ws_recv(ws, &m), 0);
-            cr_assert_eq(zk_ws_close_code(ws), 1001);
-            zk_ws_free(ws);
+            expect_going_away(ws);
             server_stop(&s);
         }
     }
@@ -352,18 +364,11 @@ ZK_ASYNC_TEST(ws_client, a_server_that_is_cancelled)
     for (size_t i = 0; i < ROWS(paths); i++) {
         ZK_SCOPE(scope) {
             server s;
-            char url[256];
-            zk_ws *ws;
-            zk_ws_message m;
             server_start(&s, &scope, &(zk_server){.routes = routes});
-            url_of(&s, paths[i], url, sizeof url);
             ZK_SHIELD {
-                cr_assert_ok(zk_ws_connect(url, NULL, &ws));
-                cr_assert_ok(echo_plain(ws, "hi", 2, ZK_WS_TEXT));
+                zk_ws *ws = greeted(&s, paths[i]);
                 zk_scope_cancel(&scope);
-                cr_assert_rc(zk_ws_recv(ws, &m), 0);
-                cr_assert_eq(zk_ws_close_code(ws), 1001);
-                zk_ws_free(ws);
+                expect_going_away(ws);
             }
         }
     }

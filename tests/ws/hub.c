@@ -215,9 +215,9 @@ ZK_HTTP_TEST(ws_hub, the_answer_leaves_when_it_has_subscribed, .routes = subscri
     /* What was answered before goes first. */
     wire_send(&a, "GET /page HTTP/1.1\r\nHost: a\r\n\r\n" ASK("/") "\r\n");
     wire_collect(&a);
-    const char *page = strstr(a.text, "\r\n\r\npageHTTP/1.1 101 ");
-    cr_assert(page && !strncmp(a.text, "HTTP/1.1 200 ", 13), "%s", a.text);
-    memmove(a.text, page + 8, a.size -= (size_t)(page + 8 - a.text));
+    cr_assert(!strncmp(a.text, "HTTP/1.1 200 ", 13), "%s", a.text);
+    talk_skip_head(&a);
+    cr_assert(!strncmp(a.text, "pageHTTP/1.1 101 ", 17), "%s", a.text);
     talk_skip_head(&a);
     cr_assert_ok(zk_hub_publish(hub, "all", ZK_WS_TEXT, "x", 1));
     talk_expect(&a, "T:x", "what was published");
@@ -255,10 +255,7 @@ ZK_HTTP_TEST(ws_hub, pieces_are_not_interrupted, .routes = stream_routes)
     cr_assert_ok(zk_hub_publish(hub, "all", ZK_WS_TEXT, "y", 1));
     settle();
     talk_send(&a, "T:go", 0);
-    wire_collect(&a);
-    char *behind = strstr(a.text, "\r\n\r\n");
-    size_t head = (size_t)(behind + 4 - a.text);
-    memmove(a.text, a.text + head, a.size -= head);
+    talk_skip_head(&a);
     talk_expect(&a, "T:ab T:x T:y", "the whole");
     wire_close(&a);
     settle();
