@@ -166,7 +166,7 @@ static void turn_begin(zk__worker *w)
 static bool may_go_on(zk__worker *w)
 {
     static const zk_time poll_every = ZK_US(10);
-    if (is_idle(w) || w->urgent || w->overflow || w->hooks || w->dead) return false;
+    if (w->head == w->tail || w->urgent || w->overflow || w->hooks || w->dead) return false;
     if (w->is_stopping || zk__sim_current) return false;
     if (atomic_load_explicit(&w->inbox, memory_order_relaxed)) return false;
     w->now = zk__clock();

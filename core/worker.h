@@ -299,7 +299,8 @@ void zk__post(zk__worker *to, zk__msg *msg);
 /* Runs what the inbox holds. */
 void zk__inbox_run(zk__worker *w);
 
-/* One round of timers, inbox and poller; waits in the poller if nothing is ready. */
+/* One round of timers, inbox and poller; waits in the poller if nothing is ready. Where there has
+ * been one just now it only begins the next batch of tasks. */
 void zk__worker_turn(zk__worker *w);
 
 /* The loop at the base of every stack. */

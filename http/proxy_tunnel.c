@@ -90,13 +90,12 @@ int zk__proxy_carry(const zk_proxy *p, zk_stream *upstream, zk_str early, zk_str
     if (rc < 0) return rc;
     /* The heads and what came with them go first. */
     zk_stream *client = tun->upgrade.stream;
-    zk_str unsent = ahead.unsent, received = ahead.received;
     struct iovec iov[] = {
-        {(void *)(uintptr_t)unsent.data, unsent.size},
+        {(void *)(uintptr_t)ahead.unsent.data, ahead.unsent.size},
         {(void *)(uintptr_t)early.data, early.size},
     };
     rc = zk_stream_writev(client, iov, 2);
-    if (!rc) rc = zk_stream_write(upstream, received.data, received.size);
+    if (!rc) rc = zk_stream_write(upstream, ahead.received.data, ahead.received.size);
     if (rc < 0) return rc;
     ZK_SCOPE(scope) {
         way ways[2] = {{tun, client, upstream}, {tun, upstream, client}};

@@ -49,7 +49,7 @@ typedef struct zk__upgrade_ahead {
 zk_str zk__exchange_protocol(const zk_request *req);
 
 /*
- * Responds, with the fields that the response has got, and takes the connection over; upgrade->ops
+ * Agrees, with the fields that the response has got, and takes the connection over; upgrade->ops
  * is set. An empty protocol agrees to CONNECT. Suspends sometimes. returns 0; ZK_E_HTTP_STATE: a
  * response has begun, nothing was asked for, or there is a body; as zk_respond
  */

@@ -9,6 +9,7 @@
  *   tls_kernel.c kTLS: the kernel encrypts what is sent
  *   tls_error.c  what OpenSSL says, as our codes
  *   tls_info.c   what a handshake has led to
+ *   tls_library.c   OpenSSL itself, loaded when it is first needed
  */
 #ifndef ZOKIO_NET_TLS_H
 #define ZOKIO_NET_TLS_H

@@ -22,7 +22,7 @@ enum { COUNT = sizeof names / sizeof *names };
 int zk__tls_library_load_from(const char *file)
 {
     void *found[COUNT];
-    /* libcrypto comes with it. Neither is ever closed: OpenSSL wants to be told of the exit. */
+    /* libcrypto comes with it. What fits is never closed: OpenSSL wants to be told of the exit. */
     void *library = dlopen(file, RTLD_NOW | RTLD_LOCAL);
     if (!library) return zk_fail(-ELIBACC, "loading OpenSSL: %s", dlerror());
     for (int i = 0; i < COUNT; i++) {

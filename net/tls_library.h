@@ -2,9 +2,9 @@
  * OpenSSL, as the files of TLS include it.
  *
  * It is loaded when a zk_tls is first made: a program that serves and asks for plain HTTP only does
- * not spend the two megabytes and the milliseconds that it takes. For that its functions have names
- * of ours here, of jumps (tls_jumps.S) to where zk__tls_library_load has found them; code calls
- * them as always. Meson's option tls_linked leaves all of this out.
+ * not spend the memory and the time that it takes. For that its functions have names of ours here,
+ * of jumps (tls_jumps.S) to where zk__tls_library_load has found them; code calls them as always.
+ * Meson's option tls_linked leaves all of this out.
  */
 #ifndef ZOKIO_NET_TLS_LIBRARY_H
 #define ZOKIO_NET_TLS_LIBRARY_H
